@@ -1,0 +1,67 @@
+//! The one source of time. Pure code takes `now` as an argument; shells ask a [`Clock`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A clock: the machine's, or one that a test moves by hand. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Clock {
+    /// The machine's clocks; the [`Instant`] is the origin of [`Clock::monotonic_ms`].
+    System(Instant),
+    /// Both clocks read this many milliseconds; clones share it.
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// The machine's clock.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the clock"
+    )]
+    pub fn system() -> Clock {
+        Clock::System(Instant::now())
+    }
+
+    /// A clock that stands at `ms` until [`Clock::advance_ms`] moves it.
+    #[must_use]
+    pub fn manual(ms: i64) -> Clock {
+        Clock::Manual(Arc::new(AtomicI64::new(ms)))
+    }
+
+    /// Wall-clock time, milliseconds since the Unix epoch. May jump either way.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the clock"
+    )]
+    pub fn wall_ms(&self) -> i64 {
+        match self {
+            Clock::System(_) => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |elapsed| {
+                    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+                }),
+            Clock::Manual(ms) => ms.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Milliseconds since some fixed origin; never goes back.
+    #[must_use]
+    pub fn monotonic_ms(&self) -> i64 {
+        match self {
+            Clock::System(origin) => {
+                i64::try_from(origin.elapsed().as_millis()).unwrap_or(i64::MAX)
+            }
+            Clock::Manual(ms) => ms.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Moves a manual clock forward by `ms`; does nothing to the machine's.
+    pub fn advance_ms(&self, ms: i64) {
+        if let Clock::Manual(now) = self {
+            now.fetch_add(ms, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Both disks behave alike where nothing goes wrong.
