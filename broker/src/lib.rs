@@ -1,0 +1,27 @@
+//! What a log means: the catalogue, partitions, producers, fetches, topic administration.
+//!
+//! [`Broker`] is the one face that protocol adapters see. It speaks in partitions, batches and
+//! offsets and knows no wire protocol; below it, every change travels through a shard of `raft`.
+
+mod broker;
+pub mod catalogue;
+mod config;
+mod error;
+mod fetch;
+mod list_offsets;
+mod produce;
+pub mod record;
+mod topics;
+
+pub use broker::{Broker, Env, StartError};
+pub use config::{
+    BrokerConfig, ConfigDefinition, ConfigEntry, ConfigKind, ConfigSource, TopicConfig,
+    broker_config_entries, topic_config_definitions,
+};
+pub use error::BrokerError;
+pub use fetch::{FetchPartition, FetchRequest, FetchedPartition, Isolation};
+pub use list_offsets::{FoundOffset, OffsetQuery};
+pub use produce::{AppendError, Appended, PendingAppend, RecordError, RequiredAcks};
+pub use topics::{
+    ConfigChange, ConfigOperation, CreatedTopic, NewPartitions, NewTopic, TopicRef,
+};

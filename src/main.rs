@@ -1,0 +1,2 @@
+//! The `braidlog` binary.
+fn main() {}
