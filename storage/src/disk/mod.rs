@@ -250,10 +250,7 @@ impl DiskFile {
 
     /// Maps the whole file read-only; `None` on a simulated disk, where callers read instead.
     /// The file must never be cut while the mapping lives.
-    #[expect(
-        dead_code,
-        reason = "first used by the partition log's sealed segments"
-    )]
+    #[cfg_attr(not(test), allow(dead_code, reason = "for sealed segments"))]
     pub(crate) fn map(&self) -> io::Result<Option<memmap2::Mmap>> {
         match &self.handle {
             Handle::Real(file) => mmap::map(file).map(Some),

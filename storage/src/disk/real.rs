@@ -139,6 +139,14 @@ impl RealFile {
             ) {
                 Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
+                // The file system can't reserve; the writes themselves will find the space or not.
+                Err(rustix::io::Errno::OPNOTSUPP) => {
+                    return if self.len()? < position + len {
+                        self.set_len(position + len)
+                    } else {
+                        Ok(())
+                    };
+                }
                 Err(error) => return Err(error.into()),
             }
         }
