@@ -1,0 +1,1 @@
+//! Gathers operations into entries.
