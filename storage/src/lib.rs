@@ -1,7 +1,11 @@
 //! One disk: the journal, partition logs, checkpoints, recovery.
+pub mod batch;
 pub mod clock;
 pub mod disk;
 mod ids;
+pub mod partition_log;
+pub mod store;
+pub mod verify;
 
 pub use ids::{
     LeaderEpoch, LogIndex, LogPosition, NodeId, Offset, PartitionId, ProducerId, ShardId, Term,

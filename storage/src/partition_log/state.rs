@@ -1,0 +1,224 @@
+//! [`LogState`]: what a checkpoint says about one partition log, and its encoding.
+//!
+//! ```text
+//!  0  version        u8    1
+//!  1  start          i64
+//!  9  end            i64
+//! 17  segment count  u32
+//! 21  epoch count    u32
+//! 25  segments, 41 or 45 bytes each:
+//!       base i64, end i64, bytes u64, max timestamp i64, created i64, has digest u8, digest u32?
+//!     epochs, 12 bytes each: epoch i32, first offset i64            little-endian
+//! ```
+
+use crate::{LeaderEpoch, Offset};
+
+const VERSION: u8 = 1;
+const SEGMENT_BYTES_MIN: usize = 41;
+const EPOCH_BYTES: usize = 12;
+
+/// How far a partition log is on disk, and what is known about its files. Everything below `end`
+/// must be there when the log is recovered; everything else is cut.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogState {
+    /// First offset that may be read.
+    pub start: Offset,
+    /// Offset of the next record.
+    pub end: Offset,
+    /// The segments, oldest first, without holes; only the last may still be written.
+    pub segments: Vec<SegmentState>,
+    /// Leader epochs with their first offsets, both rising.
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+}
+
+/// What a checkpoint says about one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentState {
+    /// Offset of its first record; names the file.
+    pub base: Offset,
+    /// Offset after its last record.
+    pub end: Offset,
+    /// Bytes of whole batches.
+    pub bytes: u64,
+    /// Greatest timestamp, milliseconds; -1 when no record has one.
+    pub max_timestamp: i64,
+    /// When it was begun, milliseconds, by the time the appends were given.
+    pub created_ms: i64,
+    /// Digest of the batches up to `bytes` (see `segment_format`); `None` when not known.
+    pub digest: Option<u32>,
+}
+
+/// Why bytes are no [`LogState`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LogStateError {
+    /// A version this program does not know.
+    #[error("log state version {0} is not known")]
+    Version(u8),
+    /// The bytes end too early.
+    #[error("log state ends too early")]
+    Short,
+    /// Bytes are left over.
+    #[error("{0} bytes follow the log state")]
+    Excess(usize),
+    /// The parts contradict each other.
+    #[error("log state contradicts itself: {0}")]
+    Inconsistent(&'static str),
+}
+
+impl LogState {
+    /// State of a log that has nothing in it and begins at `start`.
+    #[must_use]
+    pub fn empty(start: Offset) -> LogState {
+        LogState {
+            start,
+            end: start,
+            segments: Vec::new(),
+            epochs: Vec::new(),
+        }
+    }
+
+    /// Greatest timestamp of all segments, milliseconds; -1 when there is none.
+    #[must_use]
+    pub fn max_timestamp(&self) -> i64 {
+        self.segments
+            .iter()
+            .map(|segment| segment.max_timestamp)
+            .max()
+            .unwrap_or(-1)
+    }
+
+    /// The state as bytes. Carries no checksum: the checkpoint that holds it has one.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let count = |len: usize| u32::try_from(len).expect("bounded by the log's segments");
+        let mut out = Vec::with_capacity(
+            25 + self.segments.len() * (SEGMENT_BYTES_MIN + 4) + self.epochs.len() * EPOCH_BYTES,
+        );
+        out.push(VERSION);
+        out.extend_from_slice(&self.start.0.to_le_bytes());
+        out.extend_from_slice(&self.end.0.to_le_bytes());
+        out.extend_from_slice(&count(self.segments.len()).to_le_bytes());
+        out.extend_from_slice(&count(self.epochs.len()).to_le_bytes());
+        for segment in &self.segments {
+            out.extend_from_slice(&segment.base.0.to_le_bytes());
+            out.extend_from_slice(&segment.end.0.to_le_bytes());
+            out.extend_from_slice(&segment.bytes.to_le_bytes());
+            out.extend_from_slice(&segment.max_timestamp.to_le_bytes());
+            out.extend_from_slice(&segment.created_ms.to_le_bytes());
+            out.push(u8::from(segment.digest.is_some()));
+            if let Some(digest) = segment.digest {
+                out.extend_from_slice(&digest.to_le_bytes());
+            }
+        }
+        for (epoch, offset) in &self.epochs {
+            out.extend_from_slice(&epoch.0.to_le_bytes());
+            out.extend_from_slice(&offset.0.to_le_bytes());
+        }
+        out
+    }
+
+    /// Reads what [`LogState::encode`] wrote; all of `bytes` must belong to it.
+    ///
+    /// # Errors
+    /// When the bytes are anything else, or a state that no log can be in.
+    pub fn decode(bytes: &[u8]) -> Result<LogState, LogStateError> {
+        let mut rest = bytes;
+        let [version] = take(&mut rest)?;
+        if version != VERSION {
+            return Err(LogStateError::Version(version));
+        }
+        let start = Offset(i64::from_le_bytes(take(&mut rest)?));
+        let end = Offset(i64::from_le_bytes(take(&mut rest)?));
+        let segment_count = usize::try_from(u32::from_le_bytes(take(&mut rest)?))
+            .map_err(|_| LogStateError::Short)?;
+        let epoch_count = usize::try_from(u32::from_le_bytes(take(&mut rest)?))
+            .map_err(|_| LogStateError::Short)?;
+        let needed = segment_count
+            .checked_mul(SEGMENT_BYTES_MIN)
+            .zip(epoch_count.checked_mul(EPOCH_BYTES))
+            .and_then(|(segments, epochs)| segments.checked_add(epochs));
+        if needed.is_none_or(|needed| needed > rest.len()) {
+            return Err(LogStateError::Short);
+        }
+        let mut segments = Vec::with_capacity(segment_count);
+        for _ in 0..segment_count {
+            segments.push(SegmentState {
+                base: Offset(i64::from_le_bytes(take(&mut rest)?)),
+                end: Offset(i64::from_le_bytes(take(&mut rest)?)),
+                bytes: u64::from_le_bytes(take(&mut rest)?),
+                max_timestamp: i64::from_le_bytes(take(&mut rest)?),
+                created_ms: i64::from_le_bytes(take(&mut rest)?),
+                digest: match take(&mut rest)? {
+                    [0] => None,
+                    [1] => Some(u32::from_le_bytes(take(&mut rest)?)),
+                    _ => return Err(LogStateError::Inconsistent("digest flag")),
+                },
+            });
+        }
+        let mut epochs = Vec::with_capacity(epoch_count);
+        for _ in 0..epoch_count {
+            let epoch = LeaderEpoch(i32::from_le_bytes(take(&mut rest)?));
+            epochs.push((epoch, Offset(i64::from_le_bytes(take(&mut rest)?))));
+        }
+        if !rest.is_empty() {
+            return Err(LogStateError::Excess(rest.len()));
+        }
+        let state = LogState {
+            start,
+            end,
+            segments,
+            epochs,
+        };
+        state.check()?;
+        Ok(state)
+    }
+
+    fn check(&self) -> Result<(), LogStateError> {
+        let wrong = |what| Err(LogStateError::Inconsistent(what));
+        if self.start.0 < 0 || self.start > self.end {
+            return wrong("start and end");
+        }
+        let (Some(first), Some(last)) = (self.segments.first(), self.segments.last()) else {
+            return if self.start == self.end {
+                Ok(())
+            } else {
+                wrong("no segments")
+            };
+        };
+        if first.base.0 < 0 || first.base > self.start || last.end != self.end {
+            return wrong("segments do not cover the log");
+        }
+        if self
+            .segments
+            .iter()
+            .any(|segment| segment.base >= segment.end || segment.bytes == 0)
+        {
+            return wrong("empty segment");
+        }
+        if self
+            .segments
+            .windows(2)
+            .any(|pair| pair[0].end != pair[1].base)
+        {
+            return wrong("hole between segments");
+        }
+        let rises = |pair: &[(LeaderEpoch, Offset)]| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1;
+        if !self.epochs.windows(2).all(rises) {
+            return wrong("epochs do not rise");
+        }
+        match (self.epochs.first(), self.epochs.last()) {
+            (Some((_, first_offset)), Some((_, last_offset)))
+                if *first_offset <= first.base.max(self.start) && *last_offset < self.end =>
+            {
+                Ok(())
+            }
+            _ => wrong("epochs do not cover the log"),
+        }
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], LogStateError> {
+    let (head, tail) = rest.split_first_chunk::<N>().ok_or(LogStateError::Short)?;
+    *rest = tail;
+    Ok(*head)
+}
