@@ -1,1 +1,10 @@
-//! kafka.
+//! The Kafka protocol: the edge that Kafka clients talk to.
+//!
+//! Bytes become frames (`codec`), frames are checked (`shape`) and decoded, requests are dispatched
+//! in order and answered in order (`session`), and each API has one handler (`handlers`). What the
+//! protocol calls things and what the broker calls them meets in `mapping`. Which APIs there are is
+//! said once, in `api_versions`.
+
+mod server;
+
+pub use server::{KafkaServer, KafkaServerConfig, KafkaServerHandle};

@@ -1,0 +1,117 @@
+//! Sockets: the listener, and the loop that every connection runs.
+
+use std::io;
+use std::net::SocketAddr;
+
+use broker::Broker;
+use listener::{Listener, ListenerConfig, ListenerHandle};
+use storage::clock::Clock;
+
+/// Limits of the Kafka listener.
+#[derive(Debug, Clone)]
+pub struct KafkaServerConfig {
+    /// Largest request, in bytes (Kafka's `socket.request.max.bytes`); a larger one closes the
+    /// connection.
+    pub frame_bytes_max: usize,
+    /// Open connections in total.
+    pub connections_max: usize,
+    /// Open connections from one address.
+    pub connections_per_address_max: usize,
+    /// A connection's first request must have come within this time.
+    pub handshake_ms_max: i64,
+    /// A connection on which nothing moves for this long is closed.
+    pub idle_ms_max: i64,
+    /// Bytes of requests in hand and of answers not yet sent, for one connection; above it, nothing
+    /// more is read from it. One request is always taken, whatever its size.
+    pub inflight_bytes_per_connection_max: usize,
+    /// Requests in hand for one connection; above it, nothing more is read from it.
+    pub inflight_requests_per_connection_max: usize,
+    /// Largest amount of records in one answer to a fetch (Kafka's `fetch.max.bytes`).
+    pub fetch_bytes_max: usize,
+    /// How long a shutdown waits for requests in hand.
+    pub shutdown_ms_max: u64,
+    /// Which of the nodes' addresses clients are given, by the name of the listener.
+    pub listener_name: String,
+}
+
+impl Default for KafkaServerConfig {
+    fn default() -> KafkaServerConfig {
+        KafkaServerConfig {
+            frame_bytes_max: 100 << 20,
+            connections_max: 10_000,
+            connections_per_address_max: 10_000,
+            handshake_ms_max: 10_000,
+            idle_ms_max: 600_000,
+            inflight_bytes_per_connection_max: 32 << 20,
+            inflight_requests_per_connection_max: 256,
+            fetch_bytes_max: 55 << 20,
+            shutdown_ms_max: 5_000,
+            listener_name: "kafka".to_owned(),
+        }
+    }
+}
+
+/// A bound Kafka listener that does not serve yet.
+#[derive(Debug)]
+pub struct KafkaServer {
+    listener: Listener,
+    config: KafkaServerConfig,
+}
+
+/// A serving Kafka listener. Dropping it closes every connection without waiting.
+#[derive(Debug)]
+pub struct KafkaServerHandle {
+    listener: ListenerHandle,
+    shutdown_ms_max: u64,
+}
+
+impl KafkaServer {
+    /// Binds, so that the port is known before the node says where it can be reached.
+    /// Must be called within a tokio runtime.
+    pub fn bind(
+        addr: SocketAddr,
+        config: KafkaServerConfig,
+        clock: Clock,
+    ) -> io::Result<KafkaServer> {
+        let limits = ListenerConfig {
+            name: config.listener_name.clone(),
+            connections_max: config.connections_max,
+            connections_per_address_max: config.connections_per_address_max,
+            handshake_ms_max: config.handshake_ms_max,
+            idle_ms_max: config.idle_ms_max,
+        };
+        Ok(KafkaServer {
+            listener: Listener::bind(addr, limits, clock)?,
+            config,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// Starts to serve.
+    pub fn serve(self, _broker: Broker) -> KafkaServerHandle {
+        let shutdown_ms_max = self.config.shutdown_ms_max;
+        let listener = self.listener.serve(|_connection| async {});
+        Ok(KafkaServerHandle {
+            listener,
+            shutdown_ms_max,
+        })
+    }
+}
+
+impl KafkaServerHandle {
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// Takes no more requests, finishes those in hand within a deadline, closes every connection.
+    pub async fn shutdown(self) {
+        self.listener.shutdown(self.shutdown_ms_max).await;
+    }
+}
