@@ -1,9 +1,23 @@
 //! Records inside a batch: reading and writing them, with any codec, within bounds.
 //!
 //! The produce and fetch paths never come here; time look-ups, the command line and other
-//! protocols do.
+//! protocols do. Kafka's record batch format v2 (KIP-98), the only one there is here. Bytes from
+//! outside never panic, and never make more memory be taken than the caller allowed.
+
+mod compression;
+mod decode;
+mod encode;
+mod varint;
+mod walk;
+
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
+
+pub use decode::{decode_batch, split_batches};
+pub use encode::encode_batch;
+pub(crate) use walk::{RecordView, walk_records};
 
 /// One record, as it stands in a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +47,21 @@ pub enum Compression {
     Lz4 = 3,
     /// zstd.
     Zstd = 4,
+}
+
+impl Compression {
+    /// The codec of this number (the low three bits of a batch's attributes).
+    #[must_use]
+    pub fn from_number(number: i16) -> Option<Compression> {
+        Some(match number {
+            0 => Compression::None,
+            1 => Compression::Gzip,
+            2 => Compression::Snappy,
+            3 => Compression::Lz4,
+            4 => Compression::Zstd,
+            _ => return None,
+        })
+    }
 }
 
 /// Why a batch could not be read.
@@ -67,24 +96,4 @@ impl Default for BatchProducer {
     fn default() -> BatchProducer {
         BatchProducer { producer_id: -1, producer_epoch: -1, base_sequence: -1 }
     }
-}
-
-/// Encodes records as one v2 batch with base offset 0 and a right CRC. Offsets in `records` are ignored.
-#[must_use]
-pub fn encode_batch(
-    _records: &[Record],
-    _compression: Compression,
-    _producer: BatchProducer,
-) -> Bytes {
-    todo!()
-}
-
-/// Decodes every record of one whole batch. At most `bytes_max` when decompressed.
-pub fn decode_batch(_batch: &Bytes, _bytes_max: usize) -> Result<Vec<Record>, RecordError> {
-    todo!()
-}
-
-/// Splits back-to-back batches; an incomplete last one is left out. CRCs are checked.
-pub fn split_batches(_bytes: &Bytes) -> Result<Vec<Bytes>, RecordError> {
-    todo!()
 }
