@@ -106,17 +106,17 @@ impl Listener {
     {
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept(
-            listener,
+            self.socket,
             self.config,
             self.clock,
             Stop(stopped),
             handler,
         ));
-        Ok(ListenerHandle {
+        ListenerHandle {
             local_addr: self.local_addr,
             stop,
             accepting: Some(accepting),
-        })
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! A listener over loopback: limits, deadlines, and a stop that leaves nothing behind.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream as Client};
