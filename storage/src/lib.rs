@@ -3,6 +3,7 @@ pub mod batch;
 pub mod clock;
 pub mod disk;
 mod ids;
+pub mod journal;
 pub mod partition_log;
 pub mod store;
 pub mod verify;
