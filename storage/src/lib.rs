@@ -1,10 +1,12 @@
 //! One disk: the journal, partition logs, checkpoints, recovery.
 pub mod batch;
 pub mod clock;
+pub mod data_dir;
 pub mod disk;
 mod ids;
 pub mod journal;
 pub mod partition_log;
+pub mod state_file;
 pub mod store;
 pub mod verify;
 

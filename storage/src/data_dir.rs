@@ -1,0 +1,328 @@
+//! The data directory of a node: its layout, its lock and whose it is.
+//!
+//! ```text
+//! <data dir>/
+//!   lock              held (flock) by the running process, whose id it names
+//!   identity          state file: cluster, node, layout version
+//!   journal/          see `journal`
+//!   partitions/       see `partition_log`
+//!   shards/<n>.checkpoint   state files, see the `raft` crate
+//! ```
+//!
+//! One process at a time; the lock goes with the process however it ends.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::state_file::{self, StateFileError};
+use crate::{NodeId, ShardId};
+
+const IDENTITY_KIND: [u8; 4] = *b"IDEN";
+const IDENTITY_VERSION: u16 = 1;
+/// Length of a cluster id at most, in bytes.
+const CLUSTER_ID_BYTES_MAX: usize = 255;
+/// Version of the directory's layout that this code writes, and the newest it reads.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Whose data this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster_id: String,
+    /// The node of it.
+    pub node_id: NodeId,
+    /// Version of the directory's layout, [`LAYOUT_VERSION`] for a new one.
+    pub layout_version: u32,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process uses it.
+    #[error("{} is in use by process {}", path.display(), holder.as_deref().unwrap_or("(unknown)"))]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Id of the process that holds the lock, if it could be read.
+        holder: Option<String>,
+    },
+    /// A newer version has changed its layout.
+    #[error("{} has layout {found}, only layouts up to {supported} are known", path.display())]
+    UnknownLayout {
+        /// The directory.
+        path: PathBuf,
+        /// Its layout.
+        found: u32,
+        /// The newest known.
+        supported: u32,
+    },
+    /// The cluster id to be stored is empty or too long.
+    #[error("a cluster id of {bytes} bytes cannot be stored, it may have 1 to {max}")]
+    ClusterIdLength {
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        max: usize,
+    },
+    /// The identity file is damaged or cannot be read or written.
+    #[error(transparent)]
+    Identity(#[from] StateFileError),
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// Why it was refused.
+        source: io::Error,
+    },
+}
+
+/// A data directory, locked. Clones share the lock, which goes with the last of them.
+#[derive(Debug, Clone)]
+pub struct DataDir {
+    disk: Disk,
+    path: PathBuf,
+    _lock: Arc<DiskFile>,
+}
+
+impl DataDir {
+    /// Makes the directory when absent, takes its lock and checks its layout.
+    pub fn open(disk: &Disk, path: &Path) -> Result<DataDir, DataDirError> {
+        create_durably(disk, path)?;
+        let lock_path = path.join("lock");
+        let lock = disk
+            .open(&lock_path, OpenMode::Create)
+            .map_err(io_error("open", &lock_path))?;
+        if !lock
+            .try_lock_exclusive()
+            .map_err(io_error("lock", &lock_path))?
+        {
+            return Err(DataDirError::Locked {
+                path: path.to_owned(),
+                holder: holder(&lock),
+            });
+        }
+        let pid = format!("{}\n", std::process::id());
+        lock.set_len(0)
+            .and_then(|()| lock.write_all_at(pid.as_bytes(), 0))
+            .map_err(io_error("write", &lock_path))?;
+        let data_dir = DataDir {
+            disk: disk.clone(),
+            path: path.to_owned(),
+            _lock: Arc::new(lock),
+        };
+        for part in [
+            data_dir.journal_dir(),
+            data_dir.partitions_dir(),
+            data_dir.shards_dir(),
+        ] {
+            disk.create_dir_all(&part)
+                .map_err(io_error("make", &part))?;
+        }
+        disk.sync_dir(path).map_err(io_error("sync", path))?;
+        data_dir.identity()?;
+        Ok(data_dir)
+    }
+
+    /// Whose data this is; `None` when that was never set.
+    pub fn identity(&self) -> Result<Option<Identity>, DataDirError> {
+        let path = self.path.join("identity");
+        let body = state_file::read(&self.disk, &path, IDENTITY_KIND, IDENTITY_VERSION)?;
+        let Some(body) = body else {
+            return Ok(None);
+        };
+        let identity = decode_identity(&body).ok_or_else(|| StateFileError::Corrupt {
+            file: path,
+            position: 20,
+            expected: "an identity".into(),
+            found: format!("{:?}", body.escape_ascii().to_string()),
+        })?;
+        if identity.layout_version > LAYOUT_VERSION {
+            return Err(DataDirError::UnknownLayout {
+                path: self.path.clone(),
+                found: identity.layout_version,
+                supported: LAYOUT_VERSION,
+            });
+        }
+        Ok(Some(identity))
+    }
+
+    /// Stores whose data this is; durable on return.
+    pub fn set_identity(&self, identity: &Identity) -> Result<(), DataDirError> {
+        let bytes = identity.cluster_id.len();
+        if bytes == 0 || bytes > CLUSTER_ID_BYTES_MAX {
+            return Err(DataDirError::ClusterIdLength {
+                bytes,
+                max: CLUSTER_ID_BYTES_MAX,
+            });
+        }
+        let path = self.path.join("identity");
+        let body = encode_identity(identity);
+        Ok(state_file::write(
+            &self.disk,
+            &path,
+            IDENTITY_KIND,
+            IDENTITY_VERSION,
+            &body,
+        )?)
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the journal lives.
+    #[must_use]
+    pub fn journal_dir(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    /// Where partition logs live.
+    #[must_use]
+    pub fn partitions_dir(&self) -> PathBuf {
+        self.path.join("partitions")
+    }
+
+    /// The state file that holds a shard's checkpoint.
+    #[must_use]
+    pub fn shard_checkpoint(&self, shard: ShardId) -> PathBuf {
+        self.shards_dir().join(format!("{shard}.checkpoint"))
+    }
+
+    fn shards_dir(&self) -> PathBuf {
+        self.path.join("shards")
+    }
+}
+
+/// Makes a directory and makes the names of all that were missing durable.
+fn create_durably(disk: &Disk, path: &Path) -> Result<(), DataDirError> {
+    let mut missing = Vec::new();
+    for ancestor in path.ancestors() {
+        if ancestor.as_os_str().is_empty()
+            || disk
+                .exists(ancestor)
+                .map_err(io_error("look up", ancestor))?
+        {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    disk.create_dir_all(path).map_err(io_error("make", path))?;
+    for made in missing {
+        let parent = made.parent().unwrap_or(Path::new("."));
+        disk.sync_dir(parent).map_err(io_error("sync", parent))?;
+    }
+    Ok(())
+}
+
+/// The process id in a lock file.
+fn holder(lock: &DiskFile) -> Option<String> {
+    let mut bytes = [0; 16];
+    let count = lock.read_at(&mut bytes, 0).ok()?;
+    let text = std::str::from_utf8(&bytes[..count]).ok()?.trim();
+    text.parse::<u32>().is_ok().then(|| text.to_owned())
+}
+
+/// layout version u32, node id u32, length u8, cluster id; little-endian.
+fn encode_identity(identity: &Identity) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend_from_slice(&identity.layout_version.to_le_bytes());
+    body.extend_from_slice(&identity.node_id.0.to_le_bytes());
+    body.push(u8::try_from(identity.cluster_id.len()).expect("checked against its maximum"));
+    body.extend_from_slice(identity.cluster_id.as_bytes());
+    body
+}
+
+fn decode_identity(body: &[u8]) -> Option<Identity> {
+    let (layout_version, rest) = body.split_first_chunk()?;
+    let (node_id, rest) = rest.split_first_chunk()?;
+    let (length, cluster_id) = rest.split_first()?;
+    if usize::from(*length) != cluster_id.len() {
+        return None;
+    }
+    Some(Identity {
+        layout_version: u32::from_le_bytes(*layout_version),
+        node_id: NodeId(u32::from_le_bytes(*node_id)),
+        cluster_id: String::from_utf8(cluster_id.to_vec()).ok()?,
+    })
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+    move |source| DataDirError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SimDisk;
+
+    #[test]
+    fn a_directory_in_use_names_its_holder_and_is_free_once_dropped() {
+        let path = std::env::temp_dir().join(format!("data-dir-{}/deep", std::process::id()));
+        for disk in [Disk::Real, Disk::Sim(SimDisk::new(1))] {
+            let first = DataDir::open(&disk, &path).unwrap();
+            let error = DataDir::open(&disk, &path).unwrap_err();
+            let expected = format!(
+                "{} is in use by process {}",
+                path.display(),
+                std::process::id()
+            );
+            assert_eq!(error.to_string(), expected);
+            drop(first);
+            let again = DataDir::open(&disk, &path).unwrap();
+            assert!(disk.exists(&again.journal_dir()).unwrap());
+            assert!(disk.exists(&again.partitions_dir()).unwrap());
+            drop(again);
+            disk.remove_dir_all(path.parent().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_identity_survives_a_crash_once_set_and_is_refused_when_damaged_or_newer() {
+        let sim = SimDisk::new(1);
+        let disk = Disk::Sim(sim.clone());
+        let path = Path::new("/var/data");
+        let data_dir = DataDir::open(&disk, path).unwrap();
+        assert_eq!(data_dir.identity().unwrap(), None);
+        let mut identity = Identity {
+            cluster_id: "c1".into(),
+            node_id: NodeId(3),
+            layout_version: 1,
+        };
+        data_dir.set_identity(&identity).unwrap();
+        for seed in 0..20 {
+            sim.crash(seed);
+            let data_dir = DataDir::open(&disk, path).unwrap();
+            assert_eq!(data_dir.identity().unwrap().as_ref(), Some(&identity));
+        }
+        let data_dir = DataDir::open(&disk, path);
+        assert!(
+            matches!(data_dir, Ok(_)),
+            "the lock is free: its holder was dropped"
+        );
+        let data_dir = data_dir.unwrap();
+        sim.flip_bit(&path.join("identity"), 200).unwrap();
+        assert!(matches!(
+            data_dir.identity(),
+            Err(DataDirError::Identity(_))
+        ));
+        identity.layout_version = 2;
+        data_dir.set_identity(&identity).unwrap();
+        drop(data_dir);
+        let error = DataDir::open(&disk, path).unwrap_err();
+        assert!(matches!(
+            error,
+            DataDirError::UnknownLayout { found: 2, .. }
+        ));
+    }
+}
