@@ -5,6 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use storage::batch::TimestampType;
+
+use crate::BrokerError;
+
 /// How the broker behaves where a topic or a client does not say.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
@@ -22,14 +26,18 @@ pub struct BrokerConfig {
     pub shards: u32,
     /// Most partitions this node carries.
     pub partitions_max: usize,
-    /// Fetches that may wait at the same time.
+    /// Fetches that may wait at the same time; one more is answered with what is there.
     pub waiting_fetches_max: usize,
     /// Bytes of recent batches kept in memory.
     pub tail_bytes_max: usize,
     /// Size of one journal file, in bytes.
     pub journal_file_bytes: u64,
+    /// Journal bytes of a shard after which it is checkpointed.
+    pub checkpoint_journal_bytes: u64,
     /// Interval between rounds of retention and other upkeep.
     pub upkeep_interval_ms: i64,
+    /// Memory-map sealed segments and indexes for reading.
+    pub use_mmap: bool,
 }
 
 impl Default for BrokerConfig {
@@ -45,7 +53,9 @@ impl Default for BrokerConfig {
             waiting_fetches_max: 100_000,
             tail_bytes_max: 256 << 20,
             journal_file_bytes: 64 << 20,
+            checkpoint_journal_bytes: 64 << 20,
             upkeep_interval_ms: 5_000,
+            use_mmap: true,
         }
     }
 }
@@ -109,4 +119,355 @@ pub struct ConfigEntry {
 pub struct TopicConfig {
     /// What was set on the topic, by key.
     pub overrides: BTreeMap<String, String>,
+    /// Batches older than this may go; -1 keeps them for ever.
+    pub retention_ms: i64,
+    /// A partition larger than this may lose its oldest segments; -1 sets no limit.
+    pub retention_bytes: i64,
+    /// Size at which a segment is closed.
+    pub segment_bytes: i32,
+    /// Age at which a segment is closed.
+    pub segment_ms: i64,
+    /// Largest batch, compressed, header included.
+    pub max_message_bytes: i32,
+    /// Whose timestamp a record carries.
+    pub timestamp_type: TimestampType,
+    /// How far a record's timestamp may lie before the broker's clock.
+    pub timestamp_before_max_ms: i64,
+    /// How far a record's timestamp may lie after the broker's clock.
+    pub timestamp_after_max_ms: i64,
+    /// Replicas that must have a batch before `acks=all` is answered.
+    pub min_insync_replicas: i32,
+}
+
+/// Every topic config this broker knows. Defaults are those of Apache Kafka 4.
+static TOPIC_CONFIGS: [ConfigDefinition; 16] = [
+    ConfigDefinition {
+        key: "cleanup.policy",
+        kind: ConfigKind::List,
+        default: "delete",
+        settable: false,
+        documentation: "What happens to old records: deleted by retention.",
+    },
+    ConfigDefinition {
+        key: "compression.type",
+        kind: ConfigKind::String,
+        default: "producer",
+        settable: false,
+        documentation: "Batches are stored as the producer compressed them.",
+    },
+    ConfigDefinition {
+        key: "flush.messages",
+        kind: ConfigKind::Long,
+        default: "1",
+        settable: false,
+        documentation: "Every record is synced to disk before it is acknowledged.",
+    },
+    ConfigDefinition {
+        key: "index.interval.bytes",
+        kind: ConfigKind::Int,
+        default: "4096",
+        settable: false,
+        documentation: "Distance between two entries of the sparse index.",
+    },
+    ConfigDefinition {
+        key: "max.message.bytes",
+        kind: ConfigKind::Int,
+        default: "1048588",
+        settable: true,
+        documentation: "Largest record batch, after compression, header included.",
+    },
+    ConfigDefinition {
+        key: "message.timestamp.after.max.ms",
+        kind: ConfigKind::Long,
+        default: "3600000",
+        settable: true,
+        documentation: "How far a record's timestamp may lie after the broker's clock.",
+    },
+    ConfigDefinition {
+        key: "message.timestamp.before.max.ms",
+        kind: ConfigKind::Long,
+        default: "9223372036854775807",
+        settable: true,
+        documentation: "How far a record's timestamp may lie before the broker's clock.",
+    },
+    ConfigDefinition {
+        key: "message.timestamp.type",
+        kind: ConfigKind::String,
+        default: "CreateTime",
+        settable: true,
+        documentation: "Whose time a record carries: CreateTime or LogAppendTime.",
+    },
+    ConfigDefinition {
+        key: "min.insync.replicas",
+        kind: ConfigKind::Int,
+        default: "1",
+        settable: true,
+        documentation: "Replicas that must have a batch before acks=all is answered.",
+    },
+    ConfigDefinition {
+        key: "preallocate",
+        kind: ConfigKind::Boolean,
+        default: "false",
+        settable: false,
+        documentation: "Segment files grow as they are written.",
+    },
+    ConfigDefinition {
+        key: "remote.storage.enable",
+        kind: ConfigKind::Boolean,
+        default: "false",
+        settable: false,
+        documentation: "Nothing is tiered to remote storage.",
+    },
+    ConfigDefinition {
+        key: "retention.bytes",
+        kind: ConfigKind::Long,
+        default: "-1",
+        settable: true,
+        documentation: "Size over which a partition loses its oldest segments; -1: no limit.",
+    },
+    ConfigDefinition {
+        key: "retention.ms",
+        kind: ConfigKind::Long,
+        default: "604800000",
+        settable: true,
+        documentation: "Age over which segments are deleted; -1: never.",
+    },
+    ConfigDefinition {
+        key: "segment.bytes",
+        kind: ConfigKind::Int,
+        default: "1073741824",
+        settable: true,
+        documentation: "Size at which a segment file is closed and the next one begun.",
+    },
+    ConfigDefinition {
+        key: "segment.ms",
+        kind: ConfigKind::Long,
+        default: "604800000",
+        settable: true,
+        documentation: "Age at which a segment file is closed and the next one begun.",
+    },
+    ConfigDefinition {
+        key: "unclean.leader.election.enable",
+        kind: ConfigKind::Boolean,
+        default: "false",
+        settable: false,
+        documentation: "A replica that lacks committed records never leads.",
+    },
+];
+
+/// Smallest `segment.bytes`.
+const SEGMENT_BYTES_MIN: i64 = 1024;
+/// Largest `max.message.bytes`: a batch must fit a frame of 100 MiB with room for its request.
+const MESSAGE_BYTES_MAX: i64 = 99 << 20;
+
+/// Every topic config this broker knows, sorted by key.
+#[must_use]
+pub fn topic_config_definitions() -> &'static [ConfigDefinition] {
+    &TOPIC_CONFIGS
+}
+
+impl Default for TopicConfig {
+    fn default() -> TopicConfig {
+        TopicConfig {
+            overrides: BTreeMap::new(),
+            retention_ms: 604_800_000,
+            retention_bytes: -1,
+            segment_bytes: 1 << 30,
+            segment_ms: 604_800_000,
+            max_message_bytes: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            min_insync_replicas: 1,
+        }
+    }
+}
+
+impl TopicConfig {
+    /// Parses what was set; any unknown, fixed or malformed config is refused by name.
+    pub fn parse(overrides: BTreeMap<String, String>) -> Result<TopicConfig, BrokerError> {
+        let mut config = TopicConfig::default();
+        for (key, value) in &overrides {
+            config.set(key, value)?;
+        }
+        config.overrides = overrides;
+        Ok(config)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), BrokerError> {
+        match key {
+            "retention.ms" => self.retention_ms = number(key, value, -1, i64::MAX)?,
+            "retention.bytes" => self.retention_bytes = number(key, value, -1, i64::MAX)?,
+            "segment.bytes" => {
+                self.segment_bytes = number32(key, value, SEGMENT_BYTES_MIN, i64::from(i32::MAX))?;
+            }
+            "segment.ms" => self.segment_ms = number(key, value, 1, i64::MAX)?,
+            "max.message.bytes" => {
+                self.max_message_bytes = number32(key, value, 0, MESSAGE_BYTES_MAX)?;
+            }
+            "message.timestamp.before.max.ms" => {
+                self.timestamp_before_max_ms = number(key, value, 0, i64::MAX)?;
+            }
+            "message.timestamp.after.max.ms" => {
+                self.timestamp_after_max_ms = number(key, value, 0, i64::MAX)?;
+            }
+            "min.insync.replicas" => {
+                self.min_insync_replicas = number32(key, value, 1, i64::from(i16::MAX))?;
+            }
+            "message.timestamp.type" => {
+                self.timestamp_type = match value {
+                    "CreateTime" => TimestampType::CreateTime,
+                    "LogAppendTime" => TimestampType::LogAppendTime,
+                    _ => {
+                        return Err(invalid(format!(
+                            "{key}={value}: must be CreateTime or LogAppendTime"
+                        )));
+                    }
+                };
+            }
+            _ => return refuse_fixed(key, value),
+        }
+        Ok(())
+    }
+
+    /// Every known key with its value.
+    #[must_use]
+    pub fn entries(&self) -> Vec<ConfigEntry> {
+        let entry = |definition: &ConfigDefinition| match self.overrides.get(definition.key) {
+            Some(value) => ConfigEntry {
+                definition: *definition,
+                value: Some(value.clone()),
+                source: ConfigSource::Topic,
+            },
+            None => ConfigEntry {
+                definition: *definition,
+                value: Some(definition.default.to_owned()),
+                source: ConfigSource::Default,
+            },
+        };
+        TOPIC_CONFIGS.iter().map(entry).collect()
+    }
+}
+
+/// A fixed config may be "set" to the value it has; anything else is refused, as is an unknown key.
+fn refuse_fixed(key: &str, value: &str) -> Result<(), BrokerError> {
+    match TOPIC_CONFIGS
+        .iter()
+        .find(|definition| definition.key == key)
+    {
+        Some(definition) if definition.default == value => Ok(()),
+        Some(definition) => Err(invalid(format!(
+            "{key}={value}: only {key}={} is supported ({})",
+            definition.default, definition.documentation
+        ))),
+        None => Err(invalid(format!(
+            "{key}: not a config that this broker enforces"
+        ))),
+    }
+}
+
+fn number(key: &str, value: &str, min: i64, max: i64) -> Result<i64, BrokerError> {
+    match value.trim().parse::<i64>() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        Ok(_) => Err(invalid(format!(
+            "{key}={value}: must lie within {min}..={max}"
+        ))),
+        Err(_) => Err(invalid(format!("{key}={value}: not a whole number"))),
+    }
+}
+
+fn number32(key: &str, value: &str, min: i64, max: i64) -> Result<i32, BrokerError> {
+    number(key, value, min, max)
+        .map(|number| i32::try_from(number).expect("the caller's maximum fits 32 bits"))
+}
+
+fn invalid(reason: String) -> BrokerError {
+    BrokerError::InvalidConfig { reason }
+}
+
+/// The configs of this node, read-only, under Kafka's names.
+#[must_use]
+pub fn broker_config_entries(config: &BrokerConfig) -> Vec<ConfigEntry> {
+    let entry = |key, kind, default, documentation, value: String| ConfigEntry {
+        definition: ConfigDefinition {
+            key,
+            kind,
+            default,
+            settable: false,
+            documentation,
+        },
+        source: if value == default {
+            ConfigSource::Default
+        } else {
+            ConfigSource::StaticBroker
+        },
+        value: Some(value),
+    };
+    vec![
+        entry(
+            "auto.create.topics.enable",
+            ConfigKind::Boolean,
+            "true",
+            "Create a topic when a client first asks for it.",
+            config.auto_create_topics.to_string(),
+        ),
+        entry(
+            "default.replication.factor",
+            ConfigKind::Int,
+            "1",
+            "Replicas of a topic that does not say.",
+            config.default_replication_factor.to_string(),
+        ),
+        entry(
+            "node.id",
+            ConfigKind::Int,
+            "1",
+            "The id of this node.",
+            config.node_id.to_string(),
+        ),
+        entry(
+            "num.partitions",
+            ConfigKind::Int,
+            "1",
+            "Partitions of a topic that does not say.",
+            config.default_partitions.to_string(),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(key: &str, value: &str) -> Result<TopicConfig, BrokerError> {
+        TopicConfig::parse(BTreeMap::from([(key.to_owned(), value.to_owned())]))
+    }
+
+    #[test]
+    fn table_is_sorted_and_its_defaults_are_the_parsed_defaults() {
+        assert!(TOPIC_CONFIGS.is_sorted_by_key(|definition| definition.key));
+        for definition in &TOPIC_CONFIGS {
+            let mut config = parse(definition.key, definition.default)
+                .unwrap_or_else(|error| panic!("{}: {error}", definition.key));
+            config.overrides.clear();
+            assert_eq!(config, TopicConfig::default(), "{}", definition.key);
+        }
+    }
+
+    #[test]
+    fn what_is_not_enforced_is_refused_by_name() {
+        for (key, value) in [
+            ("cleanup.policy", "compact"),
+            ("compression.type", "zstd"),
+            ("flush.messages", "1000"),
+            ("no.such.key", "1"),
+            ("retention.ms", "-2"),
+            ("retention.ms", "soon"),
+            ("segment.bytes", "3"),
+            ("message.timestamp.type", "createtime"),
+        ] {
+            let error = parse(key, value).expect_err(key).to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
 }

@@ -1,9 +1,17 @@
 //! Reading committed batches, waiting for more when there are too few.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use bytes::Bytes;
+use storage::partition_log::{ReadBatches, ReadError};
 use storage::{LeaderEpoch, Offset, PartitionId};
 
-use crate::BrokerError;
+use crate::list_offsets::end_offset_for_epoch;
+use crate::partition::Partition;
+use crate::partition::waiters::Waiter;
+use crate::{Broker, BrokerError};
 
 /// What a reader may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,4 +68,230 @@ pub struct FetchedPartition {
     pub batches: Vec<Bytes>,
     /// Set when `last_fetched_epoch` does not fit the log: the epoch and the end offset to cut to.
     pub diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+impl Broker {
+    /// Reads, waiting as the request says. One result a partition, in the request's order. An error
+    /// in any partition ends the wait. Dropping the future gives the wait up.
+    pub async fn fetch(
+        &self,
+        request: FetchRequest,
+    ) -> Vec<(PartitionId, Result<FetchedPartition, BrokerError>)> {
+        let read = self.read_all(&request).await;
+        if request.wait_ms_max <= 0 || read.is_enough(&request) || !self.start_waiting() {
+            return read.partitions;
+        }
+        self.wait_for_more(&request, read.bytes).await
+    }
+
+    async fn wait_for_more(
+        &self,
+        request: &FetchRequest,
+        mut bytes: usize,
+    ) -> Vec<(PartitionId, Result<FetchedPartition, BrokerError>)> {
+        let wait = Duration::from_millis(u64::try_from(request.wait_ms_max).unwrap_or(0));
+        let deadline = tokio::time::sleep(wait);
+        tokio::pin!(deadline);
+        let waiter = Waiter::new(request.bytes_min.saturating_sub(bytes));
+        let _registered = Registered::enter(self, request, &waiter);
+        let mut stopping = self.stopping();
+        loop {
+            // What came between the last read and the registration (or the last wake-up) shows now.
+            let read = self.read_all(request).await;
+            if read.is_enough(request) || self.is_stopping() {
+                return read.partitions;
+            }
+            if read.bytes != bytes {
+                bytes = read.bytes;
+                waiter.rearm(request.bytes_min.saturating_sub(bytes));
+            }
+            tokio::select! {
+                () = waiter.woken() => {}
+                () = &mut deadline => return self.read_all(request).await.partitions,
+                _ = stopping.changed() => {}
+            }
+        }
+    }
+
+    async fn read_all(&self, request: &FetchRequest) -> Read {
+        let mut read = Read {
+            partitions: Vec::with_capacity(request.partitions.len()),
+            bytes: 0,
+            failed: false,
+        };
+        for wanted in &request.partitions {
+            let room = request.bytes_max.saturating_sub(read.bytes);
+            let result = self.read_one(wanted, room, read.bytes == 0).await;
+            match &result {
+                Ok(fetched) => {
+                    read.bytes += fetched.batches.iter().map(Bytes::len).sum::<usize>();
+                    read.failed |= fetched.diverging.is_some();
+                }
+                Err(_) => read.failed = true,
+            }
+            read.partitions.push((wanted.partition, result));
+        }
+        read
+    }
+
+    /// Reads one partition. `first` says that nothing was read yet: then a whole batch is returned
+    /// even when it is larger than `room` (KIP-74).
+    async fn read_one(
+        &self,
+        wanted: &FetchPartition,
+        room: usize,
+        first: bool,
+    ) -> Result<FetchedPartition, BrokerError> {
+        let (partition, _, leadership) = self.led(wanted.partition)?;
+        let current = partition.epoch_in(leadership.term);
+        check_epoch(wanted.current_leader_epoch, current)?;
+        let (start, end) = (partition.log.start_offset(), partition.high_watermark());
+        let mut fetched = FetchedPartition {
+            partition: wanted.partition,
+            high_watermark: end,
+            last_stable_offset: end,
+            log_start: start,
+            batches: Vec::new(),
+            diverging: None,
+        };
+        if let Some(epoch) = wanted.last_fetched_epoch {
+            fetched.diverging = diverging(&partition, epoch, wanted.offset, current);
+            if fetched.diverging.is_some() {
+                return Ok(fetched);
+            }
+        }
+        if wanted.offset < start || wanted.offset > end {
+            return Err(BrokerError::OffsetOutOfRange {
+                requested: wanted.offset,
+                start,
+                end,
+            });
+        }
+        let bytes_max = wanted.bytes_max.min(room);
+        if wanted.offset == end || (bytes_max == 0 && !first) {
+            return Ok(fetched);
+        }
+        let read = read_log(&partition, wanted.offset, end, bytes_max).await?;
+        if first || read.bytes <= bytes_max {
+            fetched.batches = read.batches;
+        }
+        Ok(fetched)
+    }
+}
+
+/// What a round of reading found.
+struct Read {
+    partitions: Vec<(PartitionId, Result<FetchedPartition, BrokerError>)>,
+    bytes: usize,
+    // Some partition has news that are no records.
+    failed: bool,
+}
+
+impl Read {
+    fn is_enough(&self, request: &FetchRequest) -> bool {
+        self.failed || self.bytes >= request.bytes_min || request.partitions.is_empty()
+    }
+}
+
+/// Reads from memory where that is enough, else on a thread that may wait for the disk.
+async fn read_log(
+    partition: &Arc<Partition>,
+    from: Offset,
+    limit: Offset,
+    bytes_max: usize,
+) -> Result<ReadBatches, BrokerError> {
+    if let Some(read) = partition.log.read_tail(from, limit, bytes_max) {
+        return Ok(read);
+    }
+    let shared = Arc::clone(partition);
+    let read = tokio::task::spawn_blocking(move || shared.log.read(from, limit, bytes_max)).await;
+    match read.expect("reading a log does not panic") {
+        Ok(read) => Ok(read),
+        Err(error) => Err(read_failed(partition.id, error)),
+    }
+}
+
+/// What a failed read means to a client; damage is reported here, where it is known which
+/// partition it is in.
+pub(crate) fn read_failed(partition: PartitionId, error: ReadError) -> BrokerError {
+    match error {
+        // The log start rose while the read was on its way.
+        ReadError::OutOfRange {
+            requested,
+            start,
+            end,
+        } => BrokerError::OffsetOutOfRange {
+            requested,
+            start,
+            end,
+        },
+        error => {
+            tracing::error!(%partition, %error, "cannot read a partition, it refuses");
+            BrokerError::Storage {
+                reason: error.to_string(),
+            }
+        }
+    }
+}
+
+/// KIP-320: an older epoch is fenced, a newer one is not known yet.
+pub(crate) fn check_epoch(
+    requested: Option<LeaderEpoch>,
+    current: LeaderEpoch,
+) -> Result<(), BrokerError> {
+    match requested {
+        Some(requested) if requested < current => {
+            Err(BrokerError::FencedLeaderEpoch { requested, current })
+        }
+        Some(requested) if requested > current => {
+            Err(BrokerError::UnknownLeaderEpoch { requested, current })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// KIP-595: the client's last epoch ended before the offset it asks for, so its log differs.
+fn diverging(
+    partition: &Partition,
+    epoch: LeaderEpoch,
+    offset: Offset,
+    current: LeaderEpoch,
+) -> Option<(LeaderEpoch, Offset)> {
+    let (found, end) = end_offset_for_epoch(partition, epoch, current)?;
+    (found < epoch || end < offset).then_some((found, end))
+}
+
+/// A waiting fetch, entered with its partitions until it is dropped.
+struct Registered {
+    broker: Broker,
+    entries: Vec<(Arc<Partition>, u64)>,
+}
+
+impl Registered {
+    fn enter(broker: &Broker, request: &FetchRequest, waiter: &Arc<Waiter>) -> Registered {
+        let partitions = request
+            .partitions
+            .iter()
+            .filter_map(|wanted| broker.inner.directory.get(wanted.partition));
+        let enter = |partition: Arc<Partition>| {
+            let number = partition.waiters.register(waiter);
+            (partition, number)
+        };
+        Registered {
+            broker: broker.clone(),
+            entries: partitions.map(enter).collect(),
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        for (partition, number) in &self.entries {
+            partition.waiters.remove(*number);
+        }
+        self.broker
+            .inner
+            .waiting_fetches
+            .fetch_sub(1, Ordering::AcqRel);
+    }
 }

@@ -3,15 +3,23 @@
 //! [`Broker`] is the one face that protocol adapters see. It speaks in partitions, batches and
 //! offsets and knows no wire protocol; below it, every change travels through a shard of `raft`.
 
+mod batch_check;
 mod broker;
 pub mod catalogue;
 mod config;
 mod error;
 mod fetch;
+mod ids;
 mod list_offsets;
+mod partition;
+mod placement;
 mod produce;
+mod producer_ids;
+mod reconcile;
 pub mod record;
 mod topics;
+mod upkeep;
+mod wire;
 
 pub use broker::{Broker, Env, StartError};
 pub use config::{
@@ -22,6 +30,4 @@ pub use error::BrokerError;
 pub use fetch::{FetchPartition, FetchRequest, FetchedPartition, Isolation};
 pub use list_offsets::{FoundOffset, OffsetQuery};
 pub use produce::{AppendError, Appended, PendingAppend, RecordError, RequiredAcks};
-pub use topics::{
-    ConfigChange, ConfigOperation, CreatedTopic, NewPartitions, NewTopic, TopicRef,
-};
+pub use topics::{ConfigChange, ConfigOperation, CreatedTopic, NewPartitions, NewTopic, TopicRef};

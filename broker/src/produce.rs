@@ -2,11 +2,22 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use storage::Offset;
+use bytes::Bytes;
+use raft::ProposeError;
+use storage::batch::BatchHeader;
+use storage::{Offset, PartitionId};
 
-use crate::BrokerError;
+use crate::batch_check::check_batch;
+use crate::broker::refused;
+use crate::partition::machine::Outcome;
+use crate::partition::op::PartitionOp;
+use crate::{Broker, BrokerError, TopicConfig};
+
+/// Compressed batches up to this size are checked on the connection's own thread.
+const UNPACK_INLINE_BYTES_MAX: usize = 16 << 10;
 
 /// How much must have happened before a produce is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +92,9 @@ pub enum AppendError {
         expected: i32,
     },
     /// Older than the five batches that are remembered, yet not new (`DUPLICATE_SEQUENCE_NUMBER`).
-    #[error("sequence {got} of producer {producer_id} was written before and is no longer remembered")]
+    #[error(
+        "sequence {got} of producer {producer_id} was written before and is no longer remembered"
+    )]
     DuplicateSequence {
         /// The producer.
         producer_id: i64,
@@ -126,5 +139,104 @@ impl Future for PendingAppend {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.inner.as_mut().poll(cx)
+    }
+}
+
+impl Broker {
+    /// Checks a batch and queues it. Returns when its place in the order is fixed (waiting for room
+    /// when there is none: this is the back-pressure); the result comes through [`PendingAppend`].
+    ///
+    /// # Errors
+    /// All are definite: nothing was queued.
+    pub async fn append(
+        &self,
+        id: PartitionId,
+        batch: Bytes,
+        acks: RequiredAcks,
+    ) -> Result<PendingAppend, AppendError> {
+        let (partition, shard, _) = self.led(id)?;
+        let catalogue = self.catalogue();
+        let topic = catalogue
+            .topic_by_id(id.topic)
+            .ok_or(BrokerError::UnknownTopicId)?;
+        if let Some(error) = partition.log.failed() {
+            return Err(BrokerError::Storage {
+                reason: error.to_string(),
+            }
+            .into());
+        }
+        if acks == RequiredAcks::All {
+            self.check_in_sync(id, topic.config.min_insync_replicas)?;
+        }
+        if self.inner.logs.writer_stalled() {
+            return Err(BrokerError::DiskFull.into());
+        }
+        let batch = self.check(batch, &topic.config).await?;
+        let op = PartitionOp::Append {
+            partition: id,
+            batch,
+        }
+        .encode();
+        let pending = shard
+            .shard
+            .submit(op)
+            .await
+            .map_err(|error| not_appended(&error))?;
+        Ok(PendingAppend {
+            inner: Box::pin(finish(pending)),
+        })
+    }
+
+    fn check_in_sync(&self, id: PartitionId, required: i32) -> Result<(), BrokerError> {
+        let required = usize::try_from(required).unwrap_or(0);
+        if required <= 1 {
+            return Ok(());
+        }
+        let alive = self
+            .partition_status(id)
+            .map_or(0, |status| status.in_sync.len());
+        if alive < required {
+            return Err(BrokerError::NotEnoughReplicas { alive, required });
+        }
+        Ok(())
+    }
+
+    /// Checks a batch; large compressed ones off the connection's thread, few at a time.
+    async fn check(&self, batch: Bytes, config: &Arc<TopicConfig>) -> Result<Bytes, AppendError> {
+        let now_ms = self.inner.clock.wall_ms();
+        let compressed =
+            BatchHeader::parse(&batch).is_ok_and(|header| header.attributes & 0b111 != 0);
+        if !compressed {
+            return check_batch(batch, config, now_ms);
+        }
+        let permit = self.inner.unpacking.acquire().await;
+        let _permit = permit.expect("the semaphore is never closed");
+        if batch.len() <= UNPACK_INLINE_BYTES_MAX {
+            return check_batch(batch, config, now_ms);
+        }
+        let config = Arc::clone(config);
+        let checking = tokio::task::spawn_blocking(move || check_batch(batch, &config, now_ms));
+        checking.await.expect("checking a batch does not panic")
+    }
+}
+
+fn not_appended(error: &ProposeError) -> AppendError {
+    match error {
+        ProposeError::TooLarge { bytes, max } => AppendError::TooLarge {
+            bytes: *bytes,
+            max: *max,
+        },
+        error => refused(error).into(),
+    }
+}
+
+async fn finish(pending: raft::Pending<Outcome>) -> Result<Appended, AppendError> {
+    match pending.await.map_err(|error| not_appended(&error))? {
+        Outcome::Appended(appended) => Ok(appended),
+        Outcome::Refused(error) => Err(error),
+        Outcome::NoSuchPartition => Err(BrokerError::UnknownTopicOrPartition.into()),
+        outcome @ (Outcome::Done | Outcome::Start(_)) => {
+            unreachable!("an append came to {outcome:?}")
+        }
     }
 }

@@ -1,8 +1,23 @@
 //! Administration of topics: creating, deleting, growing, trimming, configuring.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use storage::{NodeId, TopicId};
+use storage::{NodeId, Offset, PartitionId, TopicId};
+
+use crate::broker::refused;
+use crate::catalogue::command::{Command, TopicEntry};
+use crate::catalogue::{Catalogue, Topic};
+use crate::partition::machine::Outcome;
+use crate::partition::op::PartitionOp;
+use crate::placement::{check_assignments, place, topic_name_problem};
+use crate::{Broker, BrokerError, ConfigEntry, TopicConfig};
+
+/// Most partitions one topic may have.
+const TOPIC_PARTITIONS_MAX: i32 = 100_000;
+/// How long a topic that is created on first use may take until the client is told to try again.
+const AUTO_CREATE_TIMEOUT_MS: i64 = 2_000;
 
 /// A topic to create.
 #[derive(Debug, Clone, Default)]
@@ -74,4 +89,500 @@ pub struct ConfigChange {
     pub operation: ConfigOperation,
     /// The value; `None` only with [`ConfigOperation::Delete`].
     pub value: Option<String>,
+}
+
+impl Broker {
+    /// Creates topics; with `validate_only` only says what would happen. Returns when every
+    /// partition has a serving leader, or `timeout_ms` has passed (`TimedOut`; it goes on).
+    pub async fn create_topics(
+        &self,
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+        timeout_ms: i64,
+    ) -> Vec<Result<CreatedTopic, BrokerError>> {
+        let mut results = self.enter_topics(topics, validate_only).await;
+        if validate_only {
+            return results;
+        }
+        let created: Vec<TopicId> = results
+            .iter()
+            .filter_map(|result| result.as_ref().ok())
+            .map(|topic| topic.id)
+            .collect();
+        if !self.wait_until_served(&created, timeout_ms).await {
+            for result in &mut results {
+                if result.as_ref().is_ok_and(|topic| !self.is_served(topic.id)) {
+                    *result = Err(timed_out("the partitions' leaders"));
+                }
+            }
+        }
+        results
+    }
+
+    async fn enter_topics(
+        &self,
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+    ) -> Vec<Result<CreatedTopic, BrokerError>> {
+        let _administration = self.inner.administration.lock().await;
+        let mut catalogue = Catalogue::clone(&self.catalogue());
+        let mut results = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let planned = self.plan_topic(&catalogue, topic);
+            let result = match planned {
+                Ok((created, _)) if validate_only => Ok(CreatedTopic {
+                    id: TopicId::NONE,
+                    ..created
+                }),
+                Ok((created, entry)) => {
+                    remember(&mut catalogue, &entry);
+                    let command = Command::CreateTopic(entry);
+                    self.change_catalogue(&command).await.map(|_| created)
+                }
+                Err(error) => Err(error),
+            };
+            results.push(result);
+        }
+        results
+    }
+
+    fn plan_topic(
+        &self,
+        catalogue: &Catalogue,
+        topic: NewTopic,
+    ) -> Result<(CreatedTopic, TopicEntry), BrokerError> {
+        if let Some(reason) = topic_name_problem(&topic.name, catalogue) {
+            return Err(BrokerError::InvalidTopic { reason });
+        }
+        if catalogue.topics.contains_key(&topic.name) {
+            return Err(BrokerError::TopicExists);
+        }
+        let config = &self.inner.config;
+        let (count, factor, shards) = if topic.assignments.is_empty() {
+            let count = topic.partitions.unwrap_or(config.default_partitions);
+            let factor = topic
+                .replication_factor
+                .unwrap_or(config.default_replication_factor);
+            self.check_count(catalogue, count)?;
+            (count, factor, place(catalogue, count, factor)?)
+        } else {
+            if topic.partitions.is_some() || topic.replication_factor.is_some() {
+                return Err(BrokerError::InvalidRequest {
+                    reason: "replicas by hand and numbers of partitions or replicas exclude each \
+                             other"
+                        .to_owned(),
+                });
+            }
+            let (count, factor, shards) = check_assignments(catalogue, &topic.assignments)?;
+            self.check_count(catalogue, count)?;
+            (count, factor, shards)
+        };
+        let overrides = overrides_of(topic.configs)?;
+        TopicConfig::parse(overrides.clone())?;
+        let id = self
+            .inner
+            .ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .topic_id();
+        let created = CreatedTopic {
+            name: topic.name.clone(),
+            id,
+            partitions: count,
+            replication_factor: factor,
+        };
+        let entry = TopicEntry {
+            name: topic.name,
+            id,
+            partitions: shards,
+            overrides,
+            internal: false,
+        };
+        Ok((created, entry))
+    }
+
+    fn check_count(&self, catalogue: &Catalogue, count: i32) -> Result<(), BrokerError> {
+        if !(1..=TOPIC_PARTITIONS_MAX).contains(&count) {
+            return Err(BrokerError::InvalidPartitions {
+                reason: format!("{count} is not within 1..={TOPIC_PARTITIONS_MAX}"),
+            });
+        }
+        let present: usize = catalogue
+            .topics
+            .values()
+            .map(|topic| topic.partitions.len())
+            .sum();
+        let max = self.inner.config.partitions_max;
+        if present + usize::try_from(count).unwrap_or(usize::MAX) > max {
+            return Err(BrokerError::PolicyViolation {
+                reason: format!("{present} partitions exist, at most {max} may"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Creates a topic on first use where that is allowed; `Ok` also when it exists.
+    pub async fn auto_create_topic(&self, name: &str) -> Result<(), BrokerError> {
+        if self.catalogue().topics.contains_key(name) {
+            return Ok(());
+        }
+        if !self.inner.config.auto_create_topics {
+            return Err(BrokerError::UnknownTopicOrPartition);
+        }
+        let topic = NewTopic {
+            name: name.to_owned(),
+            ..NewTopic::default()
+        };
+        match self
+            .create_topics(vec![topic], false, AUTO_CREATE_TIMEOUT_MS)
+            .await
+            .remove(0)
+        {
+            Ok(_) | Err(BrokerError::TopicExists) => Ok(()),
+            Err(BrokerError::TimedOut { .. }) => Err(BrokerError::LeaderNotAvailable),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes topics; answers each with its name and id. Returns when their partitions are gone
+    /// from this node, or `timeout_ms` has passed.
+    pub async fn delete_topics(
+        &self,
+        topics: Vec<TopicRef>,
+        timeout_ms: i64,
+    ) -> Vec<Result<(String, TopicId), BrokerError>> {
+        let mut results = Vec::with_capacity(topics.len());
+        for topic in topics {
+            results.push(self.delete_topic(topic).await);
+        }
+        let gone: HashSet<TopicId> = results
+            .iter()
+            .filter_map(|result| result.as_ref().ok())
+            .map(|(_, id)| *id)
+            .collect();
+        let directory = &self.inner.directory;
+        let is_gone = || {
+            !directory
+                .all()
+                .iter()
+                .any(|partition| gone.contains(&partition.id.topic))
+        };
+        if !gone.is_empty() && !self.wait_until(is_gone, timeout_ms).await {
+            tracing::warn!("deleted topics still have partitions on this node");
+        }
+        results
+    }
+
+    async fn delete_topic(&self, topic: TopicRef) -> Result<(String, TopicId), BrokerError> {
+        let catalogue = self.catalogue();
+        let found = match &topic {
+            TopicRef::Name(name) => catalogue
+                .topics
+                .get(name)
+                .ok_or(BrokerError::UnknownTopicOrPartition)?,
+            TopicRef::Id(id) => catalogue
+                .topic_by_id(*id)
+                .ok_or(BrokerError::UnknownTopicId)?,
+        };
+        self.change_catalogue(&Command::DeleteTopic(found.id))
+            .await?;
+        Ok((found.name.clone(), found.id))
+    }
+
+    /// Raises partition counts.
+    pub async fn create_partitions(
+        &self,
+        topics: Vec<NewPartitions>,
+        validate_only: bool,
+        timeout_ms: i64,
+    ) -> Vec<Result<(), BrokerError>> {
+        let mut results = Vec::with_capacity(topics.len());
+        let mut grown = Vec::new();
+        for topic in topics {
+            let result = self.add_partitions(topic, validate_only).await;
+            results.push(result.map(|id| grown.push(id)));
+        }
+        if !validate_only && !self.wait_until_served(&grown, timeout_ms).await {
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(timed_out("the partitions' leaders"));
+            }
+        }
+        results
+    }
+
+    async fn add_partitions(
+        &self,
+        new: NewPartitions,
+        validate_only: bool,
+    ) -> Result<TopicId, BrokerError> {
+        let _administration = self.inner.administration.lock().await;
+        let catalogue = self.catalogue();
+        let topic = catalogue
+            .topics
+            .get(&new.topic)
+            .ok_or(BrokerError::UnknownTopicOrPartition)?;
+        let present = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        if new.total <= present {
+            return Err(BrokerError::InvalidPartitions {
+                reason: format!(
+                    "the topic has {present} partitions, {} is not more",
+                    new.total
+                ),
+            });
+        }
+        let added = new.total - present;
+        if new.total > TOPIC_PARTITIONS_MAX {
+            self.check_count(&catalogue, new.total)?;
+        }
+        self.check_count(&catalogue, added)?;
+        let factor = replication_factor(&catalogue, topic);
+        let shards = match new.assignments {
+            None => place(&catalogue, added, factor)?,
+            Some(lists) => {
+                let by_index: BTreeMap<i32, Vec<NodeId>> = (0..).zip(lists).collect();
+                let (count, by_hand, shards) = check_assignments(&catalogue, &by_index)?;
+                if count != added || by_hand != factor {
+                    return Err(BrokerError::InvalidReplicaAssignment {
+                        reason: format!(
+                            "{count} lists of {by_hand} replicas for {added} new partitions of \
+                             {factor}"
+                        ),
+                    });
+                }
+                shards
+            }
+        };
+        if !validate_only {
+            let from = u32::try_from(present).expect("a count is not negative");
+            let command = Command::AddPartitions {
+                topic: topic.id,
+                from,
+                shards,
+            };
+            self.change_catalogue(&command).await?;
+        }
+        Ok(topic.id)
+    }
+
+    /// Raises the log start to `before` (`None`: to the high watermark); answers the new log start.
+    pub async fn delete_records(
+        &self,
+        id: PartitionId,
+        before: Option<Offset>,
+        timeout_ms: i64,
+    ) -> Result<Offset, BrokerError> {
+        let (partition, shard, _) = self.led(id)?;
+        let (start, end) = (partition.log.start_offset(), partition.high_watermark());
+        let to = before.unwrap_or(end);
+        if to < Offset(0) || to > end {
+            return Err(BrokerError::OffsetOutOfRange {
+                requested: to,
+                start,
+                end,
+            });
+        }
+        if to <= start {
+            return Ok(start);
+        }
+        let op = PartitionOp::RaiseStart { partition: id, to }.encode();
+        let raised = async {
+            let pending = shard
+                .shard
+                .submit(op)
+                .await
+                .map_err(|error| refused(&error))?;
+            pending.await.map_err(|error| refused(&error))
+        };
+        match within(timeout_ms, raised)
+            .await
+            .ok_or_else(|| timed_out("the log start"))??
+        {
+            Outcome::Start(start) => Ok(start),
+            _ => Err(BrokerError::UnknownTopicOrPartition),
+        }
+    }
+
+    /// The configs of a topic, every known key.
+    pub fn topic_configs(&self, topic: &str) -> Result<Vec<ConfigEntry>, BrokerError> {
+        let catalogue = self.catalogue();
+        let topic = catalogue
+            .topics
+            .get(topic)
+            .ok_or(BrokerError::UnknownTopicOrPartition)?;
+        Ok(topic.config.entries())
+    }
+
+    /// Changes configs of a topic, all or none.
+    pub async fn alter_topic_configs(
+        &self,
+        topic: &str,
+        changes: Vec<ConfigChange>,
+        validate_only: bool,
+    ) -> Result<(), BrokerError> {
+        let _administration = self.inner.administration.lock().await;
+        let catalogue = self.catalogue();
+        let topic = catalogue
+            .topics
+            .get(topic)
+            .ok_or(BrokerError::UnknownTopicOrPartition)?;
+        let mut overrides = topic.config.overrides.clone();
+        let mut seen = HashSet::new();
+        for change in changes {
+            if !seen.insert(change.key.clone()) {
+                return Err(BrokerError::InvalidRequest {
+                    reason: format!("{} is changed twice", change.key),
+                });
+            }
+            apply_change(&mut overrides, change)?;
+        }
+        TopicConfig::parse(overrides.clone())?;
+        if !validate_only {
+            let command = Command::SetTopicConfig {
+                topic: topic.id,
+                overrides,
+            };
+            self.change_catalogue(&command).await?;
+        }
+        Ok(())
+    }
+
+    fn is_served(&self, id: TopicId) -> bool {
+        let catalogue = self.catalogue();
+        catalogue.topic_by_id(id).is_some_and(|topic| {
+            let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+            (0..count).all(|index| self.led(PartitionId { topic: id, index }).is_ok())
+        })
+    }
+
+    async fn wait_until_served(&self, topics: &[TopicId], timeout_ms: i64) -> bool {
+        self.wait_until(|| topics.iter().all(|id| self.is_served(*id)), timeout_ms)
+            .await
+    }
+
+    /// Waits until the partitions of this node are as wanted; `false` when the time is up first.
+    async fn wait_until(&self, mut is_so: impl FnMut() -> bool, timeout_ms: i64) -> bool {
+        let mut changes = self.inner.changes.subscribe();
+        let waiting = async {
+            while !is_so() {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        within(timeout_ms, waiting).await.is_some()
+    }
+}
+
+async fn within<T>(timeout_ms: i64, future: impl Future<Output = T>) -> Option<T> {
+    let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+    tokio::time::timeout(timeout, future).await.ok()
+}
+
+fn timed_out(what: &str) -> BrokerError {
+    BrokerError::TimedOut {
+        reason: format!("waiting for {what}"),
+    }
+}
+
+/// Replicas of each partition of a topic.
+fn replication_factor(catalogue: &Catalogue, topic: &Topic) -> i16 {
+    let shard = topic
+        .partitions
+        .first()
+        .and_then(|shard| catalogue.shards.get(shard));
+    i16::try_from(shard.map_or(1, |shard| shard.replicas.len())).unwrap_or(i16::MAX)
+}
+
+/// Enters a planned topic, so that the next one of the request sees its name and its load.
+fn remember(catalogue: &mut Catalogue, entry: &TopicEntry) {
+    let topic = Topic {
+        name: entry.name.clone(),
+        id: entry.id,
+        partitions: entry.partitions.clone(),
+        config: Arc::new(TopicConfig::default()),
+        internal: entry.internal,
+    };
+    catalogue.topics.insert(entry.name.clone(), Arc::new(topic));
+}
+
+fn overrides_of(
+    configs: Vec<(String, Option<String>)>,
+) -> Result<BTreeMap<String, String>, BrokerError> {
+    let mut overrides = BTreeMap::new();
+    for (key, value) in configs {
+        let value = value.ok_or_else(|| BrokerError::InvalidConfig {
+            reason: format!("{key}: a value is missing"),
+        })?;
+        if overrides.insert(key.clone(), value).is_some() {
+            return Err(BrokerError::InvalidConfig {
+                reason: format!("{key} is given twice"),
+            });
+        }
+    }
+    Ok(overrides)
+}
+
+fn apply_change(
+    overrides: &mut BTreeMap<String, String>,
+    change: ConfigChange,
+) -> Result<(), BrokerError> {
+    let ConfigChange {
+        key,
+        operation,
+        value,
+    } = change;
+    let definition = crate::topic_config_definitions()
+        .iter()
+        .find(|known| known.key == key);
+    match (operation, value) {
+        (ConfigOperation::Delete, _) => {
+            if definition.is_none() {
+                return Err(BrokerError::InvalidConfig {
+                    reason: format!("{key}: not a config that this broker enforces"),
+                });
+            }
+            overrides.remove(&key);
+        }
+        (_, None) => {
+            return Err(BrokerError::InvalidConfig {
+                reason: format!("{key}: a value is missing"),
+            });
+        }
+        (ConfigOperation::Set, Some(value)) => {
+            overrides.insert(key, value);
+        }
+        (ConfigOperation::Append | ConfigOperation::Subtract, Some(value)) => {
+            let list = definition.filter(|known| known.kind == crate::ConfigKind::List);
+            let Some(definition) = list else {
+                return Err(BrokerError::InvalidConfig {
+                    reason: format!("{key}: not a list, cannot append or subtract"),
+                });
+            };
+            let present = overrides
+                .get(&key)
+                .map_or(definition.default, String::as_str);
+            let changed = change_list(present, &value, operation == ConfigOperation::Append);
+            overrides.insert(key, changed);
+        }
+    }
+    Ok(())
+}
+
+fn change_list(present: &str, value: &str, append: bool) -> String {
+    let named: Vec<&str> = value
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .collect();
+    let mut items: Vec<&str> = present.split(',').filter(|item| !item.is_empty()).collect();
+    if append {
+        items.extend(
+            named
+                .iter()
+                .filter(|item| !present.split(',').any(|old| old == **item)),
+        );
+    } else {
+        items.retain(|item| !named.contains(item));
+    }
+    items.join(",")
 }

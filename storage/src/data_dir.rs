@@ -195,7 +195,9 @@ impl DataDir {
         self.shards_dir().join(format!("{shard}.checkpoint"))
     }
 
-    fn shards_dir(&self) -> PathBuf {
+    /// Directory of the shards' checkpoint files.
+    #[must_use]
+    pub fn shards_dir(&self) -> PathBuf {
         self.path.join("shards")
     }
 }

@@ -3,6 +3,9 @@
 //! It is the state machine of shard 0. Readers use an immutable [`Catalogue`] image that is
 //! swapped when a change is applied; nothing here decides, it only remembers.
 
+pub(crate) mod command;
+pub(crate) mod machine;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -99,7 +102,9 @@ impl Topic {
     #[must_use]
     pub fn partition(&self, index: i32) -> Option<PartitionId> {
         let index = u32::try_from(index).ok()?;
-        (usize::try_from(index).ok()? < self.partitions.len())
-            .then_some(PartitionId { topic: self.id, index })
+        (usize::try_from(index).ok()? < self.partitions.len()).then_some(PartitionId {
+            topic: self.id,
+            index,
+        })
     }
 }

@@ -59,7 +59,9 @@ fn compress_xerial(body: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&1i32.to_be_bytes());
     let mut encoder = snap::raw::Encoder::new();
     for block in body.chunks(XERIAL_BLOCK_BYTES) {
-        let block = encoder.compress_vec(block).expect("a block of 32 KiB can be compressed");
+        let block = encoder
+            .compress_vec(block)
+            .expect("a block of 32 KiB can be compressed");
         let len = u32::try_from(block.len()).expect("a compressed block of 32 KiB is small");
         out.extend_from_slice(&len.to_be_bytes());
         out.extend_from_slice(&block);
@@ -87,11 +89,10 @@ pub(super) fn decompress(
             decompress_snappy(body, bytes_max, &mut out)?;
             out
         }
-        Compression::Lz4 => {
-            read_bounded(lz4_flex::frame::FrameDecoder::new(&body[..]), bytes_max)?
-        }
+        Compression::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(&body[..]), bytes_max)?,
         Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(&body[..]).map_err(damaged)?;
+            let mut decoder =
+                zstd::stream::read::Decoder::with_buffer(&body[..]).map_err(damaged)?;
             let window = usize::BITS - bytes_max.saturating_sub(1).leading_zeros();
             decoder
                 .window_log_max(window.clamp(ZSTD_WINDOW_LOG_MIN, ZSTD_WINDOW_LOG_MAX))
@@ -143,21 +144,21 @@ fn decompress_xerial(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, RecordErr
 }
 
 /// Appends one raw block, decompressed, to `out`.
-fn decompress_snappy(
-    block: &[u8],
-    bytes_max: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), RecordError> {
+fn decompress_snappy(block: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), RecordError> {
     let len = snap::raw::decompress_len(block).map_err(damaged)?;
     if len > bytes_max {
         return Err(RecordError::TooLarge { max: bytes_max });
     }
     if len > block.len().saturating_mul(SNAPPY_RATIO_MAX) {
-        return Err(RecordError::Malformed("a snappy block claims more than it can hold"));
+        return Err(RecordError::Malformed(
+            "a snappy block claims more than it can hold",
+        ));
     }
     let filled = out.len();
     out.resize(filled + len, 0);
-    let count = snap::raw::Decoder::new().decompress(block, &mut out[filled..]).map_err(damaged)?;
+    let count = snap::raw::Decoder::new()
+        .decompress(block, &mut out[filled..])
+        .map_err(damaged)?;
     out.truncate(filled + count);
     Ok(())
 }

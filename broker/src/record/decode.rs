@@ -27,7 +27,9 @@ pub fn decode_batch(batch: &Bytes, bytes_max: usize) -> Result<Vec<Record>, Reco
         return Err(RecordError::Malformed("not record format 2"));
     }
     if header.total_bytes() != batch.len() || batch.len() < BATCH_HEADER_BYTES {
-        return Err(RecordError::Malformed("its length is not that of the bytes given"));
+        return Err(RecordError::Malformed(
+            "its length is not that of the bytes given",
+        ));
     }
     let codec = Compression::from_number(header.attributes & CODEC_MASK)
         .ok_or(RecordError::Malformed("unknown compression"))?;
@@ -52,7 +54,10 @@ pub fn decode_batch(batch: &Bytes, bytes_max: usize) -> Result<Vec<Record>, Reco
 fn read_record(reader: &mut Reader, header: &BatchHeader) -> Result<Record, RecordError> {
     let len = usize::try_from(reader.varint()?)
         .map_err(|_| RecordError::Malformed("negative record length"))?;
-    let mut fields = Reader { bytes: reader.take(len)?, at: 0 };
+    let mut fields = Reader {
+        bytes: reader.take(len)?,
+        at: 0,
+    };
     fields.take(1)?; // attributes: none are defined
     let timestamp_delta = fields.varlong()?;
     let offset_delta = fields.varint()?;
@@ -75,14 +80,22 @@ fn read_record(reader: &mut Reader, header: &BatchHeader) -> Result<Record, Reco
     }
     let mut headers = Vec::with_capacity(header_count.min(64));
     for _ in 0..header_count {
-        let name = fields.field()?.ok_or(RecordError::Malformed("a header without a key"))?;
+        let name = fields
+            .field()?
+            .ok_or(RecordError::Malformed("a header without a key"))?;
         // As in Kafka's clients, bytes that are no UTF-8 are replaced.
         headers.push((String::from_utf8_lossy(&name).into_owned(), fields.field()?));
     }
     if fields.remaining() > 0 {
         return Err(RecordError::Malformed("bytes behind a record's headers"));
     }
-    Ok(Record { offset, timestamp_ms, key, value, headers })
+    Ok(Record {
+        offset,
+        timestamp_ms,
+        key,
+        value,
+        headers,
+    })
 }
 
 /// Splits back-to-back batches; an incomplete last one is left out. CRCs are checked.

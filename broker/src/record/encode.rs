@@ -39,9 +39,15 @@ pub fn encode_batch(
     compression: Compression,
     producer: BatchProducer,
 ) -> Bytes {
-    let base_timestamp = records.first().expect("a batch has at least one record").timestamp_ms;
-    let max_timestamp =
-        records.iter().map(|record| record.timestamp_ms).max().unwrap_or(base_timestamp);
+    let base_timestamp = records
+        .first()
+        .expect("a batch has at least one record")
+        .timestamp_ms;
+    let max_timestamp = records
+        .iter()
+        .map(|record| record.timestamp_ms)
+        .max()
+        .unwrap_or(base_timestamp);
     let count = i32::try_from(records.len()).expect("fewer than 2^31 records in a batch");
 
     let body_bytes = records
@@ -53,7 +59,12 @@ pub fn encode_batch(
         })
         .sum::<usize>();
     let mut batch = BytesMut::with_capacity(
-        BATCH_HEADER_BYTES + if compression == Compression::None { body_bytes } else { 0 },
+        BATCH_HEADER_BYTES
+            + if compression == Compression::None {
+                body_bytes
+            } else {
+                0
+            },
     );
     batch.put_i64(0);
     batch.put_i32(0); // the length, below

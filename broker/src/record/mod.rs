@@ -94,6 +94,10 @@ pub struct BatchProducer {
 
 impl Default for BatchProducer {
     fn default() -> BatchProducer {
-        BatchProducer { producer_id: -1, producer_epoch: -1, base_sequence: -1 }
+        BatchProducer {
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+        }
     }
 }

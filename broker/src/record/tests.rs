@@ -15,16 +15,19 @@ const CODECS: [Compression; 5] = [
 const MIB: usize = 1 << 20;
 
 fn record(value: impl Into<Bytes>) -> Record {
-    Record { value: Some(value.into()), timestamp_ms: 1_700_000_000_000, ..Record::default() }
+    Record {
+        value: Some(value.into()),
+        timestamp_ms: 1_700_000_000_000,
+        ..Record::default()
+    }
 }
 
 /// A batch around `body` as given, its CRC and length right.
 fn batch_around(codec: i16, count: i32, body: &[u8]) -> Bytes {
-    let mut batch = BytesMut::from(&encode_batch(
-        &[record("x")],
-        Compression::None,
-        BatchProducer::default(),
-    )[..BATCH_HEADER_BYTES]);
+    let mut batch = BytesMut::from(
+        &encode_batch(&[record("x")], Compression::None, BatchProducer::default())
+            [..BATCH_HEADER_BYTES],
+    );
     batch.extend_from_slice(body);
     let length = i32::try_from(batch.len() - 12).unwrap();
     batch[8..12].copy_from_slice(&length.to_be_bytes());
@@ -40,12 +43,16 @@ fn any_field(bytes_max: usize) -> impl Strategy<Value = Option<Bytes>> {
 }
 
 fn any_records() -> impl Strategy<Value = Vec<Record>> {
-    let headers =
-        proptest::collection::vec(("[a-z.]{0,8}", any_field(20)), 0..4).prop_map(|headers| {
-            headers.into_iter().collect::<Vec<_>>()
-        });
+    let headers = proptest::collection::vec(("[a-z.]{0,8}", any_field(20)), 0..4)
+        .prop_map(|headers| headers.into_iter().collect::<Vec<_>>());
     let record = (0i64..1 << 42, any_field(40), any_field(300), headers).prop_map(
-        |(timestamp_ms, key, value, headers)| Record { offset: 0, timestamp_ms, key, value, headers },
+        |(timestamp_ms, key, value, headers)| Record {
+            offset: 0,
+            timestamp_ms,
+            key,
+            value,
+            headers,
+        },
     );
     proptest::collection::vec(record, 1..40)
 }
@@ -167,7 +174,12 @@ fn large_batches_come_back_in_every_codec() {
         let batch = encode_batch(&records, codec, BatchProducer::default());
         let decoded = decode_batch(&batch, 8 * MIB).unwrap();
         assert_eq!(decoded.len(), records.len(), "{codec:?}");
-        assert!(decoded.iter().zip(&records).all(|(left, right)| left.value == right.value));
+        assert!(
+            decoded
+                .iter()
+                .zip(&records)
+                .all(|(left, right)| left.value == right.value)
+        );
     }
 }
 
@@ -176,7 +188,11 @@ fn a_bomb_is_stopped_at_the_limit_in_every_codec() {
     let records = [record(vec![0u8; 32 * MIB])];
     for codec in CODECS.into_iter().skip(1) {
         let batch = encode_batch(&records, codec, BatchProducer::default());
-        assert!(batch.len() < 4 * MIB, "{codec:?} made {} bytes", batch.len());
+        assert!(
+            batch.len() < 4 * MIB,
+            "{codec:?} made {} bytes",
+            batch.len()
+        );
         assert_eq!(
             decode_batch(&batch, MIB),
             Err(RecordError::TooLarge { max: MIB }),
@@ -187,9 +203,14 @@ fn a_bomb_is_stopped_at_the_limit_in_every_codec() {
 
 #[test]
 fn raw_snappy_is_read_too() {
-    let plain =
-        encode_batch(&[record("a value"), record("another")], Compression::None, BatchProducer::default());
-    let body = snap::raw::Encoder::new().compress_vec(&plain[BATCH_HEADER_BYTES..]).unwrap();
+    let plain = encode_batch(
+        &[record("a value"), record("another")],
+        Compression::None,
+        BatchProducer::default(),
+    );
+    let body = snap::raw::Encoder::new()
+        .compress_vec(&plain[BATCH_HEADER_BYTES..])
+        .unwrap();
     let decoded = decode_batch(&batch_around(2, 2, &body), MIB).unwrap();
     assert_eq!(decoded[1].value, Some(Bytes::from("another")));
 }
@@ -200,15 +221,23 @@ fn a_snappy_block_that_claims_too_much_takes_no_memory() {
     let body = [0x80, 0x80, 0x80, 0x20, 0, 0, 0, 0];
     assert_eq!(
         decode_batch(&batch_around(2, 1, &body), 128 * MIB),
-        Err(RecordError::Malformed("a snappy block claims more than it can hold"))
+        Err(RecordError::Malformed(
+            "a snappy block claims more than it can hold"
+        ))
     );
 }
 
 #[test]
 fn concatenated_gzip_members_are_read_like_java_does() {
-    let plain = encode_batch(&[record("a value")], Compression::None, BatchProducer::default());
+    let plain = encode_batch(
+        &[record("a value")],
+        Compression::None,
+        BatchProducer::default(),
+    );
     let (left, right) = plain[BATCH_HEADER_BYTES..].split_at(3);
-    let body = [left, right].map(|part| compression::compress(Compression::Gzip, part)).concat();
+    let body = [left, right]
+        .map(|part| compression::compress(Compression::Gzip, part))
+        .concat();
     let decoded = decode_batch(&batch_around(1, 1, &body), MIB).unwrap();
     assert_eq!(decoded[0].value, Some(Bytes::from("a value")));
 }
@@ -216,7 +245,17 @@ fn concatenated_gzip_members_are_read_like_java_does() {
 #[test]
 fn a_zstd_frame_with_a_window_over_the_limit_is_refused() {
     // Magic, then a frame header descriptor with no single segment and a window of 2^30 bytes.
-    let body = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (30 - 10) << 3, 0x01, 0x00, 0x00];
+    let body = [
+        0x28,
+        0xb5,
+        0x2f,
+        0xfd,
+        0x00,
+        (30 - 10) << 3,
+        0x01,
+        0x00,
+        0x00,
+    ];
     assert!(matches!(
         decode_batch(&batch_around(4, 0, &body), MIB),
         Err(RecordError::Decompress(_))
@@ -225,8 +264,13 @@ fn a_zstd_frame_with_a_window_over_the_limit_is_refused() {
 
 #[test]
 fn log_append_time_stands_for_every_record() {
-    let mut batch =
-        BytesMut::from(&encode_batch(&[record("a"), record("b")], Compression::None, BatchProducer::default())[..]);
+    let mut batch = BytesMut::from(
+        &encode_batch(
+            &[record("a"), record("b")],
+            Compression::None,
+            BatchProducer::default(),
+        )[..],
+    );
     batch[22] |= 0b1000;
     batch[35..43].copy_from_slice(&42i64.to_be_bytes());
     let decoded = decode_batch(&batch.freeze(), MIB).unwrap();
@@ -235,11 +279,22 @@ fn log_append_time_stands_for_every_record() {
 
 #[test]
 fn offsets_count_from_the_base_offset() {
-    let mut batch =
-        BytesMut::from(&encode_batch(&[record("a"), record("b")], Compression::None, BatchProducer::default())[..]);
+    let mut batch = BytesMut::from(
+        &encode_batch(
+            &[record("a"), record("b")],
+            Compression::None,
+            BatchProducer::default(),
+        )[..],
+    );
     batch[..8].copy_from_slice(&1000i64.to_be_bytes());
     let decoded = decode_batch(&batch.freeze(), MIB).unwrap();
-    assert_eq!(decoded.iter().map(|record| record.offset).collect::<Vec<_>>(), [1000, 1001]);
+    assert_eq!(
+        decoded
+            .iter()
+            .map(|record| record.offset)
+            .collect::<Vec<_>>(),
+        [1000, 1001]
+    );
 }
 
 #[test]
@@ -249,16 +304,19 @@ fn a_batch_emptied_by_compaction_has_no_records() {
 
 #[test]
 fn a_flipped_bit_is_found_by_split() {
-    let mut batch =
-        BytesMut::from(&encode_batch(&[record("a")], Compression::None, BatchProducer::default())[..]);
+    let mut batch = BytesMut::from(
+        &encode_batch(&[record("a")], Compression::None, BatchProducer::default())[..],
+    );
     let last = batch.len() - 1;
     batch[last] ^= 1;
-    assert_eq!(split_batches(&batch.freeze()), Err(RecordError::Malformed("CRC mismatch")));
+    assert_eq!(
+        split_batches(&batch.freeze()),
+        Err(RecordError::Malformed("CRC mismatch"))
+    );
 }
 
 #[test]
-fn a_batch_of_a_known_client_is_read() {
-    // Written by Kafka's Java client 3.x: one record, key "k", value "v", header "h" = "1".
+fn a_record_is_laid_out_as_kafka_defines() {
     let plain = Record {
         key: Some(Bytes::from("k")),
         value: Some(Bytes::from("v")),

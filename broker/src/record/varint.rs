@@ -30,7 +30,10 @@ pub(super) fn read_varlong(bytes: &[u8]) -> Option<(i64, usize)> {
         }
         value |= low << (7 * at);
         if byte & 0x80 == 0 {
-            return Some(((value >> 1).cast_signed() ^ -(value & 1).cast_signed(), at + 1));
+            return Some((
+                (value >> 1).cast_signed() ^ -(value & 1).cast_signed(),
+                at + 1,
+            ));
         }
     }
     None

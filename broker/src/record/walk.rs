@@ -1,7 +1,7 @@
 //! Visiting the records of a batch without making them: for validation and time look-ups.
 
 use bytes::Bytes;
-use storage::batch::{BATCH_HEADER_BYTES, BatchHeader};
+use storage::batch::{BATCH_HEADER_BYTES, BatchHeader, TimestampType};
 
 use super::varint::{read_varint, read_varlong};
 use super::{Compression, RecordError, compression};
@@ -38,7 +38,9 @@ pub(crate) fn walk_records(
     if rest.is_empty() {
         Ok(())
     } else {
-        Err(RecordError::Malformed("more bytes than the counted records take"))
+        Err(RecordError::Malformed(
+            "more bytes than the counted records take",
+        ))
     }
 }
 
@@ -57,17 +59,22 @@ fn view(mut record: &[u8], index: i32, header: &BatchHeader) -> Result<RecordVie
     if !fields.is_empty() {
         return Err(RecordError::Malformed("bytes behind a record's headers"));
     }
-    let timestamp_ms = if header.is_log_append_time() {
+    let timestamp_ms = if header.timestamp_type() == TimestampType::LogAppendTime {
         header.max_timestamp
     } else {
         header.base_timestamp.wrapping_add(timestamp_delta)
     };
-    Ok(RecordView { index, offset_delta, timestamp_ms })
+    Ok(RecordView {
+        index,
+        offset_delta,
+        timestamp_ms,
+    })
 }
 
 fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], RecordError> {
-    let (taken, after) =
-        rest.split_at_checked(len).ok_or(RecordError::Malformed("a length beyond the end"))?;
+    let (taken, after) = rest
+        .split_at_checked(len)
+        .ok_or(RecordError::Malformed("a length beyond the end"))?;
     *rest = after;
     Ok(taken)
 }

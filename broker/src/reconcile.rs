@@ -1,0 +1,168 @@
+//! Makes the shards carry what the catalogue says: partitions are created in their shards, removed
+//! from them, and get their topic's configs.
+//!
+//! It compares and proposes what is missing, again and again; a crash between a change of the
+//! catalogue and its carrying out is mended the same way as an ordinary change is carried out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::partition_log::LogConfig;
+use storage::{PartitionId, ShardId};
+
+use crate::Broker;
+use crate::broker::refused;
+use crate::catalogue::{Catalogue, Topic};
+use crate::partition::op::PartitionOp;
+
+/// Partitions in one operation; several operations share an entry.
+const PARTITIONS_PER_OPERATION: usize = 1_000;
+/// Time between two full comparisons when nothing seems to change.
+const FULL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What one shard lacks and has too much.
+#[derive(Debug, Default)]
+struct Difference {
+    missing: Vec<PartitionId>,
+    extra: Vec<PartitionId>,
+}
+
+impl Broker {
+    /// Runs until it is dropped.
+    pub(crate) async fn reconcile_forever(self) {
+        let mut images = self.inner.images.clone();
+        let mut changes = self.inner.changes.subscribe();
+        let mut configured = Arc::new(Catalogue::default());
+        loop {
+            let image = images.borrow_and_update().clone();
+            changes.borrow_and_update();
+            self.reconcile().await;
+            self.configure(&configured, &image);
+            configured = image;
+            tokio::select! {
+                changed = images.changed() => if changed.is_err() { return },
+                changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(FULL_INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn reconcile(&self) {
+        let mut changed = false;
+        for (shard, difference) in self.differences() {
+            for part in difference.missing.chunks(PARTITIONS_PER_OPERATION) {
+                let partitions = part.to_vec();
+                changed |= self
+                    .carry_out(shard, PartitionOp::Create { partitions })
+                    .await;
+            }
+            for part in difference.extra.chunks(PARTITIONS_PER_OPERATION) {
+                let partitions = part.to_vec();
+                changed |= self
+                    .carry_out(shard, PartitionOp::Delete { partitions })
+                    .await;
+            }
+            self.configure_partitions(&difference.missing);
+        }
+        if changed {
+            self.inner.changes.send_modify(|changes| *changes += 1);
+        }
+    }
+
+    /// What differs in the shards that this node leads.
+    fn differences(&self) -> BTreeMap<ShardId, Difference> {
+        // Partitions first: whatever is in a shard was in the catalogue before, so what the later
+        // picture of the catalogue lacks has been deleted.
+        let present = self.inner.directory.all();
+        let catalogue = self.catalogue();
+        let mut differences: BTreeMap<ShardId, Difference> = self
+            .shards()
+            .into_iter()
+            .filter(|(_, shard)| shard.leadership.borrow().serving)
+            .map(|(id, _)| (id, Difference::default()))
+            .collect();
+        for partition in present {
+            if catalogue.topic_by_id(partition.id.topic).is_none()
+                && let Some(difference) = differences.get_mut(&partition.shard)
+            {
+                difference.extra.push(partition.id);
+            }
+        }
+        for topic in catalogue.topics.values() {
+            for (index, shard) in (0..).zip(&topic.partitions) {
+                let id = PartitionId {
+                    topic: topic.id,
+                    index,
+                };
+                if let Some(difference) = differences.get_mut(shard)
+                    && !self.inner.directory.contains(id)
+                {
+                    difference.missing.push(id);
+                }
+            }
+        }
+        differences
+    }
+
+    async fn carry_out(&self, shard: ShardId, operation: PartitionOp) -> bool {
+        let Some(shard) = self.data_shard(shard) else {
+            return false;
+        };
+        let done = async {
+            let pending = shard.shard.submit(operation.encode()).await?;
+            pending.await
+        };
+        match done.await {
+            Ok(_) => true,
+            Err(error) => {
+                let error = refused(&error);
+                tracing::warn!(%error, "cannot carry out a change of the catalogue yet");
+                false
+            }
+        }
+    }
+
+    /// Gives the partitions of changed topics their configs.
+    fn configure(&self, before: &Catalogue, after: &Catalogue) {
+        for topic in after.topics.values() {
+            let same = before
+                .topics
+                .get(&topic.name)
+                .is_some_and(|before| Arc::ptr_eq(&before.config, &topic.config));
+            if !same {
+                for index in (0..).take(topic.partitions.len()) {
+                    self.configure_partition(
+                        topic,
+                        PartitionId {
+                            topic: topic.id,
+                            index,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    fn configure_partitions(&self, partitions: &[PartitionId]) {
+        let catalogue = self.catalogue();
+        for id in partitions {
+            if let Some(topic) = catalogue.topic_by_id(id.topic) {
+                self.configure_partition(topic, *id);
+            }
+        }
+    }
+
+    fn configure_partition(&self, topic: &Topic, id: PartitionId) {
+        if let Some(partition) = self.inner.directory.get(id) {
+            partition.log.set_config(log_config(topic));
+        }
+    }
+}
+
+fn log_config(topic: &Topic) -> LogConfig {
+    LogConfig {
+        segment_bytes: u32::try_from(topic.config.segment_bytes).unwrap_or(u32::MAX),
+        segment_ms: topic.config.segment_ms,
+    }
+}

@@ -1,0 +1,132 @@
+//! What is looked at now and then: retention by age and by size.
+//!
+//! The leader decides and proposes a higher log start; every replica then drops the segments below
+//! it. A failing partition is reported once and left alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::partition_log::SegmentInfo;
+use storage::{Offset, PartitionId};
+
+use crate::partition::Partition;
+use crate::partition::op::PartitionOp;
+use crate::{Broker, TopicConfig};
+
+impl Broker {
+    /// Runs until it is dropped.
+    pub(crate) async fn upkeep_forever(self) {
+        let interval = u64::try_from(self.inner.config.upkeep_interval_ms)
+            .unwrap_or(1)
+            .max(1);
+        loop {
+            tokio::time::sleep(Duration::from_millis(interval)).await;
+            for partition in self.inner.directory.all() {
+                self.retain(&partition).await;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    async fn retain(&self, partition: &Arc<Partition>) {
+        let Ok((_, shard, _)) = self.led(partition.id) else {
+            return;
+        };
+        let catalogue = self.catalogue();
+        let Some(topic) = catalogue.topic_by_id(partition.id.topic) else {
+            return;
+        };
+        let log = &partition.log;
+        if log.start_offset() == log.end_offset() {
+            return;
+        }
+        let now_ms = self.inner.clock.wall_ms();
+        let Some(to) = expired(&topic.config, &log.segments(), now_ms) else {
+            return;
+        };
+        let op = PartitionOp::RaiseStart {
+            partition: partition.id,
+            to,
+        }
+        .encode();
+        let raised = async { shard.shard.submit(op).await?.await };
+        match raised.await {
+            Ok(_) => log_raised(partition.id, to),
+            Err(error) => {
+                tracing::warn!(partition = %partition.id, %error, "retention has to wait");
+            }
+        }
+    }
+}
+
+fn log_raised(partition: PartitionId, to: Offset) {
+    tracing::info!(%partition, log_start = %to, "retention deleted old segments");
+}
+
+/// The log start that retention asks for, when it is above the present one: the end of the last of
+/// the oldest segments that are all too old, or that are over the size together.
+fn expired(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) -> Option<Offset> {
+    let too_old = |segment: &&SegmentInfo| {
+        config.retention_ms >= 0
+            && segment.end > segment.base
+            && now_ms.saturating_sub(segment.max_timestamp) > config.retention_ms
+    };
+    let by_age = segments.iter().take_while(too_old).count();
+    let mut size: u64 = segments.iter().map(|segment| segment.bytes).sum();
+    let limit = u64::try_from(config.retention_bytes).ok();
+    let too_much = |segment: &&SegmentInfo| {
+        // A segment goes only if the limit is still reached without it, and never the active one.
+        let goes = limit.is_some_and(|limit| segment.sealed && size - segment.bytes >= limit);
+        size -= segment.bytes;
+        goes
+    };
+    let by_size = segments.iter().take_while(too_much).count();
+    let count = by_age.max(by_size);
+    segments[..count].last().map(|segment| segment.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments() -> Vec<SegmentInfo> {
+        let segment = |n: i64| SegmentInfo {
+            base: Offset(n * 10),
+            end: Offset(n * 10 + 10),
+            bytes: 100,
+            max_timestamp: n * 1_000,
+            sealed: n < 3,
+        };
+        (0..4).map(segment).collect()
+    }
+
+    fn config(retention_ms: i64, retention_bytes: i64) -> TopicConfig {
+        TopicConfig {
+            retention_ms,
+            retention_bytes,
+            ..TopicConfig::default()
+        }
+    }
+
+    #[test]
+    fn segments_go_when_their_newest_record_is_too_old() {
+        assert_eq!(
+            expired(&config(1_500, -1), &segments(), 3_000),
+            Some(Offset(20))
+        );
+        assert_eq!(
+            expired(&config(0, -1), &segments(), 99_000),
+            Some(Offset(40))
+        );
+        assert_eq!(expired(&config(-1, -1), &segments(), 99_000), None);
+        assert_eq!(expired(&config(9_000, -1), &segments(), 3_000), None);
+    }
+
+    #[test]
+    fn segments_go_while_the_rest_still_fills_the_size() {
+        assert_eq!(expired(&config(-1, 300), &segments(), 0), Some(Offset(10)));
+        assert_eq!(expired(&config(-1, 250), &segments(), 0), Some(Offset(10)));
+        assert_eq!(expired(&config(-1, 301), &segments(), 0), None);
+        assert_eq!(expired(&config(-1, 0), &segments(), 0), Some(Offset(30)));
+    }
+}
