@@ -7,14 +7,14 @@ use storage::NodeId;
 use crate::HostError;
 
 /// Largest entry: one operation of Kafka's largest request.
-pub const ENTRY_BYTES_LIMIT: usize = 104_857_600;
+pub(crate) const ENTRY_BYTES_LIMIT: usize = 104_857_600;
 
 /// Settings of a [`crate::Host`].
 #[derive(Debug, Clone)]
 pub struct HostConfig {
     /// This node.
     pub node: NodeId,
-    /// Directory of the shards' checkpoint files, `shard-<number>`.
+    /// Directory of the shards' checkpoint files, `<number>.checkpoint`: the data directory's `shards`.
     pub checkpoint_dir: PathBuf,
     /// How often a leader tells its followers that it lives.
     pub heartbeat_ms: u64,

@@ -10,10 +10,19 @@
 
 mod batcher;
 mod config;
+mod entry;
 mod error;
+mod group;
 mod host;
+mod machine;
+mod network;
 mod op;
+mod queue;
 mod shard;
+mod snapshot;
+mod status;
+mod store;
+mod types;
 
 pub use config::HostConfig;
 pub use error::{

@@ -1,15 +1,20 @@
 //! A handle on one open shard.
 
+use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use storage::journal::Journal;
 use storage::{LogPosition, NodeId, ShardId, Term};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{CheckpointError, Op, ProposeError};
+use crate::queue::{Proposal, Queue, Reply};
+use crate::snapshot::Checkpoints;
+use crate::status::{End, Status};
+use crate::store::Log;
+use crate::{CheckpointError, Op, ProposeError, UnknownReason};
 
 /// Who leads a shard, as this node knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,10 +41,26 @@ pub struct Progress {
     pub purged: Option<LogPosition>,
 }
 
+/// Who waits for a read barrier.
+pub(crate) type BarrierReply = oneshot::Sender<Result<(), ProposeError>>;
+/// Who waits for a checkpoint.
+pub(crate) type CheckpointReply = oneshot::Sender<Result<LogPosition, CheckpointError>>;
+
 /// An open shard. Clones share it; operations of one caller keep their order.
-#[derive(Debug)]
 pub struct Shard<O> {
-    inner: Arc<PhantomData<fn() -> O>>,
+    inner: Arc<Inner<O>>,
+}
+
+pub(crate) struct Inner<O> {
+    pub(crate) id: ShardId,
+    pub(crate) node: NodeId,
+    pub(crate) queue: Arc<Queue<O>>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) log: Log,
+    pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) journal: Journal,
+    pub(crate) barriers: mpsc::Sender<BarrierReply>,
+    pub(crate) checkpoint_requests: mpsc::Sender<CheckpointReply>,
 }
 
 impl<O> Clone for Shard<O> {
@@ -50,11 +71,25 @@ impl<O> Clone for Shard<O> {
     }
 }
 
+impl<O> fmt::Debug for Shard<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("id", &self.inner.id)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<O: Send + Sync + 'static> Shard<O> {
+    pub(crate) fn new(inner: Inner<O>) -> Shard<O> {
+        Shard {
+            inner: Arc::new(inner),
+        }
+    }
+
     /// The shard's number.
     #[must_use]
     pub fn id(&self) -> ShardId {
-        todo!()
+        self.inner.id
     }
 
     /// Waits for room, then queues the operation. The order in which calls return is the order in
@@ -62,40 +97,74 @@ impl<O: Send + Sync + 'static> Shard<O> {
     /// [`Pending`] does not take the operation back.
     ///
     /// # Errors
-    /// Definite ones only: the operation is not in the log.
+    /// Definite ones only: the operation is not in the log. After a failure of the shard or its
+    /// journal the answer is `Unknown`, as for everything then.
     pub async fn submit(&self, op: Op) -> Result<Pending<O>, ProposeError> {
-        let _ = op;
-        todo!()
+        let (proposal, pending) = self.propose_one(op)?;
+        self.inner.queue.push(proposal).await?;
+        Ok(pending)
     }
 
     /// As [`Shard::submit`], but answers [`ProposeError::Busy`] instead of waiting.
     ///
     /// # Errors
-    /// Definite ones only: the operation is not in the log.
+    /// As [`Shard::submit`].
     pub fn try_submit(&self, op: Op) -> Result<Pending<O>, ProposeError> {
-        let _ = op;
-        todo!()
+        let (proposal, pending) = self.propose_one(op)?;
+        self.inner.queue.try_push(proposal)?;
+        Ok(pending)
     }
 
     /// Queues several operations that stand in one entry and are applied together.
     ///
     /// # Errors
-    /// Definite ones only: none of the operations is in the log.
+    /// As [`Shard::submit`], for all of them.
     pub async fn submit_many(&self, ops: Vec<Op>) -> Result<Pending<Vec<O>>, ProposeError> {
-        let _ = ops;
-        todo!()
+        let (waiter, answer) = oneshot::channel();
+        let proposal = Proposal::new(ops, |count| Reply::Many(count, waiter))?;
+        self.admit(&proposal)?;
+        self.inner.queue.push(proposal).await?;
+        Ok(Pending { answer })
+    }
+
+    fn propose_one(&self, op: Op) -> Result<(Proposal<O>, Pending<O>), ProposeError> {
+        let (waiter, answer) = oneshot::channel();
+        let proposal = Proposal::new(vec![op], |_| Reply::One(waiter))?;
+        self.admit(&proposal)?;
+        Ok((proposal, Pending { answer }))
+    }
+
+    /// Refuses at once what the log would not take.
+    fn admit(&self, proposal: &Proposal<O>) -> Result<(), ProposeError> {
+        if let Some(end) = self.inner.status.ended() {
+            return Err(end.refused());
+        }
+        let leader = self.inner.status.leadership.borrow().leader;
+        if leader != Some(self.inner.node) {
+            return Err(ProposeError::NotLeader { leader });
+        }
+        if proposal.has_data() && !self.inner.journal.admits_data() {
+            return Err(ProposeError::StorageFull);
+        }
+        Ok(())
     }
 
     /// Follows who leads.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        todo!()
+        self.inner.status.leadership.subscribe()
     }
 
     /// How far the shard has come.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        todo!()
+        let (purged, last) = self.inner.log.ends();
+        Progress {
+            last,
+            applied: self.inner.status.last_applied(),
+            checkpoint: self.inner.checkpoints.position(),
+            purged,
+        }
     }
 
     /// Returns once the state shows everything that was acknowledged before the call: confirms
@@ -104,7 +173,10 @@ impl<O: Send + Sync + 'static> Shard<O> {
     /// # Errors
     /// `NotLeader`, or the shard is closed.
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
-        todo!()
+        let (reply, answer) = oneshot::channel();
+        let ended = || self.inner.status.ended().unwrap_or(End::Closed).refused();
+        self.inner.barriers.send(reply).await.map_err(|_| ended())?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Makes a checkpoint now and drops the journal below it. Returns the last entry it holds.
@@ -112,7 +184,10 @@ impl<O: Send + Sync + 'static> Shard<O> {
     /// # Errors
     /// The checkpoint before it stands.
     pub async fn checkpoint(&self) -> Result<LogPosition, CheckpointError> {
-        todo!()
+        let (reply, answer) = oneshot::channel();
+        let sent = self.inner.checkpoint_requests.send(reply).await;
+        sent.map_err(|_| CheckpointError::Closed)?;
+        answer.await.unwrap_or(Err(CheckpointError::Closed))
     }
 }
 
@@ -120,14 +195,18 @@ impl<O: Send + Sync + 'static> Shard<O> {
 #[derive(Debug)]
 #[must_use = "an operation is acknowledged only once its `Pending` resolves"]
 pub struct Pending<O> {
-    answer: tokio::sync::oneshot::Receiver<Result<O, ProposeError>>,
+    answer: oneshot::Receiver<Result<O, ProposeError>>,
 }
 
 impl<O> Future for Pending<O> {
     type Output = Result<O, ProposeError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let _ = (self, context);
-        todo!()
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.answer).poll(context));
+        // Every proposal is answered before it is dropped, unless its task panicked.
+        let lost = ProposeError::Unknown {
+            reason: UnknownReason::ShardFailed,
+        };
+        Poll::Ready(answer.unwrap_or(Err(lost)))
     }
 }

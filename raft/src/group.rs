@@ -1,0 +1,432 @@
+//! One shard running on the host's thread: opens it, keeps its tasks, closes it.
+//!
+//! The tasks beside openraft's own: the batcher; one that follows leadership and the shard's end;
+//! one that confirms read points, many callers at a time; one that makes checkpoints, one at a
+//! time. All of them belong to the [`Group`] and end with it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::error::{Fatal, LinearizableReadError, RaftError};
+use openraft::network::{NetSnapshot, RaftNetworkFactory};
+use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
+use storage::{LogPosition, ShardId, Term};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::batcher::Batcher;
+use crate::host::Shared;
+use crate::machine::Machine;
+use crate::queue::Queue;
+use crate::shard::{BarrierReply, CheckpointReply, Inner};
+use crate::snapshot::{Checkpoints, Manifest};
+use crate::status::{End, Status};
+use crate::store::Log;
+use crate::types::{Types, node_id};
+use crate::{Apply, CheckpointError, HostFailure, Leadership, OpenError, ProposeError, Shard};
+
+/// Callers that may wait for a read point or a checkpoint before the next one waits to ask.
+const REQUESTS_MAX: usize = 1_024;
+/// How long a closing shard waits for its entries in flight.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Pause before a checkpoint that failed is tried again.
+const CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
+/// openraft ignores a trigger while it believes a snapshot is being built; then ask again.
+const TRIGGER_RETRY: Duration = Duration::from_millis(20);
+
+type GroupRaft<A> = Raft<Types, Machine<A>>;
+
+/// An open shard and its tasks.
+pub(crate) struct Group<A: Apply> {
+    raft: GroupRaft<A>,
+    queue: Arc<Queue<A::Outcome>>,
+    status: Arc<Status>,
+    log: Log,
+    checkpointer: Checkpointer<A>,
+    tasks: JoinSet<()>,
+}
+
+/// Opens a shard: reads checkpoint and log, replays, starts the tasks. When the shard is new, its
+/// members become `voters`. With this node as the only voter it campaigns at once, and serves on
+/// return.
+pub(crate) async fn open<A, N>(
+    shared: &Arc<Shared>,
+    id: ShardId,
+    machine: A,
+    network: N,
+    voters: BTreeSet<u64>,
+) -> Result<(Group<A>, Shard<A::Outcome>), OpenError>
+where
+    A: Apply,
+    N: RaftNetworkFactory<Types>,
+    N::Network: NetSnapshot<Types, SnapshotData = Manifest>,
+{
+    let me = u64::from(shared.config.node.0);
+    let solo = voters.len() == 1 && voters.contains(&me);
+    let (checkpoints, log) = read_disk(shared, id).await?;
+    let status = Arc::new(Status::new(shared.config.checkpoint_journal_bytes));
+    shared.enlist(&status, &log);
+
+    let machine = Machine::open(
+        machine,
+        log.clone(),
+        Arc::clone(&checkpoints),
+        Arc::clone(&status),
+    )
+    .map_err(|source| OpenError::Install { shard: id, source })?;
+    let config =
+        raft_config(shared, id, !solo).map_err(|source| OpenError::Log { shard: id, source })?;
+    let fatal = |error: Fatal<Types>| OpenError::Log {
+        shard: id,
+        source: io::Error::other(error),
+    };
+    let raft = GroupRaft::new(me, config, network, log.clone(), machine)
+        .await
+        .map_err(fatal)?;
+
+    let mut tasks = JoinSet::new();
+    let queue = Arc::new(Queue::new(
+        shared.config.pending_bytes_max,
+        shared.config.entry_bytes_max,
+        shared.config.entries_in_flight_max,
+    ));
+    let batcher = Batcher {
+        queue: Arc::clone(&queue),
+        raft: raft.clone(),
+        status: Arc::clone(&status),
+        journal: shared.journal.clone(),
+        clock: shared.clock.clone(),
+    };
+    tasks.spawn(batcher.run());
+    tasks.spawn(follow(
+        id,
+        raft.clone(),
+        Arc::clone(&queue),
+        Arc::clone(&status),
+        Arc::clone(shared),
+    ));
+    let (barriers, barrier_requests) = mpsc::channel(REQUESTS_MAX);
+    tasks.spawn(confirm_reads(
+        raft.clone(),
+        Arc::clone(&status),
+        barrier_requests,
+    ));
+    let checkpointer = Checkpointer {
+        id,
+        raft: raft.clone(),
+        checkpoints: Arc::clone(&checkpoints),
+        status: Arc::clone(&status),
+        log: log.clone(),
+        shared: Arc::clone(shared),
+    };
+    let (checkpoint_requests, requests) = mpsc::channel(REQUESTS_MAX);
+    tasks.spawn(checkpointer.clone().run(requests));
+
+    let group = Group {
+        raft,
+        queue: Arc::clone(&queue),
+        status: Arc::clone(&status),
+        log: log.clone(),
+        checkpointer,
+        tasks,
+    };
+    if let Err(error) = group.start(id, voters, solo).await {
+        group.close().await;
+        return Err(error);
+    }
+    let shard = Shard::new(Inner {
+        id,
+        node: shared.config.node,
+        queue,
+        status,
+        log,
+        checkpoints,
+        journal: shared.journal.clone(),
+        barriers,
+        checkpoint_requests,
+    });
+    Ok((group, shard))
+}
+
+/// The shard's checkpoint and log, checked against each other.
+async fn read_disk(
+    shared: &Arc<Shared>,
+    id: ShardId,
+) -> Result<(Arc<Checkpoints>, Log), OpenError> {
+    let from = Arc::clone(shared);
+    let read = tokio::task::spawn_blocking(move || {
+        let path = from.config.checkpoint_dir.join(format!("{id}.checkpoint"));
+        let checkpoints = Checkpoints::open(from.disk.clone(), path)
+            .map_err(|source| OpenError::Checkpoint { shard: id, source })?;
+        let log = Log::open(
+            from.journal.clone(),
+            id,
+            from.config.entry_cache_bytes_max,
+            Arc::clone(&from.node_bytes),
+        )
+        .map_err(|source| OpenError::Log { shard: id, source })?;
+        let checkpoint = checkpoints.position();
+        match log.ends().0 {
+            Some(floor) if checkpoint.is_none_or(|held| held.index < floor.index) => {
+                Err(OpenError::MissingEntries {
+                    shard: id,
+                    floor,
+                    checkpoint,
+                })
+            }
+            _ => Ok((Arc::new(checkpoints), log)),
+        }
+    });
+    read.await.unwrap_or_else(|error| {
+        Err(OpenError::Log {
+            shard: id,
+            source: io::Error::other(error),
+        })
+    })
+}
+
+/// `ticks` is off for a shard of one: nobody needs its heartbeats, and idle it costs nothing.
+fn raft_config(shared: &Shared, id: ShardId, ticks: bool) -> io::Result<Arc<Config>> {
+    let config = Config {
+        cluster_name: format!("shard-{id}"),
+        heartbeat_interval: shared.config.heartbeat_ms,
+        election_timeout_min: shared.config.election_ms_min,
+        election_timeout_max: shared.config.election_ms_max,
+        max_payload_entries: 1_024,
+        snapshot_policy: SnapshotPolicy::Never,
+        // A checkpoint alone lets the journal go up to its position.
+        max_in_snapshot_log_to_keep: 0,
+        enable_tick: ticks,
+        enable_pre_vote: Some(true),
+        // A leader that restarts in its old term may have lost its tail: two entries under one id.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    config.validate().map(Arc::new).map_err(io::Error::other)
+}
+
+impl<A: Apply> Group<A> {
+    async fn start(&self, id: ShardId, voters: BTreeSet<u64>, solo: bool) -> Result<(), OpenError> {
+        let failed = |error: &dyn std::fmt::Display| OpenError::Log {
+            shard: id,
+            source: io::Error::other(error.to_string()),
+        };
+        if !self
+            .raft
+            .is_initialized()
+            .await
+            .map_err(|error| failed(&error))?
+        {
+            self.raft
+                .initialize(voters)
+                .await
+                .map_err(|error| failed(&error))?;
+        }
+        if !solo {
+            return Ok(());
+        }
+        self.raft
+            .trigger()
+            .elect(false)
+            .await
+            .map_err(|error| failed(&error))?;
+        let mut leadership = self.status.leadership.subscribe();
+        let mut ended = self.status.watch_end();
+        tokio::select! {
+            serving = leadership.wait_for(|leadership| leadership.serving) => {
+                serving.map(|_| ()).map_err(|_| OpenError::Failed { shard: id })
+            }
+            _ = ended.wait_for(Option::is_some) => Err(OpenError::Failed { shard: id }),
+        }
+    }
+
+    /// Refuses what waits, lets what is in flight land, makes a last checkpoint, stops openraft.
+    pub(crate) async fn close(mut self) {
+        self.status.end(End::Closed);
+        self.queue.close(End::Closed);
+        if self.status.ended() == Some(End::Closed) && !self.log.journal_failed() {
+            // What has not landed by then is answered `Unknown` when openraft drops it.
+            let _ = tokio::time::timeout(DRAIN_MAX, self.queue.drained()).await;
+            if let Err(error) = self.checkpointer.make().await {
+                let shard = self.checkpointer.id.0;
+                tracing::warn!(shard, %error, "no checkpoint at shutdown; the next start replays");
+            }
+        }
+        if let Err(error) = self.raft.shutdown().await {
+            let shard = self.checkpointer.id.0;
+            tracing::error!(shard, %error, "the shard's task ended badly");
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+/// Keeps the shard's `Leadership` true, and when the shard ends by itself tells the host.
+async fn follow<A: Apply>(
+    id: ShardId,
+    raft: GroupRaft<A>,
+    queue: Arc<Queue<A::Outcome>>,
+    status: Arc<Status>,
+    shared: Arc<Shared>,
+) {
+    let me = u64::from(shared.config.node.0);
+    let mut server = raft.server_metrics();
+    let mut applied_term = status.applied_term();
+    let mut ended = status.watch_end();
+    loop {
+        let end = *ended.borrow_and_update();
+        let applied = *applied_term.borrow_and_update();
+        let now = {
+            let server = server.borrow_watched();
+            let term = Term(server.vote.leader_id().term);
+            let leads = server.state == ServerState::Leader;
+            let leader = server
+                .current_leader
+                .filter(|leader| leads || *leader != me);
+            Leadership {
+                term,
+                leader: leader.filter(|_| end.is_none()).map(node_id),
+                serving: leads && end.is_none() && applied == Some(term),
+            }
+        };
+        status
+            .leadership
+            .send_if_modified(|held| std::mem::replace(held, now) != now);
+        match end {
+            None => {}
+            Some(End::Closed) => return,
+            Some(end) => {
+                queue.close(end);
+                shared.fail(match end {
+                    End::JournalFailed => HostFailure::Journal,
+                    End::Failed | End::Closed => HostFailure::Shard { shard: id },
+                });
+                return;
+            }
+        }
+        tokio::select! {
+            changed = server.changed() => if changed.is_err() {
+                let failed = shared.journal.failed().is_some();
+                status.end(if failed { End::JournalFailed } else { End::Failed });
+            },
+            // The senders live in `status`, which is held here.
+            _ = applied_term.changed() => {}
+            _ = ended.changed() => {}
+        }
+    }
+}
+
+/// Confirms read points: all that wait when one confirmation starts share it.
+async fn confirm_reads<A: Apply>(
+    raft: GroupRaft<A>,
+    status: Arc<Status>,
+    mut requests: mpsc::Receiver<BarrierReply>,
+) {
+    let mut waiting = Vec::new();
+    while requests.recv_many(&mut waiting, REQUESTS_MAX).await > 0 {
+        let answer = match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(ProposeError::NotLeader {
+                    leader: forward.leader_id.map(node_id),
+                })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(ProposeError::NotLeader { leader: None })
+            }
+            Err(RaftError::Fatal(_)) => Err(status.ended().unwrap_or(End::Failed).refused()),
+        };
+        for reply in waiting.drain(..) {
+            // The caller may have stopped waiting.
+            let _ = reply.send(answer.clone());
+        }
+    }
+}
+
+/// Makes the shard's checkpoints.
+struct Checkpointer<A: Apply> {
+    id: ShardId,
+    raft: GroupRaft<A>,
+    checkpoints: Arc<Checkpoints>,
+    status: Arc<Status>,
+    log: Log,
+    shared: Arc<Shared>,
+}
+
+impl<A: Apply> Clone for Checkpointer<A> {
+    fn clone(&self) -> Checkpointer<A> {
+        Checkpointer {
+            id: self.id,
+            raft: self.raft.clone(),
+            checkpoints: Arc::clone(&self.checkpoints),
+            status: Arc::clone(&self.status),
+            log: self.log.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<A: Apply> Checkpointer<A> {
+    /// One at a time, when asked or due; all who ask while one is made share the next.
+    async fn run(self, mut requests: mpsc::Receiver<CheckpointReply>) {
+        let mut waiting: Vec<CheckpointReply> = Vec::new();
+        let mut retry = false;
+        loop {
+            tokio::select! {
+                count = requests.recv_many(&mut waiting, REQUESTS_MAX) => if count == 0 { return },
+                () = self.status.checkpoint_due.notified() => {}
+                () = tokio::time::sleep(CHECKPOINT_RETRY), if retry => {}
+            }
+            let made = self.make().await;
+            retry = matches!(made, Err(CheckpointError::Storage(_)));
+            if let Err(error) = &made {
+                self.status.checkpoint_failed(self.log.appended_bytes());
+                let shard = self.id.0;
+                tracing::warn!(shard, %error, "checkpoint failed; the one before it stands");
+            }
+            for reply in waiting.drain(..) {
+                // The caller may have stopped waiting.
+                let _ = reply.send(same(&made));
+            }
+            self.shared.pace();
+        }
+    }
+
+    /// Asks openraft for a snapshot, and returns when it has taken note of it.
+    async fn make(&self) -> Result<LogPosition, CheckpointError> {
+        let (wanted, mut made) = oneshot::channel();
+        self.checkpoints.want(wanted);
+        let position = loop {
+            if self.checkpoints.is_wanted() {
+                self.raft
+                    .trigger()
+                    .snapshot()
+                    .await
+                    .map_err(|_| CheckpointError::Closed)?;
+            }
+            tokio::select! {
+                answer = &mut made => break answer.map_err(|_| CheckpointError::Closed)??,
+                () = tokio::time::sleep(TRIGGER_RETRY), if self.checkpoints.is_wanted() => {}
+            }
+        };
+        let mut data = self.raft.data_metrics();
+        while data.borrow_watched().snapshot.as_ref().map(|id| id.index) < Some(position.index.0) {
+            data.changed().await.map_err(|_| CheckpointError::Closed)?;
+        }
+        Ok(position)
+    }
+}
+
+/// A copy of a checkpoint's result; an I/O error keeps its kind and its words.
+fn same(made: &Result<LogPosition, CheckpointError>) -> Result<LogPosition, CheckpointError> {
+    match made {
+        Ok(position) => Ok(*position),
+        Err(CheckpointError::Closed) => Err(CheckpointError::Closed),
+        Err(CheckpointError::Storage(error)) => Err(CheckpointError::Storage(io::Error::new(
+            error.kind(),
+            error.to_string(),
+        ))),
+    }
+}

@@ -1,0 +1,243 @@
+//! A shard's checkpoint: the file that says up to where the state is durable, and the manifest from
+//! which the state machine restores it.
+//!
+//! To openraft it is a snapshot that may be older than what is applied: everything at or below its
+//! position may leave the journal. The file only ever moves forward, and it is written after all
+//! that its manifest names is durable.
+//!
+//! ```text
+//! body of the state file, big-endian:
+//! | has position u8 | term u64 | index u64 | time_ms i64 |
+//! | membership has position u8 | term u64 | index u64 | membership (see entry.rs) |
+//! | manifest, to the end |
+//! ```
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use openraft::RaftSnapshotBuilder;
+use storage::LogPosition;
+use storage::disk::Disk;
+use tokio::sync::oneshot;
+
+use crate::entry::{
+    DecodeError, decode_membership, decode_position, encode_membership, encode_position, need,
+};
+use crate::types::{Snapshot, SnapshotMeta, StoredMembership, Types, log_id, position};
+use crate::{CheckpointError, CheckpointJob};
+
+const FILE_KIND: [u8; 4] = *b"SHRD";
+const FILE_VERSION: u16 = 1;
+
+/// The state machine's part of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// Time of the last entry it holds.
+    pub(crate) time_ms: i64,
+    /// What `Apply::checkpoint` returned.
+    pub(crate) bytes: Bytes,
+}
+
+/// A whole checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) manifest: Manifest,
+}
+
+impl Checkpoint {
+    pub(crate) fn position(&self) -> Option<LogPosition> {
+        self.meta.last_log_id.as_ref().map(position)
+    }
+
+    pub(crate) fn to_snapshot(&self) -> Snapshot {
+        Snapshot {
+            meta: self.meta.clone(),
+            snapshot: self.manifest.clone(),
+        }
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64 + self.manifest.bytes.len());
+        encode_optional(self.position(), &mut out);
+        out.put_i64(self.manifest.time_ms);
+        encode_optional(
+            self.meta.last_membership.log_id().as_ref().map(position),
+            &mut out,
+        );
+        encode_membership(self.meta.last_membership.membership(), &mut out);
+        out.put_slice(&self.manifest.bytes);
+        out.freeze()
+    }
+
+    fn decode(mut bytes: Bytes) -> Result<Checkpoint, DecodeError> {
+        let what = "checkpoint";
+        let last = decode_optional(&mut bytes)?;
+        need(&bytes, 8, what)?;
+        let time_ms = bytes.get_i64();
+        let membership_at = decode_optional(&mut bytes)?;
+        let membership = decode_membership(&mut bytes)?;
+        Ok(Checkpoint {
+            meta: SnapshotMeta {
+                last_log_id: last.map(log_id),
+                last_membership: StoredMembership::new(membership_at.map(log_id), membership),
+            },
+            manifest: Manifest { time_ms, bytes },
+        })
+    }
+}
+
+fn encode_optional(position: Option<LogPosition>, out: &mut BytesMut) {
+    out.put_u8(u8::from(position.is_some()));
+    encode_position(position.unwrap_or_default(), out);
+}
+
+fn decode_optional(bytes: &mut Bytes) -> Result<Option<LogPosition>, DecodeError> {
+    let what = "checkpoint";
+    need(bytes, 1, what)?;
+    let present = bytes.get_u8() != 0;
+    let position = decode_position(bytes, what)?;
+    Ok(present.then_some(position))
+}
+
+/// Who asked for the checkpoint that is wanted next.
+pub(crate) type Wanted = oneshot::Sender<Result<LogPosition, CheckpointError>>;
+
+/// The checkpoint file of one shard.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    disk: Disk,
+    path: PathBuf,
+    /// Held over the write of the file; `current` never is, so that reading it does not block.
+    writing: Mutex<()>,
+    current: Mutex<Option<Checkpoint>>,
+    wanted: Mutex<Option<Wanted>>,
+}
+
+impl Checkpoints {
+    /// Reads the file, when there is one.
+    pub(crate) fn open(disk: Disk, path: PathBuf) -> io::Result<Checkpoints> {
+        let body = storage::state_file::read(&disk, &path, FILE_KIND, FILE_VERSION)
+            .map_err(io::Error::other)?;
+        let current = body.map(Checkpoint::decode).transpose()?;
+        Ok(Checkpoints {
+            disk,
+            path,
+            writing: Mutex::new(()),
+            current: Mutex::new(current),
+            wanted: Mutex::new(None),
+        })
+    }
+
+    pub(crate) fn current(&self) -> Option<Checkpoint> {
+        locked(&self.current).clone()
+    }
+
+    /// Last entry the checkpoint holds.
+    pub(crate) fn position(&self) -> Option<LogPosition> {
+        locked(&self.current)
+            .as_ref()
+            .and_then(Checkpoint::position)
+    }
+
+    /// Asks that the next snapshot openraft triggers be made.
+    pub(crate) fn want(&self, wanted: Wanted) {
+        *locked(&self.wanted) = Some(wanted);
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        locked(&self.wanted).is_some()
+    }
+
+    pub(crate) fn take_wanted(&self) -> Option<Wanted> {
+        locked(&self.wanted).take()
+    }
+
+    /// Blocks. Writes the file unless the one there is as new: one may have been installed while
+    /// this one was made.
+    pub(crate) fn save(&self, checkpoint: &Checkpoint) -> io::Result<()> {
+        let _writing = locked(&self.writing);
+        let newer = locked(&self.current)
+            .as_ref()
+            .is_none_or(|held| held.meta.last_log_id < checkpoint.meta.last_log_id);
+        if newer {
+            let body = checkpoint.encode();
+            storage::state_file::write(&self.disk, &self.path, FILE_KIND, FILE_VERSION, &body)
+                .map_err(io::Error::other)?;
+            *locked(&self.current) = Some(checkpoint.clone());
+        }
+        Ok(())
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One checkpoint on its way: captured, not yet durable.
+pub(crate) struct Builder {
+    pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) time_ms: i64,
+    /// The mutex makes it `Sync`.
+    pub(crate) job: Mutex<Option<CheckpointJob>>,
+    pub(crate) wanted: Option<Wanted>,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Manifest;
+
+    /// Never fails: an error would stop the shard for good. What went wrong is told to whoever
+    /// wanted the checkpoint, and openraft gets the one it has, which it ignores.
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let job = locked(&self.job).take();
+        let job = job.ok_or_else(|| io::Error::other("a checkpoint is made once"))?;
+        let (checkpoints, meta, time_ms) = (
+            Arc::clone(&self.checkpoints),
+            self.meta.clone(),
+            self.time_ms,
+        );
+        let made = tokio::task::spawn_blocking(move || -> Result<Checkpoint, CheckpointError> {
+            let checkpoint = Checkpoint {
+                meta,
+                manifest: Manifest {
+                    time_ms,
+                    bytes: job()?,
+                },
+            };
+            checkpoints.save(&checkpoint)?;
+            Ok(checkpoint)
+        })
+        .await
+        .unwrap_or_else(|error| Err(CheckpointError::Storage(io::Error::other(error))));
+        let (snapshot, answer) = match made {
+            Ok(checkpoint) => {
+                let at = checkpoint.position().unwrap_or_default();
+                (checkpoint.to_snapshot(), Ok(at))
+            }
+            Err(error) => (self.held(), Err(error)),
+        };
+        if let Some(wanted) = self.wanted.take() {
+            // Whoever asked may have stopped waiting.
+            let _ = wanted.send(answer);
+        }
+        Ok(snapshot)
+    }
+}
+
+impl Builder {
+    fn held(&self) -> Snapshot {
+        self.checkpoints.current().map_or_else(
+            || Snapshot {
+                meta: SnapshotMeta::default(),
+                snapshot: Manifest {
+                    time_ms: 0,
+                    bytes: Bytes::new(),
+                },
+            },
+            |checkpoint| checkpoint.to_snapshot(),
+        )
+    }
+}

@@ -1,0 +1,157 @@
+//! What the parts of one shard tell each other and the outside: how far apply has come, who leads,
+//! when a checkpoint is due, and why the shard ended.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use storage::{LogPosition, Term};
+use tokio::sync::{Notify, watch};
+
+use crate::{Leadership, ProposeError, UnknownReason};
+
+/// A shard makes a checkpoint, however little it wrote, after this many times the bytes of its own
+/// threshold were written by all shards: an idle shard must not hold old journal files.
+const NODE_BYTES_FACTOR: u64 = 4;
+
+/// Why a shard takes nothing more. The first reason stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Its owner closed it.
+    Closed,
+    /// A write or sync of the journal failed.
+    JournalFailed,
+    /// openraft or the state machine stopped.
+    Failed,
+}
+
+impl End {
+    /// The answer to an operation that was in the log, or may have been.
+    pub(crate) fn unknown(self) -> ProposeError {
+        let reason = match self {
+            End::Closed => UnknownReason::ShuttingDown,
+            End::JournalFailed => UnknownReason::JournalFailed,
+            End::Failed => UnknownReason::ShardFailed,
+        };
+        ProposeError::Unknown { reason }
+    }
+
+    /// The answer to an operation that never reached the log.
+    pub(crate) fn refused(self) -> ProposeError {
+        match self {
+            End::Closed => ProposeError::ShuttingDown,
+            End::JournalFailed | End::Failed => self.unknown(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Status {
+    state: Mutex<State>,
+    checkpoint_bytes: u64,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    /// Term of the last applied entry.
+    applied_term: watch::Sender<Option<Term>>,
+    end: watch::Sender<Option<End>>,
+    /// A checkpoint is due.
+    pub(crate) checkpoint_due: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    applied: Option<LogPosition>,
+    /// `Log::appended_bytes` when the last checkpoint began, and what it captured.
+    checkpoint_at: (u64, u64),
+    captured: Option<LogPosition>,
+    due: bool,
+}
+
+impl Status {
+    pub(crate) fn new(checkpoint_bytes: u64) -> Status {
+        Status {
+            state: Mutex::new(State {
+                applied: None,
+                checkpoint_at: (0, 0),
+                captured: None,
+                due: false,
+            }),
+            checkpoint_bytes,
+            leadership: watch::Sender::new(Leadership::default()),
+            applied_term: watch::Sender::new(None),
+            end: watch::Sender::new(None),
+            checkpoint_due: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Apply has come to `position`, with this many bytes appended by shard and node.
+    pub(crate) fn applied(&self, position: LogPosition, appended: (u64, u64)) {
+        {
+            self.state().applied = Some(position);
+        }
+        self.applied_term.send_if_modified(|term| {
+            let changed = *term != Some(position.term);
+            *term = Some(position.term);
+            changed
+        });
+        self.pace(appended);
+    }
+
+    pub(crate) fn last_applied(&self) -> Option<LogPosition> {
+        self.state().applied
+    }
+
+    pub(crate) fn applied_term(&self) -> watch::Receiver<Option<Term>> {
+        self.applied_term.subscribe()
+    }
+
+    /// A checkpoint captures the state now.
+    pub(crate) fn checkpoint_begins(&self, appended: (u64, u64)) {
+        let mut state = self.state();
+        state.checkpoint_at = appended;
+        state.captured = state.applied;
+        state.due = false;
+    }
+
+    /// Asks for a checkpoint when enough was appended since the last; once per checkpoint.
+    pub(crate) fn pace(&self, appended: (u64, u64)) {
+        let mut state = self.state();
+        let (shard, node) = (
+            appended.0.saturating_sub(state.checkpoint_at.0),
+            appended.1.saturating_sub(state.checkpoint_at.1),
+        );
+        let held_by_all = self.checkpoint_bytes.saturating_mul(NODE_BYTES_FACTOR);
+        let due = shard >= self.checkpoint_bytes
+            || (state.applied != state.captured && node >= held_by_all);
+        if due && !state.due {
+            state.due = true;
+            self.checkpoint_due.notify_one();
+        }
+    }
+
+    /// A checkpoint could not be made: it is due again after as many bytes.
+    pub(crate) fn checkpoint_failed(&self, appended: (u64, u64)) {
+        let mut state = self.state();
+        state.checkpoint_at = appended;
+        state.captured = None;
+        state.due = false;
+    }
+
+    /// Ends the shard, unless it has ended.
+    pub(crate) fn end(&self, end: End) {
+        self.end.send_if_modified(|held| {
+            let first = held.is_none();
+            held.get_or_insert(end);
+            first
+        });
+    }
+
+    pub(crate) fn ended(&self) -> Option<End> {
+        *self.end.borrow()
+    }
+
+    pub(crate) fn watch_end(&self) -> watch::Receiver<Option<End>> {
+        self.end.subscribe()
+    }
+}
