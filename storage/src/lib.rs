@@ -3,12 +3,14 @@ pub mod batch;
 pub mod clock;
 pub mod data_dir;
 pub mod disk;
+mod fd_cache;
 mod ids;
 pub mod journal;
 pub mod partition_log;
 pub mod state_file;
 pub mod store;
 pub mod verify;
+mod writer;
 
 pub use ids::{
     LeaderEpoch, LogIndex, LogPosition, NodeId, Offset, PartitionId, ProducerId, ShardId, Term,

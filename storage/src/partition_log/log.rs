@@ -1,9 +1,24 @@
-//! [`PartitionLog`], the handle.
+//! [`PartitionLog`], the handle: appends, offsets, epochs, the state for a checkpoint.
+//!
+//! Two locks: `memory`, held for moments and never across a file operation, and `files`, held by
+//! whoever writes or opens the files. Order: `files`, then `memory`, then the writer's queue.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::{LogState, ReadError, StorageError};
-use crate::batch::BatchHeader;
+use super::epochs::Epochs;
+use super::open::Files;
+use super::segment::Segment;
+use super::segment_format::{BATCH_BYTES_MAX, index_name, log_name};
+use super::tail::{StampedBatch, Tail, TailBatch};
+use super::{Damage, LogState, StorageError};
+use crate::batch::{BatchHeader, stamp};
+use crate::store::Core;
+use crate::writer::Command;
 use crate::{LeaderEpoch, Offset, PartitionId};
 
 /// When a log begins a new segment.
@@ -24,17 +39,6 @@ impl Default for LogConfig {
     }
 }
 
-/// Batches read from a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadBatches {
-    /// Whole batches, stamped, exactly as on disk; each piece holds one or more.
-    pub batches: Vec<Bytes>,
-    /// Bytes of all pieces.
-    pub bytes: usize,
-    /// Offset after the last batch; where to read on. The offset asked for when there is none.
-    pub next: Offset,
-}
-
 /// One segment, for retention decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentInfo {
@@ -52,15 +56,84 @@ pub struct SegmentInfo {
 
 /// One partition's log. Clones share it.
 #[derive(Clone)]
-pub struct PartitionLog {}
+pub struct PartitionLog {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) id: PartitionId,
+    pub(crate) core: Arc<Core>,
+    memory: Mutex<Memory>,
+    files: Mutex<Files>,
+    /// Whether the files have been looked at since the restart.
+    pub(crate) is_opened: AtomicBool,
+}
+
+/// Everything about a log that an append changes.
+pub(crate) struct Memory {
+    pub(crate) config: LogConfig,
+    pub(crate) start: Offset,
+    /// Exclusive.
+    pub(crate) end: Offset,
+    /// Oldest first, without holes; the last takes the appends.
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) epochs: Epochs,
+    pub(crate) tail: Tail,
+    /// Segments written since they were last synced.
+    pub(crate) unsynced: Vec<Offset>,
+    /// Whether names were made in the directory since it was last synced.
+    pub(crate) is_dir_unsynced: bool,
+    /// Whether the writer's queue holds this log.
+    pub(crate) is_queued: bool,
+    pub(crate) is_removed: bool,
+    pub(crate) failed: Option<StorageError>,
+}
 
 impl PartitionLog {
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        id: PartitionId,
+        config: LogConfig,
+        state: LogState,
+    ) -> PartitionLog {
+        let interval = core.config.index_interval_bytes;
+        let segments = state
+            .segments
+            .iter()
+            .map(|segment| Segment::recovered(segment, interval))
+            .collect();
+        let memory = Memory {
+            config,
+            start: state.start,
+            end: state.end,
+            segments,
+            epochs: Epochs::new(state.epochs),
+            tail: Tail::default(),
+            unsynced: Vec::new(),
+            is_dir_unsynced: false,
+            is_queued: false,
+            is_removed: false,
+            failed: None,
+        };
+        let shared = Shared {
+            id,
+            core: Arc::clone(core),
+            memory: Mutex::new(memory),
+            files: Mutex::default(),
+            is_opened: AtomicBool::new(false),
+        };
+        PartitionLog {
+            shared: Arc::new(shared),
+        }
+    }
+
     /// Appends a batch in memory and queues it for the segment writer; touches no file.
     ///
     /// `batch` is the batch as produced, `header` its parsed header; it is stamped with
     /// [`PartitionLog::end_offset`] and `epoch`. Returns its base offset. Begins a new segment by
     /// size, or by age against `now_ms`. Blocks only while the writer's queue is over its limit.
-    /// Panics when `header` does not belong to `batch` or the epoch falls.
+    /// Panics when `header` does not belong to `batch`, when it is larger than 128 MiB, or when the
+    /// epoch falls.
     pub fn append(
         &self,
         batch: Bytes,
@@ -68,116 +141,287 @@ impl PartitionLog {
         epoch: LeaderEpoch,
         now_ms: i64,
     ) -> Offset {
-        let _ = (batch, header, epoch, now_ms);
-        todo!()
+        assert!(
+            batch.len() == header.total_bytes(),
+            "the header belongs to another batch"
+        );
+        assert!(
+            batch.len() <= BATCH_BYTES_MAX,
+            "a batch of {} bytes",
+            batch.len()
+        );
+        let core = &self.shared.core;
+        core.wait_for_room();
+        let mut memory = self.memory();
+        let memory = &mut *memory;
+        let base = memory.end;
+        if memory.is_removed {
+            memory.end = base.plus(header.offset_count());
+            memory.start = memory.end;
+            return base;
+        }
+        let stamped = StampedBatch::new(stamp(base, header.batch_length, epoch), &batch);
+        memory.epochs.note(epoch, base);
+        let is_full = |segment: &Segment| segment.is_full_for(header, now_ms, &memory.config);
+        if memory.segments.last().is_none_or(is_full) {
+            let interval = core.config.index_interval_bytes;
+            memory.segments.push(Segment::new(base, now_ms, interval));
+        }
+        let segment = memory
+            .segments
+            .last_mut()
+            .expect("made above when there was none");
+        let placed = segment.place(header, &stamped);
+        memory.end = segment.end;
+        let tail_batch = TailBatch {
+            base,
+            end: segment.end,
+            segment: segment.base,
+            position: placed.position,
+            max_timestamp: header.max_timestamp,
+            index_entry: placed.index_entry,
+            bytes: stamped,
+        };
+        let cost = tail_batch.cost();
+        let ordinal = memory.tail.push(tail_batch);
+        let newly_queued = !std::mem::replace(&mut memory.is_queued, true);
+        core.enqueue(self, ordinal, cost, newly_queued);
+        base
     }
+
     /// Which partition.
     #[must_use]
     pub fn id(&self) -> PartitionId {
-        todo!()
+        self.shared.id
     }
+
     /// First offset that may be read.
     #[must_use]
     pub fn start_offset(&self) -> Offset {
-        todo!()
+        self.memory().start
     }
+
     /// Offset of the next record.
     #[must_use]
     pub fn end_offset(&self) -> Offset {
-        todo!()
+        self.memory().end
     }
+
     /// Bytes of all segments.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.memory()
+            .segments
+            .iter()
+            .map(|segment| segment.bytes)
+            .sum()
     }
+
     /// What a checkpoint must remember, as of now. It is true of the disk once
     /// [`LogStore::sync`](crate::store::LogStore::sync) has returned for its end.
     #[must_use]
     pub fn state(&self) -> LogState {
-        todo!()
+        let memory = self.memory();
+        LogState {
+            start: memory.start,
+            end: memory.end,
+            segments: memory.segments.iter().map(Segment::state).collect(),
+            epochs: memory.epochs.entries().to_vec(),
+        }
     }
+
     /// Changes when segments end; affects the next append.
     pub fn set_config(&self, config: LogConfig) {
-        let _ = config;
-        todo!()
+        self.memory().config = config;
     }
-    /// Why this partition can not be trusted any more, if so: damage found in its files, or a
-    /// failed store. Never goes away; the caller refuses the partition's clients.
+
+    /// Why this partition cannot be trusted any more, if so: damage found in its files, or a
+    /// failed store. Never goes away; the caller refuses the partition's clients. What is intact
+    /// can still be read.
     #[must_use]
     pub fn failed(&self) -> Option<StorageError> {
-        todo!()
+        let failed = self.memory().failed.clone();
+        failed.or_else(|| self.shared.core.failed())
     }
+
     /// Forgets everything below `to`; whole segments below go, on the writer thread, by unlinking.
     /// No effect when `to` is not above the start. Panics when `to` lies beyond the end.
     pub fn raise_start(&self, to: Offset) {
-        let _ = to;
-        todo!()
+        let mut memory = self.memory();
+        let memory = &mut *memory;
+        assert!(to <= memory.end, "start {to} beyond the end {}", memory.end);
+        if to <= memory.start {
+            return;
+        }
+        memory.start = to;
+        let count = memory.segments.partition_point(|segment| segment.end <= to);
+        if count == 0 {
+            return;
+        }
+        let bases: Vec<Offset> = memory
+            .segments
+            .drain(..count)
+            .map(|segment| segment.base)
+            .collect();
+        let first = memory
+            .segments
+            .first()
+            .map_or(memory.end, |segment| segment.base);
+        memory.epochs.raise_start(first);
+        memory.unsynced.retain(|base| *base >= first);
+        let dropped = memory.tail.drop_below(first);
+        let core = &self.shared.core;
+        core.release(dropped);
+        core.command(Command::DropSegments {
+            log: self.clone(),
+            bases,
+            first,
+        });
     }
-    /// Whole batches from the one containing `from` up to those whose base lies below `limit`, at
-    /// most `bytes_max` bytes except that the first batch always comes whole. Empty when `from` is
-    /// not below `limit`. May block on the disk.
-    ///
-    /// # Errors
-    /// When `from` is outside of the log, bytes are damaged, or the disk fails.
-    pub fn read(
-        &self,
-        from: Offset,
-        limit: Offset,
-        bytes_max: usize,
-    ) -> Result<ReadBatches, ReadError> {
-        let _ = (from, limit, bytes_max);
-        todo!()
-    }
-    /// Like [`PartitionLog::read`] from memory only; `None` when that has to answer.
-    #[must_use]
-    pub fn read_tail(&self, from: Offset, limit: Offset, bytes_max: usize) -> Option<ReadBatches> {
-        let _ = (from, limit, bytes_max);
-        todo!()
-    }
-    /// The first batch (whole) at or above the start and with a base below `limit` whose greatest
-    /// timestamp is at least `timestamp_ms`. May block on the disk.
-    ///
-    /// # Errors
-    /// When bytes are damaged or the disk fails.
-    pub fn find_timestamp(
-        &self,
-        timestamp_ms: i64,
-        limit: Offset,
-    ) -> Result<Option<Bytes>, ReadError> {
-        let _ = (timestamp_ms, limit);
-        todo!()
-    }
-    /// The first batch (whole) with the greatest timestamp of all whose base lies below `limit`.
-    /// May block on the disk.
-    ///
-    /// # Errors
-    /// When bytes are damaged or the disk fails.
-    pub fn max_timestamp_batch(&self, limit: Offset) -> Result<Option<Bytes>, ReadError> {
-        let _ = limit;
-        todo!()
-    }
+
     /// The largest epoch not above `epoch` and the offset where it ends (KIP-320); `None` when the
     /// log knows no such epoch.
     #[must_use]
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        let _ = epoch;
-        todo!()
+        let memory = self.memory();
+        memory.epochs.end_of(epoch, memory.end)
     }
+
     /// Epoch of the record at `offset`; `None` outside of the log.
     #[must_use]
     pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
-        let _ = offset;
-        todo!()
+        let memory = self.memory();
+        let is_inside = memory.start <= offset && offset < memory.end;
+        if is_inside {
+            memory.epochs.at(offset)
+        } else {
+            None
+        }
     }
+
     /// Epoch of the last append.
     #[must_use]
     pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
-        todo!()
+        self.memory().epochs.latest()
     }
+
     /// The segments, oldest first, for retention decisions.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        todo!()
+        let memory = self.memory();
+        let last = memory.segments.len().saturating_sub(1);
+        memory
+            .segments
+            .iter()
+            .enumerate()
+            .map(|(n, segment)| segment.info(n < last))
+            .collect()
+    }
+
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.shared
+            .memory
+            .lock()
+            .expect("a panic while appending is a bug that ends the node")
+    }
+
+    pub(crate) fn files(&self) -> MutexGuard<'_, Files> {
+        self.shared
+            .files
+            .lock()
+            .expect("a panic while writing is a bug that ends the node")
+    }
+
+    pub(crate) fn is_opened(&self) -> bool {
+        self.shared.is_opened.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.shared.core.partition_dir(self.shared.id)
+    }
+
+    pub(crate) fn log_path(&self, base: Offset) -> PathBuf {
+        self.dir().join(log_name(base))
+    }
+
+    pub(crate) fn index_path(&self, base: Offset) -> PathBuf {
+        self.dir().join(index_name(base))
+    }
+
+    /// Notes damage: the partition has failed. Logged once.
+    pub(crate) fn note_damage(&self, damage: Damage) {
+        let mut memory = self.memory();
+        if memory.failed.is_none() && !memory.is_removed {
+            tracing::error!(partition = %self.shared.id, %damage, "partition log is damaged");
+            memory.failed = Some(StorageError::Corrupt(damage));
+        }
+    }
+
+    /// Lets go of everything in memory and queues the deletion of the files.
+    pub(crate) fn remove(&self) {
+        if self.forget() {
+            self.shared
+                .core
+                .command(Command::Remove { log: self.clone() });
+        }
+    }
+
+    /// Lets go of everything in memory and leaves the files, to another handle of this partition.
+    pub(crate) fn supersede(&self) {
+        let _files = self.files();
+        self.forget();
+    }
+
+    fn forget(&self) -> bool {
+        let mut memory = self.memory();
+        if std::mem::replace(&mut memory.is_removed, true) {
+            return false;
+        }
+        memory.start = memory.end;
+        memory.segments.clear();
+        memory.unsynced.clear();
+        let dropped = memory.tail.drop_below(Offset(i64::MAX));
+        self.shared.core.release(dropped);
+        true
+    }
+}
+
+impl Memory {
+    /// Offset below which everything is in the files.
+    pub(crate) fn written_end(&self) -> Offset {
+        self.tail
+            .first_unwritten()
+            .map_or(self.end, |batch| batch.base)
+    }
+
+    /// Bytes of the segment's file that are written.
+    pub(crate) fn written_bytes(&self, segment: &Segment) -> u64 {
+        match self.tail.first_unwritten() {
+            Some(batch) if batch.segment == segment.base => batch.position,
+            Some(batch) if batch.segment < segment.base => 0,
+            _ => segment.bytes,
+        }
+    }
+
+    pub(crate) fn segment_mut(&mut self, base: Offset) -> Option<&mut Segment> {
+        let at = self
+            .segments
+            .binary_search_by_key(&base, |segment| segment.base)
+            .ok()?;
+        self.segments.get_mut(at)
+    }
+
+    pub(crate) fn segment(&self, base: Offset) -> Option<&Segment> {
+        let at = self
+            .segments
+            .binary_search_by_key(&base, |segment| segment.base)
+            .ok()?;
+        self.segments.get(at)
+    }
+}
+
+impl fmt::Debug for PartitionLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PartitionLog({})", self.shared.id)
     }
 }

@@ -5,10 +5,19 @@
 //! tail in memory or from files, where every batch is verified before it is served. After a
 //! restart the files are looked at when they are first needed, not before.
 
+mod epochs;
 mod error;
+pub(crate) mod index;
 mod log;
+pub(crate) mod open;
+mod read;
+mod segment;
+pub(crate) mod segment_format;
 mod state;
+pub(crate) mod tail;
+pub(crate) mod walk;
 
 pub use error::{Damage, ReadError, StorageError};
-pub use log::{LogConfig, PartitionLog, ReadBatches, SegmentInfo};
+pub use log::{LogConfig, PartitionLog, SegmentInfo};
+pub use read::ReadBatches;
 pub use state::{LogState, LogStateError, SegmentState};

@@ -1,0 +1,509 @@
+//! The first look at a log's files after a restart, and the files' upkeep.
+//!
+//! What lies beyond the log's state is cut: the journal writes it again. What the state says is
+//! there must be there, or the partition has failed; nothing is ever shortened to fit. Only
+//! segments below the offset that names the `.start` file may be missing.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::index::{
+    INDEX_ENTRY_BYTES, INDEX_HEADER_BYTES, IndexEntry, IndexPacer, encode_header, good_entries,
+};
+use super::segment_format::{FileName, index_name, log_name, parse_name, start_name};
+use super::walk::{Walk, WalkSpan};
+use super::{Damage, PartitionLog, ReadError};
+use crate::Offset;
+use crate::disk::{DiskFile, OpenMode};
+use crate::fd_cache::{FileKey, FileKind, Opened};
+
+/// Ends the name of an index that is being rebuilt.
+const NEW_INDEX_SUFFIX: &str = ".index.new";
+const SCAN_CHUNK_BYTES: usize = 256 << 10;
+
+/// What is known about a log's directory. Whoever holds it may write and open files.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// Whether the directory is there.
+    pub(crate) is_dir_made: bool,
+    /// Offset that the `.start` file's name says.
+    pub(crate) marker: Option<Offset>,
+}
+
+/// A failed file operation: what was tried, with what.
+#[derive(Debug)]
+pub(crate) struct FileError {
+    pub(crate) file: std::path::PathBuf,
+    pub(crate) action: &'static str,
+    pub(crate) source: io::Error,
+}
+
+pub(crate) trait FileContext<T> {
+    fn on(self, action: &'static str, file: &Path) -> Result<T, FileError>;
+}
+
+impl<T> FileContext<T> for io::Result<T> {
+    fn on(self, action: &'static str, file: &Path) -> Result<T, FileError> {
+        self.map_err(|source| FileError {
+            file: file.to_owned(),
+            action,
+            source,
+        })
+    }
+}
+
+impl From<FileError> for ReadError {
+    fn from(
+        FileError {
+            file,
+            action,
+            source,
+        }: FileError,
+    ) -> ReadError {
+        ReadError::io(&file, action, source)
+    }
+}
+
+/// What must be on disk of one segment.
+struct Extent {
+    base: Offset,
+    end: Offset,
+    bytes: u64,
+}
+
+/// What a walk to the end of a segment found.
+struct Rest {
+    /// Offset after the last batch.
+    end: Offset,
+    /// Of the whole segment, when it walked all of it.
+    digest: Option<u32>,
+}
+
+impl PartitionLog {
+    /// Looks at the files unless that has happened. Damage is noted, not returned: it concerns
+    /// those who read it.
+    pub(crate) fn ensure_open(&self, files: &mut Files) -> Result<(), FileError> {
+        if self.is_opened() || self.memory().is_removed {
+            return Ok(());
+        }
+        let dir = self.dir();
+        let disk = &self.shared.core.disk;
+        let (extents, written_end) = {
+            let memory = self.memory();
+            let extent = |segment: &super::segment::Segment| Extent {
+                base: segment.base,
+                end: segment.end,
+                bytes: memory.written_bytes(segment),
+            };
+            let extents: Vec<Extent> = memory
+                .segments
+                .iter()
+                .map(extent)
+                .filter(|extent| extent.bytes > 0)
+                .collect();
+            (extents, memory.written_end())
+        };
+        let mut logs = Vec::new();
+        let mut others = Vec::new();
+        match disk.read_dir(&dir) {
+            Ok(entries) => {
+                files.is_dir_made = true;
+                for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
+                    match parse_name(&entry.name) {
+                        Some(FileName::Log(base)) => logs.push(base),
+                        Some(FileName::Index(base)) => others.push((base, entry.name)),
+                        Some(FileName::Start(start)) => {
+                            files.marker = files.marker.max(Some(start));
+                        }
+                        None if entry.name.ends_with(NEW_INDEX_SUFFIX) => {
+                            let path = dir.join(&entry.name);
+                            disk.remove_file(&path).on("remove", &path)?;
+                        }
+                        None => tracing::warn!(
+                            partition = %self.shared.id, name = entry.name, "unknown file"
+                        ),
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).on("list", &dir),
+        }
+        let marker = files.marker.unwrap_or(Offset(0));
+        for extent in extents.iter().filter(|extent| extent.end > marker) {
+            self.check_extent(extent)?;
+        }
+        // Segments are only dropped by a replicated decision, and only made by an append that is
+        // replayed: files outside of the state's range are what a crash left of either.
+        let first = extents.first().map_or(written_end, |extent| extent.base);
+        if logs.iter().any(|base| *base < first) {
+            self.advance_marker(files, first)?;
+        }
+        let is_outside = |base: Offset| base < first || base >= written_end;
+        others.extend(logs.into_iter().map(|base| (base, log_name(base))));
+        for (base, name) in others {
+            let path = dir.join(&name);
+            if is_outside(base) {
+                disk.remove_file(&path).on("remove", &path)?;
+            } else if !extents.iter().any(|extent| extent.base == base) {
+                tracing::warn!(partition = %self.shared.id, name, "file of no segment");
+            }
+        }
+        if let Some(active) = extents.last() {
+            let entries = self.recover_active(active)?;
+            if let Some(segment) = self.memory().segment_mut(active.base) {
+                segment.index_entries = Some(entries);
+            }
+        }
+        self.shared.is_opened.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Checks that a segment's file is there and long enough.
+    fn check_extent(&self, extent: &Extent) -> Result<(), FileError> {
+        let path = self.log_path(extent.base);
+        let found = match self.shared.core.disk.open(&path, OpenMode::Read) {
+            Ok(file) => Some(file.len().on("measure", &path)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).on("open", &path),
+        };
+        if found.is_none_or(|len| len < extent.bytes) {
+            self.note_damage(Damage {
+                file: path,
+                position: found.unwrap_or(0),
+                expected: format!("{} bytes", extent.bytes),
+                found: found.map_or("no file".to_owned(), |len| format!("{len} bytes")),
+            });
+        }
+        Ok(())
+    }
+
+    /// Cuts the newest segment at the end of the state and completes its index. Returns the
+    /// number of index entries.
+    fn recover_active(&self, active: &Extent) -> Result<u32, FileError> {
+        let disk = &self.shared.core.disk;
+        let path = self.log_path(active.base);
+        let file = match disk.open(&path, OpenMode::ReadWrite) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error).on("open", &path),
+        };
+        if file.len().on("measure", &path)? > active.bytes {
+            file.set_len(active.bytes).on("cut", &path)?;
+        }
+        let index_path = self.index_path(active.base);
+        let mut entries = match disk.read_file(&index_path) {
+            Ok(bytes) => good_entries(&bytes, active.base, active.bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error).on("read", &index_path),
+        };
+        let kept = entries.len();
+        match self.index_rest(&file, active.base, active.bytes, &mut entries) {
+            Ok(rest) if rest.end == active.end => {}
+            Ok(rest) => self.note_damage(Damage {
+                file: path,
+                position: active.bytes,
+                expected: format!("end offset {}", active.end),
+                found: format!("end offset {}", rest.end),
+            }),
+            Err(ReadError::Corrupt { .. }) if kept > 0 => {
+                // Perhaps an entry is wrong rather than the segment.
+                entries.clear();
+                if let Err(error) = self.index_rest(&file, active.base, active.bytes, &mut entries)
+                {
+                    self.note_read_error(error)?;
+                }
+            }
+            Err(error) => self.note_read_error(error)?,
+        }
+        if entries.is_empty() {
+            return Ok(0);
+        }
+        let index = disk
+            .open(&index_path, OpenMode::Create)
+            .on("open", &index_path)?;
+        let len = (INDEX_HEADER_BYTES + entries.len() * INDEX_ENTRY_BYTES) as u64;
+        if index.len().on("measure", &index_path)? > len {
+            index.set_len(len).on("cut", &index_path)?;
+        }
+        if entries.len() > kept || kept == 0 {
+            let bytes = encode_index(active.base, &entries);
+            index.write_all_at(&bytes, 0).on("write", &index_path)?;
+        }
+        Ok(u32::try_from(entries.len()).expect("entries are a batch apart"))
+    }
+
+    /// Walks the first `bytes` of a segment from its last known entry on and adds the entries that
+    /// are missing.
+    fn index_rest(
+        &self,
+        file: &DiskFile,
+        base: Offset,
+        bytes: u64,
+        entries: &mut Vec<IndexEntry>,
+    ) -> Result<Rest, ReadError> {
+        let path = self.log_path(base);
+        let epochs = self.memory().epochs.clone();
+        let last = entries.last().copied();
+        let from = last.unwrap_or(IndexEntry {
+            offset: base,
+            position: 0,
+            max_timestamp_before: -1,
+        });
+        let mut walk = Walk::new(WalkSpan {
+            file,
+            path: &path,
+            position: from.position,
+            offset: from.offset,
+            end_position: bytes,
+            epochs: Some(&epochs),
+            chunk_bytes: SCAN_CHUNK_BYTES,
+        });
+        let mut pacer = IndexPacer::new(self.shared.core.config.index_interval_bytes);
+        let mut max_timestamp_before = from.max_timestamp_before;
+        let mut digest = 0;
+        while let Some(batch) = walk.next()? {
+            let length = (batch.end - batch.start) as u64;
+            let wants_entry = pacer.wants_entry(batch.position, length);
+            if wants_entry && batch.position > from.position {
+                entries.push(IndexEntry {
+                    offset: Offset(batch.header.base_offset),
+                    position: batch.position,
+                    max_timestamp_before,
+                });
+            }
+            max_timestamp_before = max_timestamp_before.max(batch.header.max_timestamp);
+            let head = batch.chunk[batch.start..]
+                .first_chunk()
+                .expect("a batch has a header");
+            digest = super::segment_format::digest_after(digest, head);
+        }
+        Ok(Rest {
+            end: walk.offset(),
+            digest: last.is_none().then_some(digest),
+        })
+    }
+
+    /// Notes damage; passes on what is the disk's failure.
+    fn note_read_error(&self, error: ReadError) -> Result<(), FileError> {
+        match error {
+            ReadError::Corrupt {
+                file,
+                position,
+                expected,
+                found,
+            } => {
+                self.note_damage(Damage {
+                    file,
+                    position,
+                    expected,
+                    found,
+                });
+                Ok(())
+            }
+            ReadError::Io {
+                file,
+                action,
+                source,
+            } => {
+                let source = io::Error::new(source.kind(), source);
+                Err(FileError {
+                    file,
+                    action,
+                    source,
+                })
+            }
+            ReadError::OutOfRange { .. } => Ok(()),
+        }
+    }
+
+    /// Builds a segment's index anew by walking all of it, checks its digest, and replaces the
+    /// index file. Returns the entries.
+    pub(crate) fn rebuild_index(&self, base: Offset) -> Result<Vec<IndexEntry>, ReadError> {
+        let mut files = self.files();
+        self.ensure_open(&mut files)?;
+        let (bytes, end, max_timestamp, digest, is_sealed) = {
+            let memory = self.memory();
+            let Some(segment) = memory.segment(base) else {
+                return Ok(Vec::new());
+            };
+            let bytes = memory.written_bytes(segment);
+            let is_newest = memory.segments.last().is_some_and(|last| last.base == base);
+            let digest = segment.digest.filter(|_| bytes == segment.bytes);
+            let is_sealed = !is_newest && bytes == segment.bytes;
+            (bytes, segment.end, segment.max_timestamp, digest, is_sealed)
+        };
+        tracing::warn!(partition = %self.shared.id, segment = base.0, "rebuilding an index");
+        let path = self.log_path(base);
+        let mut entries = Vec::new();
+        let found = self
+            .open_log(base)
+            .map_err(|error| self.missing_is_damage(error, bytes))
+            .and_then(|file| self.index_rest(&file, base, bytes, &mut entries));
+        if let Some(segment) = self.memory().segment_mut(base) {
+            segment.is_index_rebuilt = true;
+        }
+        let found = found?;
+        if let Some((expected, found)) = digest.zip(found.digest).filter(|(a, b)| a != b) {
+            return Err(digest_damage(&path, expected, found).into());
+        }
+        if is_sealed {
+            entries.push(IndexEntry {
+                offset: end,
+                position: bytes,
+                max_timestamp_before: max_timestamp,
+            });
+        }
+        let replaced = self.replace_index(base, &entries);
+        let cache = &self.shared.core.fd_cache;
+        let partition = self.shared.id;
+        for kind in [FileKind::Index, FileKind::MappedIndex] {
+            cache.forget(FileKey {
+                partition,
+                base,
+                kind,
+            });
+        }
+        let mut memory = self.memory();
+        if let Some(segment) = memory.segment_mut(base) {
+            match replaced {
+                Ok(()) => {
+                    let count = u32::try_from(entries.len()).expect("entries are a batch apart");
+                    segment.index_entries = Some(count);
+                    segment.is_index_complete = is_sealed;
+                }
+                Err(error) => tracing::warn!(
+                    file = %error.file.display(), error = %error.source,
+                    "cannot {} an index; it is rebuilt again when it is needed", error.action
+                ),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn replace_index(&self, base: Offset, entries: &[IndexEntry]) -> Result<(), FileError> {
+        let disk = &self.shared.core.disk;
+        let path = self.index_path(base);
+        let temporary = self.dir().join(format!("{}.new", index_name(base)));
+        let file = disk
+            .open(&temporary, OpenMode::Create)
+            .on("open", &temporary)?;
+        file.set_len(0).on("cut", &temporary)?;
+        file.write_all_at(&encode_index(base, entries), 0)
+            .on("write", &temporary)?;
+        disk.rename(&temporary, &path).on("replace", &path)
+    }
+
+    /// That a segment's file is missing is damage, not a failure of the disk.
+    pub(crate) fn missing_is_damage(&self, error: FileError, bytes: u64) -> ReadError {
+        if error.source.kind() != io::ErrorKind::NotFound {
+            return error.into();
+        }
+        let (expected, found) = (format!("{bytes} bytes"), "no file".to_owned());
+        Damage {
+            file: error.file,
+            position: 0,
+            expected,
+            found,
+        }
+        .into()
+    }
+
+    /// A segment's file, from the cache or opened.
+    pub(crate) fn open_log(&self, base: Offset) -> Result<DiskFile, FileError> {
+        let core = &self.shared.core;
+        let key = FileKey {
+            partition: self.shared.id,
+            base,
+            kind: FileKind::Log,
+        };
+        if let Some(Opened::File(file)) = core.fd_cache.get(key) {
+            return Ok(file);
+        }
+        let path = self.log_path(base);
+        let file = core
+            .disk
+            .open(&path, OpenMode::ReadWrite)
+            .on("open", &path)?;
+        core.fd_cache.insert(key, Opened::File(file.clone()));
+        Ok(file)
+    }
+
+    /// Makes the directory with its `.start` file, unless it is there.
+    pub(crate) fn ensure_dir(&self, files: &mut Files) -> Result<bool, FileError> {
+        let dir = self.dir();
+        let disk = &self.shared.core.disk;
+        let is_new = !files.is_dir_made;
+        if is_new {
+            disk.create_dir_all(&dir).on("make", &dir)?;
+            files.is_dir_made = true;
+            self.shared.core.note_dir_made();
+        }
+        if files.marker.is_none() {
+            let path = dir.join(start_name(Offset(0)));
+            disk.open(&path, OpenMode::Create).on("make", &path)?;
+            files.marker = Some(Offset(0));
+            return Ok(true);
+        }
+        Ok(is_new)
+    }
+
+    /// Says durably that segments below `to` may be missing. By a rename, which a full disk
+    /// allows.
+    pub(crate) fn advance_marker(&self, files: &mut Files, to: Offset) -> Result<(), FileError> {
+        self.ensure_dir(files)?;
+        let current = files.marker.unwrap_or(Offset(0));
+        if to <= current {
+            return Ok(());
+        }
+        let dir = self.dir();
+        let disk = &self.shared.core.disk;
+        let path = dir.join(start_name(to));
+        disk.rename(&dir.join(start_name(current)), &path)
+            .on("rename", &path)?;
+        files.marker = Some(to);
+        disk.sync_dir(&dir).on("sync", &dir)
+    }
+
+    /// Deletes the files of dropped segments; `first` is the base of the first that stays.
+    pub(crate) fn delete_segments(&self, bases: &[Offset], first: Offset) -> Result<(), FileError> {
+        let mut files = self.files();
+        self.ensure_open(&mut files)?;
+        if !files.is_dir_made || self.memory().is_removed {
+            return Ok(());
+        }
+        self.advance_marker(&mut files, first)?;
+        let core = &self.shared.core;
+        let dir = self.dir();
+        for base in bases {
+            core.fd_cache.forget_segment(self.shared.id, *base);
+            for name in [log_name(*base), index_name(*base)] {
+                let path = dir.join(name);
+                match core.disk.remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error).on("remove", &path);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn digest_damage(path: &Path, expected: u32, found: u32) -> Damage {
+    Damage {
+        file: path.to_owned(),
+        position: 0,
+        expected: format!("digest {expected:08x}"),
+        found: format!("digest {found:08x}"),
+    }
+}
+
+fn encode_index(base: Offset, entries: &[IndexEntry]) -> Vec<u8> {
+    let mut bytes = encode_header(base).to_vec();
+    entries
+        .iter()
+        .for_each(|entry| bytes.extend_from_slice(&entry.encode(base)));
+    bytes
+}
