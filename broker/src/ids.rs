@@ -11,15 +11,17 @@ pub(crate) struct Ids {
 impl Ids {
     /// A generator for this seed; an all-zero seed is as good as any other.
     pub(crate) fn new(seed: [u64; 4]) -> Ids {
-        // Splitting the seed keeps close seeds apart and the state from being all zeros.
+        // Two rounds, so that every word of the seed shows in every word of the state.
         let mut mixed = 0x9e37_79b9_7f4a_7c15_u64;
-        let state = seed.map(|word| {
+        let mut mix = |word: u64| {
             mixed = mixed.wrapping_add(word).wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut z = mixed;
             z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        });
+            mixed ^= z ^ (z >> 31);
+            mixed
+        };
+        let state = seed.map(&mut mix).map(&mut mix);
         Ids {
             state: if state == [0; 4] { [1, 2, 3, 4] } else { state },
         }
