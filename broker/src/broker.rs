@@ -29,6 +29,9 @@ use crate::{BrokerConfig, BrokerError};
 const CATALOGUE_SHARD: ShardId = ShardId(0);
 /// Version of the data directory's layout.
 const LAYOUT_VERSION: u32 = 1;
+/// Bytes of one shard that may wait to be proposed. On a full disk this much, and what is in
+/// flight, comes on top of what the segment writer holds.
+const PENDING_BYTES_MAX: usize = 16 << 20;
 /// Compressed batches that are unpacked for validation at the same time; with the largest size of
 /// one it bounds the memory this takes.
 const UNPACKING_MAX: usize = 4;
@@ -164,6 +167,7 @@ impl Broker {
         watch_disk(&journal, &logs, &failure);
         let mut host_config = HostConfig::new(config.node_id, data_dir.shards_dir());
         host_config.checkpoint_journal_bytes = config.checkpoint_journal_bytes;
+        host_config.pending_bytes_max = PENDING_BYTES_MAX;
         let host = Host::start(
             host_config,
             env.disk.clone(),

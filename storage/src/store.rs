@@ -317,7 +317,13 @@ impl Core {
             return;
         }
         let mut queue = self.queue();
-        while queue.queued_cost > limit && !queue.is_closed && self.failed().is_none() {
+        // A writer without disk space must not hold up the deletions that would make some: callers
+        // admit no more data then, so what comes is bounded.
+        while queue.queued_cost > limit
+            && !queue.is_stalled
+            && !queue.is_closed
+            && self.failed().is_none()
+        {
             queue = self
                 .progress
                 .wait(queue)
