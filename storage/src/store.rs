@@ -387,6 +387,11 @@ impl Core {
         }
     }
 
+    /// Wakes whoever waits for the writer's queue, to look at it again.
+    pub(crate) fn note_progress(&self) {
+        self.progress.notify_all();
+    }
+
     pub(crate) fn note_dir_made(&self) {
         self.is_dir_unsynced.store(true, Ordering::Release);
     }

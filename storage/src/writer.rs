@@ -171,7 +171,7 @@ impl Writer {
                         file = %error.file.display(),
                         "the disk is full: segments wait in memory until there is space"
                     );
-                    self.core.progress.notify_all();
+                    self.core.note_progress();
                 }
                 queue.dirty.push_front(log);
                 Ok(())
