@@ -217,29 +217,32 @@ async fn a_repeated_batch_is_answered_with_its_first_offset_also_after_a_restart
             .expect("new");
         assert_eq!(appended.base_offset.0, i64::from(n));
     }
-    for round in 0..2 {
-        let broker = if round == 0 {
-            broker.clone()
-        } else {
-            broker.shutdown().await;
-            start(&dir.0).await
-        };
-        let repeated = append(&broker, partition, &["b"], producer(1))
-            .await
-            .expect("repeated");
-        assert_eq!(repeated.base_offset, Offset(1));
-        let gap = append(&broker, partition, &["x"], producer(7)).await;
-        assert!(matches!(
-            gap,
-            Err(AppendError::OutOfOrderSequence { expected: 3, .. })
-        ));
-        assert_eq!(read(&broker, partition, 0).await.len(), 3);
-        if round == 1 {
-            let other = broker.new_producer_id().await.expect("an id");
-            assert_ne!(other, producer_id);
-            broker.shutdown().await;
-        }
-    }
+    check_repeats(&broker, partition, producer).await;
+    broker.shutdown().await;
+    drop(broker);
+
+    let broker = start(&dir.0).await;
+    check_repeats(&broker, partition, producer).await;
+    let other = broker.new_producer_id().await.expect("an id");
+    assert_ne!(other, producer_id);
+    broker.shutdown().await;
+}
+
+async fn check_repeats(
+    broker: &Broker,
+    partition: PartitionId,
+    producer: impl Fn(i32) -> BatchProducer,
+) {
+    let repeated = append(broker, partition, &["b"], producer(1))
+        .await
+        .expect("repeated");
+    assert_eq!(repeated.base_offset, Offset(1));
+    let gap = append(broker, partition, &["x"], producer(7)).await;
+    assert!(matches!(
+        gap,
+        Err(AppendError::OutOfOrderSequence { expected: 3, .. })
+    ));
+    assert_eq!(read(broker, partition, 0).await.len(), 3);
 }
 
 #[tokio::test]
