@@ -3,8 +3,14 @@
 //! Bytes become frames (`codec`), frames are checked (`shape`) and decoded, requests are dispatched
 //! in order and answered in order (`session`), and each API has one handler (`handlers`). What the
 //! protocol calls things and what the broker calls them meets in `mapping`. Which APIs there are is
-//! said once, in `api_versions`.
+//! said once, in `api_versions`. Nothing is decided here that the broker decides.
 
+mod api_versions;
+mod codec;
+mod handlers;
+mod mapping;
 mod server;
+mod session;
+mod shape;
 
 pub use server::{KafkaServer, KafkaServerConfig, KafkaServerHandle};

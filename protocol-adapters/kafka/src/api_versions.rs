@@ -1,0 +1,147 @@
+//! Which APIs this broker answers, in which versions: said here once.
+//!
+//! The answer to ApiVersions and the dispatch of requests are both derived from [`APIS`], so that
+//! an API that is not answered is not advertised: a client would wait for ever. Headers follow from
+//! the same table: a request header has tagged fields (version 2) and a response header has them
+//! (version 1) from the first flexible version on (KIP-482).
+
+/// An API that is answered. The discriminant is its key on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(i16)]
+pub(crate) enum Api {
+    Produce = 0,
+    Fetch = 1,
+    ListOffsets = 2,
+    Metadata = 3,
+    ApiVersions = 18,
+    CreateTopics = 19,
+    DeleteTopics = 20,
+    DeleteRecords = 21,
+    InitProducerId = 22,
+    OffsetForLeaderEpoch = 23,
+    DescribeConfigs = 32,
+    CreatePartitions = 37,
+    IncrementalAlterConfigs = 44,
+    DescribeCluster = 60,
+    DescribeTopicPartitions = 75,
+}
+
+/// What is answered of one API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ApiSpec {
+    /// The API.
+    pub(crate) api: Api,
+    /// First version that is advertised.
+    pub(crate) advertised_min: i16,
+    /// First version that does what it says; the ones before are answered with
+    /// `UNSUPPORTED_VERSION`.
+    pub(crate) served_min: i16,
+    /// Last version, advertised and served.
+    pub(crate) max: i16,
+    /// First version with compact lengths and tagged fields.
+    pub(crate) flexible_min: i16,
+}
+
+/// Every API that is answered, by key.
+///
+/// Produce is advertised from 0 although 0–2 are refused: older librdkafka compresses only when it
+/// sees a range from 0 (KAFKA-18659).
+pub(crate) const APIS: [ApiSpec; 15] = [
+    ApiSpec {
+        advertised_min: 0,
+        ..spec(Api::Produce, 3, 13, 9)
+    },
+    spec(Api::Fetch, 4, 17, 12),
+    spec(Api::ListOffsets, 1, 10, 6),
+    spec(Api::Metadata, 0, 13, 9),
+    spec(Api::ApiVersions, 0, 4, 3),
+    spec(Api::CreateTopics, 2, 7, 5),
+    spec(Api::DeleteTopics, 1, 6, 4),
+    spec(Api::DeleteRecords, 0, 2, 2),
+    spec(Api::InitProducerId, 0, 5, 2),
+    spec(Api::OffsetForLeaderEpoch, 2, 4, 4),
+    spec(Api::DescribeConfigs, 1, 4, 4),
+    spec(Api::CreatePartitions, 0, 3, 2),
+    spec(Api::IncrementalAlterConfigs, 0, 1, 1),
+    spec(Api::DescribeCluster, 0, 2, 0),
+    spec(Api::DescribeTopicPartitions, 0, 0, 0),
+];
+
+const fn spec(api: Api, min: i16, max: i16, flexible_min: i16) -> ApiSpec {
+    ApiSpec {
+        api,
+        advertised_min: min,
+        served_min: min,
+        max,
+        flexible_min,
+    }
+}
+
+impl Api {
+    /// Its key on the wire.
+    pub(crate) fn key(self) -> i16 {
+        self as i16
+    }
+}
+
+impl ApiSpec {
+    /// What is answered of the API with this key, if it is answered at all.
+    pub(crate) fn of_key(key: i16) -> Option<&'static ApiSpec> {
+        APIS.iter().find(|spec| spec.api.key() == key)
+    }
+
+    /// Whether requests of this version carry compact lengths and tagged fields.
+    pub(crate) fn is_flexible(&self, version: i16) -> bool {
+        version >= self.flexible_min
+    }
+
+    /// Whether the header of an answer ends in tagged fields. Never so for ApiVersions: its client
+    /// cannot know yet what the broker speaks (KIP-511).
+    pub(crate) fn has_flexible_response_header(&self, version: i16) -> bool {
+        self.api != Api::ApiVersions && self.is_flexible(version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::ApiKey;
+
+    use super::*;
+
+    #[test]
+    fn headers_agree_with_the_protocol_crate() {
+        for spec in &APIS {
+            let key = ApiKey::try_from(spec.api.key()).unwrap();
+            for version in spec.served_min..=spec.max {
+                assert_eq!(
+                    key.request_header_version(version),
+                    if spec.is_flexible(version) { 2 } else { 1 },
+                    "{key:?} {version}"
+                );
+                assert_eq!(
+                    key.response_header_version(version),
+                    i16::from(spec.has_flexible_response_header(version)),
+                    "{key:?} {version}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn apis_are_sorted_by_key_without_repetition() {
+        assert!(APIS.is_sorted_by(|a, b| a.api < b.api));
+    }
+
+    #[test]
+    fn produce_is_advertised_from_0_and_served_from_3() {
+        let spec = ApiSpec::of_key(0).unwrap();
+        assert_eq!((spec.advertised_min, spec.served_min, spec.max), (0, 3, 13));
+    }
+
+    #[test]
+    fn an_api_that_is_not_answered_has_no_entry() {
+        for key in [-1, 4, 7, 8, 17, 68, 71, 92, i16::MAX] {
+            assert_eq!(ApiSpec::of_key(key), None);
+        }
+    }
+}

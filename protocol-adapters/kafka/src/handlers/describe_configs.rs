@@ -1,0 +1,158 @@
+//! DescribeConfigs, key 32, versions 1–4; KIP-133, KIP-226 (synonyms), KIP-569 (types and
+//! documentation, 3).
+//!
+//! Every known config of a topic or of this node is told, with its default, whether or not it was
+//! set; null or empty keys ask for all. The cluster's own defaults (a broker without a name) cannot
+//! be set and are none.
+
+use broker::{ConfigEntry, ConfigSource, broker_config_entries};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+
+use super::configs::{BROKER, TOPIC, kind_code, source_code};
+use super::{Context, Refusal};
+use crate::mapping;
+
+/// First version that tells types and documentation.
+const TYPES_VERSION_MIN: i16 = 3;
+
+pub(super) fn handle(
+    context: &Context,
+    version: i16,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
+    let results = request.resources.into_iter().map(|resource| {
+        let result = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match entries(context, &resource) {
+            Ok(entries) => {
+                let wanted = |entry: &ConfigEntry| match &resource.configuration_keys {
+                    Some(keys) if !keys.is_empty() => {
+                        keys.iter().any(|key| key.as_str() == entry.definition.key)
+                    }
+                    _ => true,
+                };
+                let entries = entries.into_iter().filter(wanted);
+                let told = entries.map(|entry| {
+                    told(
+                        version,
+                        entry,
+                        request.include_synonyms,
+                        request.include_documentation,
+                    )
+                });
+                result.with_error_message(None).with_configs(told.collect())
+            }
+            Err(refusal) => result
+                .with_error_code(refusal.code.code())
+                .with_error_message(Some(mapping::text(refusal.message))),
+        }
+    });
+    DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+fn entries(
+    context: &Context,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<ConfigEntry>, Refusal> {
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC => context
+            .broker
+            .topic_configs(name)
+            .map_err(|error| Refusal::controller(&error)),
+        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER if name == context.broker.node_id().0.to_string() => {
+            Ok(broker_config_entries(context.broker.config()))
+        }
+        BROKER => Err(Refusal::request(&format!(
+            "this is broker {}, ask broker {name} itself",
+            context.broker.node_id()
+        ))),
+        other => Err(Refusal::request(&format!(
+            "resources of type {other} have no configs here"
+        ))),
+    }
+}
+
+fn told(
+    version: i16,
+    entry: ConfigEntry,
+    include_synonyms: bool,
+    include_documentation: bool,
+) -> DescribeConfigsResourceResult {
+    let definition = entry.definition;
+    let result = DescribeConfigsResourceResult::default()
+        .with_name(mapping::text(definition.key))
+        .with_read_only(!definition.settable)
+        .with_config_source(source_code(entry.source))
+        .with_is_sensitive(false);
+    let result = match include_synonyms {
+        true => result.with_synonyms(synonyms(&entry)),
+        false => result,
+    };
+    let result = result.with_value(entry.value.map(mapping::text));
+    if version < TYPES_VERSION_MIN {
+        return result;
+    }
+    let documentation = include_documentation.then(|| mapping::text(definition.documentation));
+    result
+        .with_config_type(kind_code(definition.kind))
+        .with_documentation(documentation)
+}
+
+/// Where the value comes from and what would hold without it, the effective one first.
+fn synonyms(entry: &ConfigEntry) -> Vec<DescribeConfigsSynonym> {
+    let synonym = |value: Option<&str>, source| {
+        DescribeConfigsSynonym::default()
+            .with_name(mapping::text(entry.definition.key))
+            .with_value(value.map(mapping::text))
+            .with_source(source_code(source))
+    };
+    let mut synonyms = vec![synonym(entry.value.as_deref(), entry.source)];
+    if entry.source != ConfigSource::Default {
+        synonyms.push(synonym(
+            Some(entry.definition.default),
+            ConfigSource::Default,
+        ));
+    }
+    synonyms
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::topic_config_definitions;
+
+    use super::*;
+
+    fn entry(source: ConfigSource) -> ConfigEntry {
+        ConfigEntry {
+            definition: topic_config_definitions()[0],
+            value: Some("value".to_owned()),
+            source,
+        }
+    }
+
+    #[test]
+    fn a_value_that_was_set_has_its_default_as_synonym() {
+        let told = told(4, entry(ConfigSource::Topic), true, true);
+        let sources: Vec<_> = told.synonyms.iter().map(|synonym| synonym.source).collect();
+        assert_eq!(sources, [1, 5]);
+        assert_eq!(told.config_source, 1);
+        assert!(told.documentation.is_some());
+    }
+
+    #[test]
+    fn types_and_documentation_are_told_from_version_3_on() {
+        let told_then = told(2, entry(ConfigSource::Default), true, true);
+        assert_eq!((told_then.config_type, told_then.documentation), (0, None));
+        assert_ne!(
+            told(3, entry(ConfigSource::Default), false, false).config_type,
+            0
+        );
+    }
+}

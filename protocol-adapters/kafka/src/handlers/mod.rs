@@ -1,0 +1,263 @@
+//! One file an API, and the dispatch between them.
+//!
+//! [`begin`] takes one request as far as its place in the order is fixed. Only Produce and Fetch go
+//! on from there on their own, while later requests are begun; every other request is finished in
+//! [`begin`], so that what a client sends after it sees what it did. Handlers get decoded requests
+//! and give typed answers: bytes are read and written here only (and in the two record paths,
+//! `produce` and `fetch_response`).
+
+mod api_versions;
+mod configs;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_topic_partitions;
+mod fetch;
+mod fetch_response;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+mod produce_unsupported;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use broker::{Broker, BrokerError};
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::{Decodable, Encodable};
+use listener::Stop;
+use storage::{LeaderEpoch, PartitionId};
+use tracing::{error, trace};
+
+use crate::api_versions::{Api, ApiSpec};
+use crate::codec::{self, FrameError, RequestStart};
+use crate::mapping::{self, Endpoint, Surface};
+use crate::session::Outcome;
+use crate::shape;
+
+/// Parts of one request that are worked on at the same time, where they may be.
+const LOOKUPS_AT_ONCE: usize = 32;
+
+/// What a request is answered with, and for whom.
+pub(crate) struct Context {
+    /// Who knows the answers.
+    pub(crate) broker: Broker,
+    /// Which of the nodes' addresses clients are given.
+    pub(crate) listener_name: String,
+    /// Largest amount of records in one answer to a fetch.
+    pub(crate) fetch_bytes_max: usize,
+    /// Ends waiting when the server stops.
+    pub(crate) stop: Stop,
+}
+
+/// A request whose place in the order is fixed.
+pub(crate) enum Begun {
+    /// It is done.
+    Done(Outcome),
+    /// It goes on by itself. Dropping it takes nothing back that was begun.
+    Pending(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+}
+
+/// Why a connection is closed without an answer, as Kafka does.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestError {
+    /// An API, or a version of it, that is not advertised.
+    #[error("api key {api_key} version {version} is not supported")]
+    Unsupported {
+        /// Which API.
+        api_key: i16,
+        /// Which version.
+        version: i16,
+    },
+    /// The header or the shape of the body is wrong.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The body has the right shape and still cannot be read.
+    #[error("malformed {api:?} request, version {version}: {reason}")]
+    Body {
+        /// Which API.
+        api: Api,
+        /// Which version.
+        version: i16,
+        /// What the decoder says.
+        reason: String,
+    },
+}
+
+/// The request that an answer belongs to.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    spec: &'static ApiSpec,
+    version: i16,
+    correlation_id: i32,
+}
+
+/// Reads a request and begins it. Requests of one connection must be begun one after another.
+pub(crate) async fn begin(context: &Context, mut frame: Bytes) -> Result<Begun, RequestError> {
+    let RequestStart {
+        api_key,
+        version,
+        correlation_id,
+    } = RequestStart::take(&mut frame)?;
+    let unsupported = RequestError::Unsupported { api_key, version };
+    let Some(spec) = ApiSpec::of_key(api_key) else {
+        return Err(unsupported);
+    };
+    let call = Call {
+        spec,
+        version,
+        correlation_id,
+    };
+    if !(spec.advertised_min..=spec.max).contains(&version) {
+        return match spec.api {
+            Api::ApiVersions => Ok(Begun::Done(api_versions::unsupported(correlation_id))),
+            _ => Err(unsupported),
+        };
+    }
+    let client_id = codec::take_client_id(&mut frame, spec, version)?;
+    trace!(api = ?spec.api, version, correlation_id, ?client_id, bytes = frame.len(), "request");
+    if version < spec.served_min {
+        return produce_unsupported::answer(call, frame).map(Begun::Done);
+    }
+    shape::check(spec, version, &frame).map_err(FrameError::from)?;
+    dispatch(context, call, frame).await
+}
+
+async fn dispatch(context: &Context, call: Call, body: Bytes) -> Result<Begun, RequestError> {
+    let version = call.version;
+    let outcome = match call.spec.api {
+        Api::Produce => return Ok(produce::begin(context, call, call.decode(body)?).await),
+        Api::Fetch => return Ok(fetch::begin(context, call, call.decode(body)?)),
+        Api::ListOffsets => {
+            call.answer(&list_offsets::handle(context, version, call.decode(body)?).await)
+        }
+        Api::Metadata => call.answer(&metadata::handle(context, version, call.decode(body)?).await),
+        Api::ApiVersions => call.answer(&api_versions::handle(version, &call.decode(body)?)),
+        Api::CreateTopics => {
+            call.answer(&create_topics::handle(context, version, call.decode(body)?).await)
+        }
+        Api::DeleteTopics => {
+            call.answer(&delete_topics::handle(context, version, call.decode(body)?).await)
+        }
+        Api::DeleteRecords => {
+            call.answer(&delete_records::handle(context, call.decode(body)?).await)
+        }
+        Api::InitProducerId => {
+            call.answer(&init_producer_id::handle(context, call.decode(body)?).await)
+        }
+        Api::OffsetForLeaderEpoch => call.answer(&offset_for_leader_epoch::handle(
+            context,
+            call.decode(body)?,
+        )),
+        Api::DescribeConfigs => call.answer(&describe_configs::handle(
+            context,
+            version,
+            call.decode(body)?,
+        )),
+        Api::CreatePartitions => {
+            call.answer(&create_partitions::handle(context, call.decode(body)?).await)
+        }
+        Api::IncrementalAlterConfigs => {
+            call.answer(&incremental_alter_configs::handle(context, call.decode(body)?).await)
+        }
+        Api::DescribeCluster => call.answer(&describe_cluster::handle(
+            context,
+            version,
+            &call.decode(body)?,
+        )),
+        Api::DescribeTopicPartitions => call.answer(&describe_topic_partitions::handle(
+            context,
+            call.decode(body)?,
+        )),
+    };
+    Ok(Begun::Done(outcome))
+}
+
+/// Why something is refused, in Kafka's terms and in words.
+#[derive(Debug, Clone)]
+struct Refusal {
+    code: ResponseError,
+    message: String,
+}
+
+impl Refusal {
+    fn new(code: ResponseError, message: &str) -> Refusal {
+        Refusal {
+            code,
+            message: message.to_owned(),
+        }
+    }
+
+    /// The request contradicts itself.
+    fn request(message: &str) -> Refusal {
+        Refusal::new(ResponseError::InvalidRequest, message)
+    }
+
+    /// The broker refused something that Kafka's controller answers for.
+    fn controller(error: &BrokerError) -> Refusal {
+        let code = mapping::error_code(error, Surface::Controller);
+        Refusal {
+            code,
+            message: error.to_string(),
+        }
+    }
+}
+
+/// KIP-951: who leads a partition that this node does not lead, and where clients reach it.
+fn leader_elsewhere(
+    broker: &Broker,
+    listener: &str,
+    partition: Option<PartitionId>,
+) -> Option<(Endpoint, LeaderEpoch)> {
+    let status = broker.partition_status(partition?)?;
+    let catalogue = broker.catalogue();
+    let endpoint = mapping::endpoint(catalogue.nodes.get(&status.leader?)?, listener)?;
+    Some((endpoint, status.leader_epoch))
+}
+
+impl Call {
+    fn decode<R: Decodable>(&self, mut body: Bytes) -> Result<R, RequestError> {
+        R::decode(&mut body, self.version).map_err(|failure| RequestError::Body {
+            api: self.spec.api,
+            version: self.version,
+            reason: failure.to_string(),
+        })
+    }
+
+    fn answer<R: Encodable>(&self, body: &R) -> Outcome {
+        self.answer_at(self.version, body)
+    }
+
+    /// An answer in another version than the request's.
+    fn answer_at<R: Encodable>(&self, version: i16, body: &R) -> Outcome {
+        let encoded = body.compute_size(version).and_then(|bytes| {
+            let mut buf = codec::begin_answer(self.spec, version, self.correlation_id, bytes);
+            body.encode(&mut buf, version)?;
+            Ok(buf)
+        });
+        match encoded {
+            Ok(buf) => self.finish(buf, Vec::new()),
+            Err(failure) => {
+                error!(api = ?self.spec.api, version, %failure, "cannot encode an answer");
+                Outcome::Close
+            }
+        }
+    }
+
+    fn finish(&self, head: bytes::BytesMut, rest: Vec<Bytes>) -> Outcome {
+        match codec::end_answer(head, rest) {
+            Some(frame) => Outcome::Answer(frame),
+            None => {
+                error!(api = ?self.spec.api, "an answer over 2 GiB cannot be sent");
+                Outcome::Close
+            }
+        }
+    }
+}

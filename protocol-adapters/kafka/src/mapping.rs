@@ -1,0 +1,250 @@
+//! Kafka's terms and the broker's: errors, identifiers, the partitions that requests name. Pure.
+//!
+//! [`error_code`] and [`append_error_code`] are the only places where an error of the broker becomes
+//! one of Kafka's. They name every variant, so that a new one does not compile until it is mapped,
+//! and never answer `UNKNOWN_SERVER_ERROR`.
+
+use broker::catalogue::{Catalogue, Node, PartitionStatus, Topic};
+use broker::{AppendError, BrokerError};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::{BrokerId, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use storage::{LeaderEpoch, NodeId, PartitionId, TopicId};
+
+/// Where an error is told. Clients understand different codes in different answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Surface {
+    /// About a partition: produce, list offsets, delete records.
+    Partition,
+    /// About a partition of a fetch. Consumers know few codes there and fail on any other.
+    Fetch,
+    /// About topics and configs, which the controller answers for.
+    Controller,
+    /// About a producer id.
+    ProducerId,
+}
+
+/// The one map from the broker's errors to Kafka's.
+pub(crate) fn error_code(error: &BrokerError, surface: Surface) -> ResponseError {
+    use {BrokerError as E, ResponseError as Code};
+    match error {
+        E::UnknownTopicOrPartition => Code::UnknownTopicOrPartition,
+        E::UnknownTopicId => Code::UnknownTopicId,
+        E::NotLeader { .. } | E::ShuttingDown => match surface {
+            Surface::Partition | Surface::Fetch => Code::NotLeaderOrFollower,
+            Surface::Controller => Code::NotController,
+            Surface::ProducerId => Code::CoordinatorLoadInProgress,
+        },
+        E::LeaderNotAvailable => match surface {
+            Surface::Partition => Code::LeaderNotAvailable,
+            Surface::Fetch => Code::NotLeaderOrFollower,
+            Surface::Controller => Code::NotController,
+            Surface::ProducerId => Code::CoordinatorLoadInProgress,
+        },
+        E::FencedLeaderEpoch { .. } => Code::FencedLeaderEpoch,
+        E::UnknownLeaderEpoch { .. } => Code::UnknownLeaderEpoch,
+        E::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
+        E::Storage { .. } | E::DiskFull => Code::KafkaStorageError,
+        E::NotEnoughReplicas { .. } => Code::NotEnoughReplicas,
+        E::TimedOut { .. } => match surface {
+            Surface::Partition | Surface::Controller => Code::RequestTimedOut,
+            Surface::Fetch => Code::OffsetNotAvailable,
+            Surface::ProducerId => Code::CoordinatorLoadInProgress,
+        },
+        E::TopicExists => Code::TopicAlreadyExists,
+        E::InvalidTopic { .. } => Code::InvalidTopicException,
+        E::InvalidPartitions { .. } => Code::InvalidPartitions,
+        E::InvalidReplicationFactor { .. } => Code::InvalidReplicationFactor,
+        E::InvalidReplicaAssignment { .. } => Code::InvalidReplicaAssignment,
+        E::InvalidConfig { .. } => Code::InvalidConfig,
+        E::InvalidRequest { .. } => Code::InvalidRequest,
+        E::PolicyViolation { .. } => match surface {
+            // Too many fetches wait already: the consumer is to come again.
+            Surface::Fetch => Code::OffsetNotAvailable,
+            Surface::Partition | Surface::Controller | Surface::ProducerId => Code::PolicyViolation,
+        },
+    }
+}
+
+/// The one map from refused batches to Kafka's errors.
+pub(crate) fn append_error_code(error: &AppendError) -> ResponseError {
+    use {AppendError as E, ResponseError as Code};
+    match error {
+        E::Broker(error) => error_code(error, Surface::Partition),
+        E::Corrupt(_) => Code::CorruptMessage,
+        // As Kafka: formats before v2 are records that this version of Produce does not allow.
+        E::InvalidRecord { .. } | E::UnsupportedFormat { .. } => Code::InvalidRecord,
+        E::InvalidTimestamp { .. } => Code::InvalidTimestamp,
+        E::UnsupportedCompression => Code::UnsupportedCompressionType,
+        E::TooLarge { .. } => Code::MessageTooLarge,
+        E::OutOfOrderSequence { .. } => Code::OutOfOrderSequenceNumber,
+        E::DuplicateSequence { .. } => Code::DuplicateSequenceNumber,
+        E::InvalidProducerEpoch { .. } => Code::InvalidProducerEpoch,
+        E::UnknownProducerId { .. } => Code::UnknownProducerId,
+    }
+}
+
+/// How a request names a topic: by name, or by id in newer versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TopicKey {
+    /// By name.
+    Name(TopicName),
+    /// By id.
+    Id(TopicId),
+}
+
+/// The topic that a request names.
+pub(crate) fn find_topic<'a>(
+    catalogue: &'a Catalogue,
+    key: &TopicKey,
+) -> Result<&'a Topic, ResponseError> {
+    match key {
+        TopicKey::Name(name) => catalogue
+            .topics
+            .get(name.as_str())
+            .map(AsRef::as_ref)
+            .ok_or(ResponseError::UnknownTopicOrPartition),
+        TopicKey::Id(id) => catalogue
+            .topic_by_id(*id)
+            .map(AsRef::as_ref)
+            .ok_or(ResponseError::UnknownTopicId),
+    }
+}
+
+/// The partition that a request names.
+pub(crate) fn find_partition(
+    catalogue: &Catalogue,
+    key: &TopicKey,
+    index: i32,
+) -> Result<PartitionId, ResponseError> {
+    find_topic(catalogue, key)?
+        .partition(index)
+        .ok_or(ResponseError::UnknownTopicOrPartition)
+}
+
+/// Kafka's -1 (and anything below) says that the client knows no epoch.
+pub(crate) fn known_epoch(epoch: i32) -> Option<LeaderEpoch> {
+    (epoch >= 0).then_some(LeaderEpoch(epoch))
+}
+
+/// A partition's number as it stands on the wire.
+pub(crate) fn partition_index(index: u32) -> i32 {
+    i32::try_from(index).expect("partition numbers fit 31 bits")
+}
+
+/// A node's id as Kafka's broker id.
+pub(crate) fn broker_id(node: NodeId) -> BrokerId {
+    BrokerId(i32::try_from(node.0).expect("node ids fit 31 bits"))
+}
+
+/// A broker id from the wire; a negative one names no node.
+pub(crate) fn node_id(broker: BrokerId) -> Option<NodeId> {
+    u32::try_from(broker.0).ok().map(NodeId)
+}
+
+/// A topic id as the protocol crate has it (its `Uuid`, a type this crate has no name for).
+pub(crate) fn wire_topic_id<U: TryFrom<Vec<u8>>>(id: TopicId) -> U {
+    match U::try_from(id.0.to_vec()) {
+        Ok(uuid) => uuid,
+        Err(_) => unreachable!("16 bytes are a UUID"),
+    }
+}
+
+/// A string for an answer.
+pub(crate) fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}
+
+/// A topic's name for an answer.
+pub(crate) fn topic_name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+/// Every operation on a topic, as the bits of Kafka's `AclOperation`: READ, WRITE, CREATE, DELETE,
+/// ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS. Nothing is forbidden to anybody yet.
+pub(crate) const TOPIC_OPERATIONS: i32 =
+    1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+/// Every operation on the cluster: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS,
+/// ALTER_CONFIGS, IDEMPOTENT_WRITE.
+pub(crate) const CLUSTER_OPERATIONS: i32 =
+    1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// Kafka's way to say that operations were not asked for.
+pub(crate) const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
+
+/// A node as clients reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// The node.
+    pub(crate) id: BrokerId,
+    /// Host name or address.
+    pub(crate) host: StrBytes,
+    /// Port.
+    pub(crate) port: i32,
+    /// Its rack.
+    pub(crate) rack: Option<StrBytes>,
+}
+
+/// Where clients reach this node, when it has that listener.
+pub(crate) fn endpoint(node: &Node, listener: &str) -> Option<Endpoint> {
+    let (host, port) = node.listeners.get(listener)?;
+    Some(Endpoint {
+        id: broker_id(node.id),
+        host: text(host.as_str()),
+        port: i32::from(*port),
+        rack: node.rack.as_deref().map(text),
+    })
+}
+
+/// A partition as Metadata and DescribeTopicPartitions tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PartitionPicture {
+    /// 0 when there is a leader that clients can reach.
+    pub(crate) error_code: i16,
+    /// -1 while there is none.
+    pub(crate) leader_id: BrokerId,
+    /// -1 while it is not known.
+    pub(crate) leader_epoch: i32,
+    /// All replicas.
+    pub(crate) replicas: Vec<BrokerId>,
+    /// Those in sync.
+    pub(crate) in_sync: Vec<BrokerId>,
+    /// Those whose node is down.
+    pub(crate) offline: Vec<BrokerId>,
+}
+
+/// How a partition is told to clients of this listener.
+pub(crate) fn picture(
+    catalogue: &Catalogue,
+    listener: &str,
+    status: Option<&PartitionStatus>,
+) -> PartitionPicture {
+    let Some(status) = status else {
+        return PartitionPicture {
+            error_code: ResponseError::LeaderNotAvailable.code(),
+            leader_id: BrokerId(-1),
+            leader_epoch: -1,
+            replicas: Vec::new(),
+            in_sync: Vec::new(),
+            offline: Vec::new(),
+        };
+    };
+    let ids = |nodes: &[NodeId]| nodes.iter().copied().map(broker_id).collect();
+    let (error_code, leader_id) = match status.leader {
+        None => (ResponseError::LeaderNotAvailable.code(), BrokerId(-1)),
+        Some(leader) => match catalogue.nodes.get(&leader) {
+            None => (ResponseError::LeaderNotAvailable.code(), BrokerId(-1)),
+            Some(node) if !node.listeners.contains_key(listener) => {
+                (ResponseError::ListenerNotFound.code(), BrokerId(-1))
+            }
+            Some(_) => (0, broker_id(leader)),
+        },
+    };
+    PartitionPicture {
+        error_code,
+        leader_id,
+        leader_epoch: status.leader_epoch.0,
+        replicas: ids(&status.replicas),
+        in_sync: ids(&status.in_sync),
+        offline: ids(&status.offline),
+    }
+}

@@ -1,0 +1,268 @@
+//! The shape of every request that is answered, as Kafka's message definitions say it
+//! (`clients/src/main/resources/common/message/<Api>Request.json`), up to the newest served version.
+//!
+//! One line a field, in the order of the wire: what stands there, from which version (to which).
+
+use super::Field;
+use super::Kind::{self, Array, Blob, Fixed, OptionStruct, Struct, Text};
+use crate::api_versions::Api;
+
+const BOOL: Kind = Fixed(1);
+const INT8: Kind = Fixed(1);
+const INT16: Kind = Fixed(2);
+const INT32: Kind = Fixed(4);
+const INT64: Kind = Fixed(8);
+const UUID: Kind = Fixed(16);
+
+/// A field that is there from version `first` on.
+const fn since(first: i16, kind: Kind) -> Field {
+    Field {
+        kind,
+        first,
+        last: i16::MAX,
+        tag: None,
+    }
+}
+
+/// A field that every version has.
+const fn always(kind: Kind) -> Field {
+    since(0, kind)
+}
+
+/// A field that is there from version `first` to `last`.
+const fn between(first: i16, last: i16, kind: Kind) -> Field {
+    Field {
+        kind,
+        first,
+        last,
+        tag: None,
+    }
+}
+
+/// A tagged field that is known from version `first` on.
+const fn tagged(tag: u32, first: i16, kind: Kind) -> Field {
+    Field {
+        kind,
+        first,
+        last: i16::MAX,
+        tag: Some(tag),
+    }
+}
+
+/// The fields of a request.
+pub(super) fn fields(api: Api) -> &'static [Field] {
+    match api {
+        Api::Produce => PRODUCE,
+        Api::Fetch => FETCH,
+        Api::ListOffsets => LIST_OFFSETS,
+        Api::Metadata => METADATA,
+        Api::ApiVersions => API_VERSIONS,
+        Api::CreateTopics => CREATE_TOPICS,
+        Api::DeleteTopics => DELETE_TOPICS,
+        Api::DeleteRecords => DELETE_RECORDS,
+        Api::InitProducerId => INIT_PRODUCER_ID,
+        Api::OffsetForLeaderEpoch => OFFSET_FOR_LEADER_EPOCH,
+        Api::DescribeConfigs => DESCRIBE_CONFIGS,
+        Api::CreatePartitions => CREATE_PARTITIONS,
+        Api::IncrementalAlterConfigs => INCREMENTAL_ALTER_CONFIGS,
+        Api::DescribeCluster => DESCRIBE_CLUSTER,
+        Api::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS,
+    }
+}
+
+const PRODUCE: &[Field] = &[
+    since(3, Text), // transactional id
+    always(INT16),  // acks
+    always(INT32),  // timeout
+    always(Array(&Struct(&[
+        between(0, 12, Text), // name
+        since(13, UUID),      // topic id
+        always(Array(&Struct(&[
+            always(INT32), // index
+            always(Blob),  // records
+        ]))),
+    ]))),
+];
+
+const FETCH: &[Field] = &[
+    between(0, 14, INT32), // replica id
+    always(INT32),         // wait
+    always(INT32),         // bytes, least
+    always(INT32),         // bytes, most
+    always(INT8),          // isolation
+    since(7, INT32),       // session id
+    since(7, INT32),       // session epoch
+    always(Array(&Struct(&[
+        between(0, 12, Text), // topic
+        since(13, UUID),      // topic id
+        always(Array(&Struct(&[
+            always(INT32),        // partition
+            since(9, INT32),      // current leader epoch
+            always(INT64),        // fetch offset
+            since(12, INT32),     // last fetched epoch
+            since(5, INT64),      // log start offset
+            always(INT32),        // bytes, most
+            tagged(0, 17, UUID),  // replica directory
+            tagged(1, 18, INT64), // high watermark
+        ]))),
+    ]))),
+    since(
+        7,
+        Array(&Struct(&[
+            between(7, 12, Text),  // topic
+            since(13, UUID),       // topic id
+            always(Array(&INT32)), // partitions
+        ])),
+    ),
+    since(11, Text),     // rack
+    tagged(0, 12, Text), // cluster id
+    tagged(
+        1,
+        15,
+        Struct(&[
+            always(INT32), // replica id
+            always(INT64), // replica epoch
+        ]),
+    ),
+];
+
+const LIST_OFFSETS: &[Field] = &[
+    always(INT32),  // replica id
+    since(2, INT8), // isolation
+    always(Array(&Struct(&[
+        always(Text), // name
+        always(Array(&Struct(&[
+            always(INT32),   // partition
+            since(4, INT32), // current leader epoch
+            always(INT64),   // timestamp
+        ]))),
+    ]))),
+    since(10, INT32), // timeout
+];
+
+const METADATA: &[Field] = &[
+    always(Array(&Struct(&[
+        since(10, UUID), // topic id
+        always(Text),    // name
+    ]))),
+    since(4, BOOL),       // allow auto topic creation
+    between(8, 10, BOOL), // include cluster authorized operations
+    since(8, BOOL),       // include topic authorized operations
+];
+
+const API_VERSIONS: &[Field] = &[
+    since(3, Text), // client software name
+    since(3, Text), // client software version
+];
+
+const CREATE_TOPICS: &[Field] = &[
+    always(Array(&Struct(&[
+        always(Text),  // name
+        always(INT32), // partitions
+        always(INT16), // replication factor
+        always(Array(&Struct(&[
+            always(INT32),         // partition
+            always(Array(&INT32)), // broker ids
+        ]))),
+        always(Array(&Struct(&[
+            always(Text), // config key
+            always(Text), // config value
+        ]))),
+    ]))),
+    always(INT32), // timeout
+    always(BOOL),  // validate only
+];
+
+const DELETE_TOPICS: &[Field] = &[
+    since(
+        6,
+        Array(&Struct(&[
+            always(Text), // name
+            always(UUID), // topic id
+        ])),
+    ),
+    between(0, 5, Array(&Text)), // names
+    always(INT32),               // timeout
+];
+
+const DELETE_RECORDS: &[Field] = &[
+    always(Array(&Struct(&[
+        always(Text), // name
+        always(Array(&Struct(&[
+            always(INT32), // partition
+            always(INT64), // offset
+        ]))),
+    ]))),
+    always(INT32), // timeout
+];
+
+const INIT_PRODUCER_ID: &[Field] = &[
+    always(Text),    // transactional id
+    always(INT32),   // transaction timeout
+    since(3, INT64), // producer id
+    since(3, INT16), // producer epoch
+];
+
+const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
+    since(3, INT32), // replica id
+    always(Array(&Struct(&[
+        always(Text), // topic
+        always(Array(&Struct(&[
+            always(INT32),   // partition
+            since(2, INT32), // current leader epoch
+            always(INT32),   // leader epoch
+        ]))),
+    ]))),
+];
+
+const DESCRIBE_CONFIGS: &[Field] = &[
+    always(Array(&Struct(&[
+        always(INT8),         // resource type
+        always(Text),         // resource name
+        always(Array(&Text)), // keys
+    ]))),
+    since(1, BOOL), // include synonyms
+    since(3, BOOL), // include documentation
+];
+
+const CREATE_PARTITIONS: &[Field] = &[
+    always(Array(&Struct(&[
+        always(Text),  // name
+        always(INT32), // count
+        always(Array(&Struct(&[
+            always(Array(&INT32)), // broker ids
+        ]))),
+    ]))),
+    always(INT32), // timeout
+    always(BOOL),  // validate only
+];
+
+const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
+    always(Array(&Struct(&[
+        always(INT8), // resource type
+        always(Text), // resource name
+        always(Array(&Struct(&[
+            always(Text), // key
+            always(INT8), // operation
+            always(Text), // value
+        ]))),
+    ]))),
+    always(BOOL), // validate only
+];
+
+const DESCRIBE_CLUSTER: &[Field] = &[
+    always(BOOL),   // include cluster authorized operations
+    since(1, INT8), // endpoint type
+    since(2, BOOL), // include fenced brokers
+];
+
+const DESCRIBE_TOPIC_PARTITIONS: &[Field] = &[
+    always(Array(&Struct(&[
+        always(Text), // name
+    ]))),
+    always(INT32), // partition limit
+    always(OptionStruct(&[
+        always(Text),  // topic name
+        always(INT32), // partition
+    ])),
+];
