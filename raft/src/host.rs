@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -130,8 +132,7 @@ impl Host {
         journal: Journal,
     ) -> Result<Host, HostError> {
         config.validate()?;
-        disk.create_dir_all(&config.checkpoint_dir)
-            .map_err(HostError::CheckpointDir)?;
+        create_dir(&disk, &config.checkpoint_dir).map_err(HostError::CheckpointDir)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -270,6 +271,31 @@ impl Host {
             tracing::error!("the raft thread panicked");
         }
     }
+}
+
+/// Makes a directory and makes its name durable, and those of its ancestors that it made.
+fn create_dir(disk: &Disk, path: &Path) -> io::Result<()> {
+    let mut made = Vec::new();
+    for dir in path
+        .ancestors()
+        .take_while(|dir| !dir.as_os_str().is_empty())
+    {
+        if disk.exists(dir)? {
+            break;
+        }
+        made.push(dir);
+    }
+    disk.create_dir_all(path)?;
+    let parents = made.into_iter().filter_map(Path::parent);
+    parents
+        .map(|parent| {
+            if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            }
+        })
+        .try_for_each(|parent| disk.sync_dir(parent))
 }
 
 async fn close<A: Apply>(group: Group<A>) {
