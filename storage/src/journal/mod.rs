@@ -10,15 +10,33 @@
 //! It never interprets payloads and never decides what may be dropped.
 
 mod error;
+mod flusher;
+mod format;
+mod index;
+mod ledger;
+mod pool;
+mod reader;
+mod recovery;
+mod shared;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
 pub use self::error::JournalError;
-use crate::disk::Disk;
+use self::flusher::Flusher;
+use self::index::ShardIndex;
+use self::pool::{JournalFile, Pool};
+use self::recovery::{Scan, ScannedFile};
+use self::shared::{Change, FileInUse, Shared};
+use crate::disk::{Disk, OpenMode};
 use crate::{LogIndex, LogPosition, ShardId, Term};
+
+/// The largest payload of an entry.
+const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 
 /// Settings of a [`Journal`].
 #[derive(Debug, Clone)]
@@ -81,47 +99,121 @@ pub struct ShardLog {
     pub committed: Option<Bytes>,
 }
 
-/// The journal. Clones share it.
+/// The journal. Clones share it; the last one dropped closes it.
 #[derive(Clone)]
 pub struct Journal {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
 }
 
-#[expect(unused_variables, clippy::todo, reason = "signatures first")]
+struct Inner {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    flusher: JoinHandle<()>,
+    spares: JoinHandle<()>,
+}
+
 impl Journal {
     /// Opens the journal of a directory, makes it when there is none, and recovers what a crash
     /// left: a torn last round is dropped (and reported with `tracing`), the last whole one is
     /// written and synced again, since a failed sync may have left it in memory only. Damage
     /// anywhere else is [`JournalError::Corrupt`], and nothing is changed then.
     pub fn open(disk: &Disk, config: JournalConfig) -> Result<Journal, JournalError> {
-        todo!()
+        make_dir(disk, &config.dir)?;
+        let scan = recovery::scan(disk, &config.dir)?;
+        if let Some((file, position)) = &scan.torn {
+            let file = file.display();
+            tracing::warn!(%file, position, "journal drops a torn round that was never answered");
+        }
+        confirm_last_round(disk, &scan)?;
+        let pool = Arc::new(Pool::new(
+            disk.clone(),
+            config.clone(),
+            scan.spares.clone(),
+            scan.next_sequence,
+        ));
+        for path in &scan.unused {
+            pool.add_raw(pool.take_out_of_use(path)?);
+        }
+        let file = pool.first_file()?;
+        let files = files_in_use(disk, &scan, &file)?;
+
+        let round_bytes_max = config.round_bytes_max;
+        let shared = Arc::new(Shared::new(scan.indexes, files, round_bytes_max));
+        let flusher = Flusher::new(
+            shared.clone(),
+            pool.clone(),
+            scan.ledger,
+            file,
+            scan.next_round,
+            scan.is_sealed,
+        );
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            thread
+                .spawn(run)
+                .map_err(JournalError::io("start a thread for", &config.dir))
+        };
+        let for_spares = pool.clone();
+        let spares = spawn("journal-spares", Box::new(move || for_spares.run()))?;
+        let flusher = match spawn("journal-flusher", Box::new(move || flusher.run())) {
+            Ok(flusher) => flusher,
+            Err(error) => {
+                pool.stop();
+                return Err(error);
+            }
+        };
+        let threads = Mutex::new(Some(Threads { flusher, spares }));
+        Ok(Journal {
+            inner: Arc::new(Inner {
+                shared,
+                pool,
+                threads,
+            }),
+        })
     }
 
     /// The shards that have anything in the journal, in order.
     #[must_use]
     pub fn shards(&self) -> Vec<ShardId> {
-        todo!()
+        self.inner.shared.lock().shards.keys().copied().collect()
     }
 
     /// What is known of a shard; all `None` for a new one.
     #[must_use]
     pub fn shard_log(&self, shard: ShardId) -> ShardLog {
-        todo!()
+        self.inner
+            .shared
+            .lock()
+            .shards
+            .get(&shard)
+            .map(ShardIndex::log)
+            .unwrap_or_default()
     }
 
     /// Appends entries: they are readable when this returns and durable when `synced` runs.
     /// On an error nothing was appended and `synced` is dropped; so for every change below.
+    /// Never waits: callers bound what they have in flight.
     ///
     /// # Panics
     /// When the indexes leave a hole: the first must follow the last entry (or the floor), unless
-    /// the log is empty and has no floor.
+    /// the log is empty and has no floor. When a payload has more than 1 GiB.
     pub fn append(
         &self,
         shard: ShardId,
         entries: Vec<JournalEntry>,
         synced: Synced,
     ) -> Result<(), JournalError> {
-        todo!()
+        for entry in &entries {
+            let bytes: usize = entry.pieces.iter().map(Bytes::len).sum();
+            assert!(bytes <= PAYLOAD_BYTES_MAX, "a payload of {bytes} bytes");
+        }
+        let state = self.inner.shared.lock_usable()?;
+        self.inner.shared.append(state, shard, entries, synced);
+        Ok(())
     }
 
     /// Saves the shard's vote, replacing the one before.
@@ -131,13 +223,22 @@ impl Journal {
         vote: Bytes,
         synced: Synced,
     ) -> Result<(), JournalError> {
-        todo!()
+        let mut state = self.inner.shared.lock_usable()?;
+        state.shards.entry(shard).or_default().vote = Some(vote.clone());
+        self.inner
+            .shared
+            .enqueue(state, shard, Change::Vote(vote), synced);
+        Ok(())
     }
 
     /// Saves the shard's committed position lazily: it rides with a later round and forces none,
     /// so after a crash an older one may be found. Never one beyond the entries found.
     pub fn save_committed(&self, shard: ShardId, committed: Bytes) -> Result<(), JournalError> {
-        todo!()
+        self.inner
+            .shared
+            .lock_usable()?
+            .save_committed(shard, committed);
+        Ok(())
     }
 
     /// Drops the entries behind `last_kept`; `None` drops all above the floor.
@@ -147,7 +248,16 @@ impl Journal {
         last_kept: Option<LogPosition>,
         synced: Synced,
     ) -> Result<(), JournalError> {
-        todo!()
+        let mut state = self.inner.shared.lock_usable()?;
+        let left = state
+            .shards
+            .entry(shard)
+            .or_default()
+            .truncate_after(last_kept);
+        self.inner
+            .shared
+            .enqueue(state, shard, Change::Truncate(left), synced);
+        Ok(())
     }
 
     /// Drops the entries up to and including `upto`, which becomes the floor. When `upto` lies
@@ -159,12 +269,24 @@ impl Journal {
         upto: LogPosition,
         synced: Synced,
     ) -> Result<(), JournalError> {
-        todo!()
+        let mut state = self.inner.shared.lock_usable()?;
+        let index = state.shards.entry(shard).or_default();
+        let all = index.purge_drops_all(upto);
+        index.purge(upto, all);
+        self.inner
+            .shared
+            .enqueue(state, shard, Change::Purge { upto, all }, synced);
+        Ok(())
     }
 
     /// Forgets everything about a shard.
     pub fn remove_shard(&self, shard: ShardId, synced: Synced) -> Result<(), JournalError> {
-        todo!()
+        let mut state = self.inner.shared.lock_usable()?;
+        state.remove_shard(shard);
+        self.inner
+            .shared
+            .enqueue(state, shard, Change::RemoveShard, synced);
+        Ok(())
     }
 
     /// Entries from `from` on, below `to_exclusive`, as many as fit `bytes_max` of payload; the
@@ -177,50 +299,155 @@ impl Journal {
         to_exclusive: LogIndex,
         bytes_max: usize,
     ) -> Result<Vec<ReadEntry>, JournalError> {
-        todo!()
+        reader::read(&self.inner.shared, shard, from, to_exclusive, bytes_max)
     }
 
     /// Term of an entry, or of the floor; `None` for what does not exist.
     #[must_use]
     pub fn term_of(&self, shard: ShardId, index: LogIndex) -> Option<Term> {
-        todo!()
+        self.inner.shared.lock().shards.get(&shard)?.term_of(index)
     }
 
     /// False while space for more data cannot be reserved: callers then refuse new data. The
     /// journal still takes what was admitted before, and control entries.
     #[must_use]
     pub fn admits_data(&self) -> bool {
-        todo!()
+        !self.inner.pool.is_short_of_space()
     }
 
     /// Why the journal has failed, once it has. It never recovers: close it and open it again.
     #[must_use]
     pub fn failed(&self) -> Option<JournalError> {
-        todo!()
+        self.inner.shared.failed()
     }
 
     /// Runs `f` once when the journal fails, at once when it has already.
     pub fn on_failure(&self, f: Box<dyn FnOnce(JournalError) + Send>) {
-        todo!()
+        self.inner.shared.on_failure(f);
     }
 
     /// Bytes this shard's entries above `index` take in the journal, to pace checkpoints.
     #[must_use]
     pub fn bytes_since(&self, shard: ShardId, index: LogIndex) -> u64 {
-        todo!()
+        let state = self.inner.shared.lock();
+        state
+            .shards
+            .get(&shard)
+            .map_or(0, |shard| shard.bytes_since(index))
     }
 
     /// Bytes in files that cannot be recycled yet.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        todo!()
+        self.inner.shared.held_bytes()
     }
 
     /// Writes what is queued, then the seal that makes every later damage detectable, and ends
     /// the threads. Later changes are refused with [`JournalError::Closed`]. May be called twice.
     pub fn close(&self) {
-        todo!()
+        self.inner.close();
     }
+}
+
+impl Inner {
+    fn close(&self) {
+        self.shared.close();
+        self.pool.close();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Threads { flusher, spares }) = threads.take() else {
+            return;
+        };
+        // A callback may hold the last clone: the flusher can't wait for itself, but it ends soon.
+        if flusher.thread().id() != std::thread::current().id() && flusher.join().is_err() {
+            // Its panic has been reported, and the journal is marked as failed.
+            tracing::debug!("journal flusher ended by a panic");
+        }
+        self.pool.stop();
+        if spares.join().is_err() {
+            tracing::debug!("journal spares thread ended by a panic");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").finish_non_exhaustive()
+    }
+}
+
+/// Makes the directory with a durable name.
+fn make_dir(disk: &Disk, dir: &Path) -> Result<(), JournalError> {
+    if disk.exists(dir).map_err(JournalError::io("look up", dir))? {
+        return Ok(());
+    }
+    disk.create_dir_all(dir)
+        .map_err(JournalError::io("make", dir))?;
+    let parent = dir.parent().unwrap_or(Path::new("."));
+    disk.sync_dir(parent)
+        .map_err(JournalError::io("sync", parent))
+}
+
+/// Writes the last whole round once more and syncs it, then gives back what its file has reserved
+/// behind it: the next round goes to another file.
+fn confirm_last_round(disk: &Disk, scan: &Scan) -> Result<(), JournalError> {
+    let (Some(round), Some(scanned)) = (&scan.last_round, scan.files.last()) else {
+        return Ok(());
+    };
+    let path = &round.path;
+    let file = disk
+        .open(path, OpenMode::ReadWrite)
+        .map_err(JournalError::io("open", path))?;
+    file.write_all_at(&round.bytes, round.start)
+        .map_err(JournalError::io("write", path))?;
+    file.sync_data().map_err(JournalError::io("sync", path))?;
+    if scanned.len > scanned.used_bytes {
+        file.set_len(scanned.used_bytes)
+            .map_err(JournalError::io("shorten", path))?;
+    }
+    Ok(())
+}
+
+fn files_in_use(
+    disk: &Disk,
+    scan: &Scan,
+    newest: &JournalFile,
+) -> Result<BTreeMap<u64, FileInUse>, JournalError> {
+    let mut files = BTreeMap::new();
+    for scanned in &scan.files {
+        let ScannedFile {
+            identity,
+            path,
+            len,
+            used_bytes,
+            ..
+        } = scanned;
+        let file = disk
+            .open(path, OpenMode::Read)
+            .map_err(JournalError::io("open", path))?;
+        let file = JournalFile {
+            identity: *identity,
+            path: path.clone(),
+            file,
+            len: *len,
+        };
+        let file = FileInUse {
+            file: Arc::new(file),
+            used_bytes: *used_bytes,
+        };
+        files.insert(identity.sequence, file);
+    }
+    let newest_in_use = FileInUse {
+        file: Arc::new(newest.clone()),
+        used_bytes: 0,
+    };
+    files.insert(newest.identity.sequence, newest_in_use);
+    Ok(files)
 }
 
 /// What [`verify`] found.
@@ -253,9 +480,8 @@ pub struct JournalFileReport {
     pub used_bytes: u64,
 }
 
-/// Checks a journal that is not open, changing nothing.
+/// Checks a journal that is not open, changing nothing. No directory is an empty journal.
 #[must_use]
-#[expect(unused_variables, clippy::todo, reason = "signatures first")]
 pub fn verify(disk: &Disk, dir: &Path) -> JournalReport {
-    todo!()
+    recovery::verify(disk, dir)
 }

@@ -99,6 +99,13 @@ impl SimDisk {
         }
     }
 
+    /// Cuts the power now: everything fails until [`SimDisk::crash`] or
+    /// [`SimDisk::kill_processes`]. Threads that still use the disk are best ended in between, or
+    /// they go on with the disk as it is after the reboot.
+    pub fn cut_power(&self) {
+        self.state().powered = false;
+    }
+
     /// Cuts the power now (unless it is off already) and boots again: what was not synced is kept,
     /// lost or torn by `seed`, open files are dead, locks are free, faults are forgotten.
     pub fn crash(&self, seed: u64) {

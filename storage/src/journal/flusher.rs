@@ -1,0 +1,286 @@
+//! The flusher thread: takes what is queued, writes it as one round, syncs, calls back, and again.
+//!
+//! It alone writes to files in use. A round starts only when the one before is durable. A failed
+//! write or sync is never retried: the journal has failed, and every waiting and later call errs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::format::{self, FLAG_ALL, FrameHead, Kind, RoundEncoder};
+use super::index::FilePlace;
+use super::ledger::Ledger;
+use super::pool::{JournalFile, Pool};
+use super::shared::{Batch, Change, Queued, Shared};
+use super::{JournalError, Synced};
+use crate::{LogIndex, LogPosition, ShardId};
+
+#[derive(Debug)]
+pub(super) struct Flusher {
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    /// What the log says up to the round before; read and written by this thread alone.
+    ledger: Ledger,
+    file: JournalFile,
+    /// Where the next round goes.
+    position: u64,
+    next_round: u64,
+    /// Nothing was written since the seal.
+    is_sealed: bool,
+    fill_asked: bool,
+}
+
+/// An entry that this round has written.
+struct Written {
+    shard: ShardId,
+    index: LogIndex,
+    pieces: Arc<[Bytes]>,
+    place: FilePlace,
+}
+
+impl Flusher {
+    /// A flusher that starts at the front of `file`, behind what `ledger` says.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        pool: Arc<Pool>,
+        ledger: Ledger,
+        file: JournalFile,
+        next_round: u64,
+        is_sealed: bool,
+    ) -> Flusher {
+        let position = format::FILE_HEADER_BYTES as u64;
+        Flusher {
+            shared,
+            pool,
+            ledger,
+            file,
+            position,
+            next_round,
+            is_sealed,
+            fill_asked: false,
+        }
+    }
+
+    /// The thread.
+    pub(super) fn run(mut self) {
+        let guard = DeathGuard {
+            shared: self.shared.clone(),
+        };
+        while let Some(batch) = self.shared.next_batch() {
+            if !self.flush(batch) {
+                break;
+            }
+        }
+        if !self.is_sealed && self.shared.failed().is_none() {
+            let seal = FrameHead {
+                kind: Kind::Seal,
+                flags: 0,
+                shard: ShardId::default(),
+                position: LogPosition::default(),
+            };
+            if let Err(error) = self.write_round(&[(seal, Arc::new([]))]) {
+                self.shared.fail(error);
+            }
+        }
+        drop(guard);
+    }
+
+    /// Makes a batch durable and calls back; false when the journal has failed.
+    fn flush(&mut self, batch: Batch) -> bool {
+        let (frames, callbacks) = frames_of(batch);
+        match self.write_round(&frames) {
+            Ok(written) => {
+                self.shared.settle(
+                    written.into_iter().map(|written| {
+                        (written.shard, written.index, written.pieces, written.place)
+                    }),
+                );
+                self.reclaim();
+                callbacks.into_iter().for_each(|synced| synced(Ok(())));
+                true
+            }
+            Err(error) => {
+                // First the state, so that a callback already finds the journal failed.
+                self.shared.fail(error.clone());
+                callbacks
+                    .into_iter()
+                    .for_each(|synced| synced(Err(error.clone())));
+                false
+            }
+        }
+    }
+
+    /// Writes and syncs one round of these frames.
+    fn write_round(
+        &mut self,
+        frames: &[(FrameHead, Arc<[Bytes]>)],
+    ) -> Result<Vec<Written>, JournalError> {
+        if frames.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bytes: usize = frames.iter().map(|(_, payload)| frame_bytes(payload)).sum();
+        let mut state = self.state_frame();
+        let needs = |state: &Option<(FrameHead, Arc<[Bytes]>)>| {
+            (bytes
+                + state
+                    .as_ref()
+                    .map_or(0, |(_, payload)| frame_bytes(payload))) as u64
+        };
+        if state.is_none() && self.position + needs(&state) > self.file.len {
+            self.roll()?;
+            state = self.state_frame();
+        }
+        let end = self.position + needs(&state);
+        if end > self.file.len {
+            self.pool.extend(&mut self.file, end)?;
+        }
+
+        let count = frames.len() + usize::from(state.is_some());
+        let count = u32::try_from(count).expect("a round is bounded in bytes");
+        let mut encoder =
+            RoundEncoder::new(self.file.identity, self.next_round, self.position, count);
+        let mut written = Vec::new();
+        for (head, payload) in state.iter().chain(frames) {
+            let position = encoder.push(*head, payload);
+            if head.kind == Kind::Entry {
+                let payload_len = payload.iter().map(Bytes::len).sum::<usize>();
+                written.push(Written {
+                    shard: head.shard,
+                    index: head.position.index,
+                    pieces: payload.clone(),
+                    place: FilePlace {
+                        file: self.file.identity.sequence,
+                        position,
+                        payload_len: u32::try_from(payload_len).expect("checked on append"),
+                    },
+                });
+            }
+        }
+        let (pieces, bytes) = encoder.finish();
+        self.file
+            .file
+            .write_vectored_all_at(&pieces, self.position)
+            .map_err(JournalError::io("write", &self.file.path))?;
+        self.file
+            .file
+            .sync_data()
+            .map_err(JournalError::io("sync", &self.file.path))?;
+
+        self.next_round += 1;
+        self.position = format::align_round(self.position + bytes);
+        self.is_sealed = frames
+            .last()
+            .is_some_and(|(head, _)| head.kind == Kind::Seal);
+        for (head, payload) in frames {
+            let whole = || payload.concat().into();
+            self.ledger.apply(head, whole, self.file.identity.sequence);
+        }
+        Ok(written)
+    }
+
+    /// The frame that a file starts with, while nothing is in it.
+    fn state_frame(&self) -> Option<(FrameHead, Arc<[Bytes]>)> {
+        if self.position != format::FILE_HEADER_BYTES as u64 {
+            return None;
+        }
+        let head = FrameHead {
+            kind: Kind::State,
+            flags: 0,
+            shard: ShardId::default(),
+            position: LogPosition::default(),
+        };
+        Some((head, Arc::new([format::encode_state(&self.ledger)])))
+    }
+
+    fn roll(&mut self) -> Result<(), JournalError> {
+        let file = self.pool.next_file()?;
+        self.shared.add_file(&file, self.position);
+        tracing::debug!(sequence = file.identity.sequence, "journal starts a file");
+        self.file = file;
+        self.position = format::FILE_HEADER_BYTES as u64;
+        self.fill_asked = false;
+        Ok(())
+    }
+
+    /// Gives back files that nothing needs any more: this one starts with the state of all before.
+    fn reclaim(&mut self) {
+        let active = self.file.identity.sequence;
+        let oldest_needed = self
+            .ledger
+            .oldest_file()
+            .map_or(active, |oldest| oldest.min(active));
+        let retired = self.shared.remove_files_below(oldest_needed, self.position);
+        if !retired.is_empty() {
+            self.pool.retire(retired);
+        }
+        if !self.fill_asked && self.position > self.file.len / 8 {
+            self.fill_asked = true;
+            self.pool.fill();
+        }
+    }
+}
+
+/// The frames of a batch, and whom to call when they are durable.
+fn frames_of(batch: Batch) -> (Vec<(FrameHead, Arc<[Bytes]>)>, Vec<Synced>) {
+    let mut frames = Vec::with_capacity(batch.queued.len() + batch.committed.len());
+    let mut callbacks = Vec::with_capacity(batch.queued.len());
+    let head = |kind, flags, shard, position| FrameHead {
+        kind,
+        flags,
+        shard,
+        position,
+    };
+    let none = LogPosition::default();
+    for Queued {
+        shard,
+        change,
+        synced,
+        ..
+    } in batch.queued
+    {
+        callbacks.push(synced);
+        let frame = match change {
+            Change::Append(entries) => {
+                frames.extend(
+                    entries
+                        .into_iter()
+                        .map(|(position, pieces)| (head(Kind::Entry, 0, shard, position), pieces)),
+                );
+                continue;
+            }
+            Change::Vote(vote) => (head(Kind::Vote, 0, shard, none), Arc::from([vote])),
+            Change::Truncate(Some(kept)) => (head(Kind::Truncate, 0, shard, kept), Arc::from([])),
+            Change::Truncate(None) => (head(Kind::Truncate, FLAG_ALL, shard, none), Arc::from([])),
+            Change::Purge { upto, all } => {
+                let flags = if all { FLAG_ALL } else { 0 };
+                (head(Kind::Purge, flags, shard, upto), Arc::from([]))
+            }
+            Change::RemoveShard => (head(Kind::RemoveShard, 0, shard, none), Arc::from([])),
+        };
+        frames.push(frame);
+    }
+    for (shard, committed) in batch.committed {
+        frames.push((
+            head(Kind::Committed, 0, shard, none),
+            Arc::from([committed]),
+        ));
+    }
+    (frames, callbacks)
+}
+
+fn frame_bytes(payload: &[Bytes]) -> usize {
+    format::frame_bytes(payload.iter().map(Bytes::len).sum())
+}
+
+/// Fails the journal when the thread dies, so that nobody waits for it for ever.
+struct DeathGuard {
+    shared: Arc<Shared>,
+}
+
+impl Drop for DeathGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.fail(JournalError::FlusherDied);
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! The journal's files: the spare ones ahead of need, their recycling, and the thread that does
+//! both, so that the flusher never waits for either as long as there is space.
+//!
+//! A file in use is named `<sequence>.journal` and has a durable header before that name. Anything
+//! named `.spare` is raw material whose bytes mean nothing. Files are taken out of use oldest
+//! first, each durably before the next, so those in use always follow one another without a gap.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::format::{self, FileIdentity};
+use super::{JournalConfig, JournalError};
+use crate::disk::{Disk, DiskFile, OpenMode};
+
+const IN_USE_SUFFIX: &str = ".journal";
+const SPARE_SUFFIX: &str = ".spare";
+/// How long to wait before trying again to make a spare file.
+const RETRY: Duration = Duration::from_millis(200);
+/// Zeros are written and synced this many bytes at a time, so that they hardly delay the flusher.
+const FILL_BYTES: u64 = 2 << 20;
+/// The smallest first file, when a full disk does not allow for one of full size.
+const FIRST_FILE_BYTES_MIN: u64 = 1 << 20;
+
+/// An open file of the journal.
+#[derive(Debug, Clone)]
+pub(super) struct JournalFile {
+    pub(super) identity: FileIdentity,
+    pub(super) path: PathBuf,
+    pub(super) file: DiskFile,
+    /// Bytes reserved for it.
+    pub(super) len: u64,
+}
+
+/// What a name in the journal's directory stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NameKind {
+    InUse { sequence: u64 },
+    Spare,
+    Foreign,
+}
+
+pub(super) fn name_kind(name: &str) -> NameKind {
+    if name.ends_with(SPARE_SUFFIX) {
+        return NameKind::Spare;
+    }
+    let digits = name
+        .strip_suffix(IN_USE_SUFFIX)
+        .filter(|digits| digits.len() == 20);
+    match digits.and_then(|digits| digits.parse().ok()) {
+        Some(sequence) => NameKind::InUse { sequence },
+        None => NameKind::Foreign,
+    }
+}
+
+fn in_use_path(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{sequence:020}{IN_USE_SUFFIX}"))
+}
+
+fn spare_path(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{sequence:020}{SPARE_SUFFIX}"))
+}
+
+/// A file to be made into a spare one: its bytes up to `written_to` have been written before.
+#[derive(Debug)]
+struct Raw {
+    path: PathBuf,
+    written_to: u64,
+}
+
+#[derive(Debug)]
+struct Spare {
+    file: JournalFile,
+    written_to: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: VecDeque<Spare>,
+    raw: Vec<Raw>,
+    /// Files out of use, oldest first, with the length that has been written.
+    retired: VecDeque<Raw>,
+    next_sequence: u64,
+    /// The flusher waits for a file.
+    is_wanted: bool,
+    /// It is time to write zeros to the spares.
+    fill_due: bool,
+    /// Why the last attempt to make a spare failed.
+    error: Option<JournalError>,
+    /// The flusher is to give up rather than wait for space.
+    closing: bool,
+    /// The spares thread is to end.
+    stopped: bool,
+}
+
+/// The spare files. Shared by the flusher and the spares thread.
+#[derive(Debug)]
+pub(super) struct Pool {
+    disk: Disk,
+    config: JournalConfig,
+    state: Mutex<State>,
+    changed: Condvar,
+    short_of_space: AtomicBool,
+}
+
+impl Pool {
+    /// A pool that may use the given `.spare` files and numbers from `next_sequence` on.
+    pub(super) fn new(
+        disk: Disk,
+        config: JournalConfig,
+        spares: Vec<PathBuf>,
+        next_sequence: u64,
+    ) -> Pool {
+        let raw = spares
+            .into_iter()
+            .map(|path| Raw {
+                path,
+                written_to: 0,
+            })
+            .collect();
+        Pool {
+            disk,
+            config,
+            state: Mutex::new(State {
+                raw,
+                next_sequence,
+                ..State::default()
+            }),
+            changed: Condvar::new(),
+            short_of_space: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn is_short_of_space(&self) -> bool {
+        self.short_of_space.load(Ordering::Relaxed)
+    }
+
+    /// Adds a `.spare` file.
+    pub(super) fn add_raw(&self, path: PathBuf) {
+        self.lock().raw.push(Raw {
+            path,
+            written_to: 0,
+        });
+    }
+
+    /// Makes the first file in use, on the caller's thread. On a full disk it may be a small one.
+    pub(super) fn first_file(&self) -> Result<JournalFile, JournalError> {
+        let mut bytes = self.config.file_bytes;
+        loop {
+            let raw = self.lock().raw.pop();
+            match self.prepare(raw, bytes) {
+                Ok(spare) => return self.put_in_use(spare),
+                Err(error) if is_short_of_space(&error) && bytes / 2 >= FIRST_FILE_BYTES_MIN => {
+                    bytes /= 2;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next file in use. Waits while there is no space for one, unless the journal closes.
+    pub(super) fn next_file(&self) -> Result<JournalFile, JournalError> {
+        let mut state = self.lock();
+        state.is_wanted = true;
+        self.changed.notify_all();
+        let spare = loop {
+            if let Some(spare) = state.ready.pop_front() {
+                break Ok(spare);
+            }
+            if let Some(error) = &state.error
+                && (state.closing || !is_short_of_space(error))
+            {
+                break Err(error.clone());
+            }
+            if state.stopped {
+                break Err(JournalError::Closed);
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        };
+        state.is_wanted = false;
+        state.fill_due = false;
+        drop(state);
+        self.changed.notify_all();
+        self.put_in_use(spare?)
+    }
+
+    /// Makes a file in use longer, for a round that fits no ordinary one. Waits like `next_file`.
+    pub(super) fn extend(&self, file: &mut JournalFile, len: u64) -> Result<(), JournalError> {
+        loop {
+            let result = file.file.allocate(0, len);
+            let error = match result.map_err(JournalError::io("reserve space for", &file.path)) {
+                Ok(()) => {
+                    file.len = len;
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let state = self.lock();
+            if state.closing || !is_short_of_space(&error) {
+                return Err(error);
+            }
+            self.short_of_space.store(true, Ordering::Relaxed);
+            drop(
+                self.changed
+                    .wait_timeout(state, RETRY)
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+        }
+    }
+
+    /// Gives back files that are out of use, oldest first. `used_bytes` of each were written.
+    pub(super) fn retire(&self, files: impl IntoIterator<Item = (PathBuf, u64)>) {
+        let files = files
+            .into_iter()
+            .map(|(path, written_to)| Raw { path, written_to });
+        self.lock().retired.extend(files);
+        self.changed.notify_all();
+    }
+
+    /// Says that the next file will be needed in a while: time to write zeros to it.
+    pub(super) fn fill(&self) {
+        self.lock().fill_due = true;
+        self.changed.notify_all();
+    }
+
+    /// From now on nobody waits for space: what needs it fails.
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.changed.notify_all();
+    }
+
+    /// Ends the spares thread, once the flusher is gone.
+    pub(super) fn stop(&self) {
+        self.lock().stopped = true;
+        self.changed.notify_all();
+    }
+
+    /// The spares thread.
+    pub(super) fn run(&self) {
+        while let Some(job) = self.next_job() {
+            let result = match job {
+                Job::Recycle(raw) => self.recycle(raw),
+                Job::Prepare(raw) => self.make_ready(raw),
+                Job::Remove(raw) => self.remove(&raw.path),
+                Job::Fill(spare) => self.fill_some(spare),
+            };
+            let Err(error) = result else {
+                continue;
+            };
+            tracing::debug!(%error, "journal cannot prepare a file, trying again");
+            let state = self.lock();
+            if !state.stopped {
+                let waited = self.changed.wait_timeout(state, RETRY);
+                drop(waited.unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_job(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if let Some(raw) = state.retired.pop_front() {
+                return Some(Job::Recycle(raw));
+            }
+            if state.ready.len() < self.config.spare_files.max(usize::from(state.is_wanted)) {
+                return Some(Job::Prepare(state.raw.pop()));
+            }
+            if let Some(raw) = state.raw.pop() {
+                return Some(Job::Remove(raw));
+            }
+            if state.fill_due {
+                let unwritten = state
+                    .ready
+                    .iter()
+                    .position(|spare| spare.written_to < spare.file.len);
+                if let Some(spare) = unwritten.and_then(|at| state.ready.remove(at)) {
+                    return Some(Job::Fill(spare));
+                }
+                state.fill_due = false;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes a file's old name away, durably, before anything else happens to it or to the next.
+    fn recycle(&self, raw: Raw) -> Result<(), JournalError> {
+        match self.take_out_of_use(&raw.path) {
+            Ok(path) => {
+                self.lock().raw.push(Raw {
+                    path,
+                    written_to: raw.written_to,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                self.lock().retired.push_front(raw);
+                Err(error)
+            }
+        }
+    }
+
+    /// Renames a file in use to a spare one, durably.
+    pub(super) fn take_out_of_use(&self, path: &Path) -> Result<PathBuf, JournalError> {
+        let spare = path.with_extension(&SPARE_SUFFIX[1..]);
+        // A second attempt finds it renamed already.
+        if self
+            .disk
+            .exists(path)
+            .map_err(JournalError::io("look up", path))?
+        {
+            self.disk
+                .rename(path, &spare)
+                .map_err(JournalError::io("rename", path))?;
+        }
+        self.sync_dir()?;
+        Ok(spare)
+    }
+
+    fn make_ready(&self, raw: Option<Raw>) -> Result<(), JournalError> {
+        let result = self.prepare(raw, self.config.file_bytes);
+        let was_short = self.short_of_space.swap(result.is_err(), Ordering::Relaxed);
+        let mut state = self.lock();
+        let result = match result {
+            Ok(spare) => {
+                state.ready.push_back(spare);
+                state.error = None;
+                Ok(())
+            }
+            Err(error) => {
+                state.error = Some(error.clone());
+                Err(error)
+            }
+        };
+        drop(state);
+        self.changed.notify_all();
+        match &result {
+            Ok(()) if was_short => tracing::info!("journal has space again"),
+            Err(error) if !was_short => {
+                tracing::warn!(%error, "journal has no space for a spare file, refusing new data");
+            }
+            _ => {}
+        }
+        result
+    }
+
+    /// Makes a file of `bytes` with a fresh header, durable but for its name. On an error the raw
+    /// file stays for another attempt; a new one is removed.
+    fn prepare(&self, raw: Option<Raw>, bytes: u64) -> Result<Spare, JournalError> {
+        let sequence = {
+            let mut state = self.lock();
+            state.next_sequence += 1;
+            state.next_sequence - 1
+        };
+        let is_new = raw.is_none();
+        let raw = raw.unwrap_or_else(|| Raw {
+            path: spare_path(&self.config.dir, sequence),
+            written_to: 0,
+        });
+        let identity = FileIdentity {
+            sequence,
+            salt: RandomState::new().hash_one((sequence, &raw.path)),
+        };
+        let result = self.write_header(&raw.path, identity, bytes);
+        match result {
+            Ok(file) => Ok(Spare {
+                written_to: raw
+                    .written_to
+                    .clamp(format::FILE_HEADER_BYTES as u64, bytes),
+                file: JournalFile {
+                    identity,
+                    path: raw.path,
+                    file,
+                    len: bytes,
+                },
+            }),
+            Err(error) => {
+                if !is_new {
+                    self.lock().raw.push(raw);
+                } else if let Err(removal) = self.remove(&raw.path) {
+                    tracing::debug!(%removal, "journal leaves an unfinished spare file");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn write_header(
+        &self,
+        path: &Path,
+        identity: FileIdentity,
+        bytes: u64,
+    ) -> Result<DiskFile, JournalError> {
+        let file = self
+            .disk
+            .open(path, OpenMode::Create)
+            .map_err(JournalError::io("open", path))?;
+        if file.len().map_err(JournalError::io("look up", path))? > bytes {
+            file.set_len(bytes)
+                .map_err(JournalError::io("shorten", path))?;
+        }
+        file.allocate(0, bytes)
+            .map_err(JournalError::io("reserve space for", path))?;
+        file.write_all_at(&format::encode_file_header(identity), 0)
+            .map_err(JournalError::io("write", path))?;
+        file.sync_data().map_err(JournalError::io("sync", path))?;
+        Ok(file)
+    }
+
+    fn put_in_use(&self, spare: Spare) -> Result<JournalFile, JournalError> {
+        let mut file = spare.file;
+        let path = in_use_path(&self.config.dir, file.identity.sequence);
+        self.disk
+            .rename(&file.path, &path)
+            .map_err(JournalError::io("rename", &file.path))?;
+        self.sync_dir()?;
+        file.path = path;
+        Ok(file)
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), JournalError> {
+        match self.disk.remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(JournalError::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes some zeros and puts the spare back. A file that cannot be filled is used as it is:
+    /// a real fault shows again when it counts.
+    fn fill_some(&self, mut spare: Spare) -> Result<(), JournalError> {
+        let file = &spare.file;
+        let end = file.len.min(spare.written_to + FILL_BYTES);
+        let zeros = Bytes::from(vec![
+            0;
+            usize::try_from(end - spare.written_to).unwrap_or(0)
+        ]);
+        let result = file
+            .file
+            .write_vectored_all_at(&[zeros], spare.written_to)
+            .and_then(|()| file.file.sync_data());
+        let result = result.map_err(JournalError::io("fill", &file.path));
+        spare.written_to = if result.is_ok() { end } else { file.len };
+        let mut state = self.lock();
+        state.ready.push_front(spare);
+        self.changed.notify_all();
+        result
+    }
+
+    fn sync_dir(&self) -> Result<(), JournalError> {
+        let dir = &self.config.dir;
+        self.disk
+            .sync_dir(dir)
+            .map_err(JournalError::io("sync", dir))
+    }
+}
+
+/// What the spares thread does next.
+enum Job {
+    Recycle(Raw),
+    Prepare(Option<Raw>),
+    Remove(Raw),
+    Fill(Spare),
+}
+
+pub(super) fn is_short_of_space(error: &JournalError) -> bool {
+    matches!(error, JournalError::Io { source, .. }
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}

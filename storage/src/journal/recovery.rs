@@ -1,0 +1,453 @@
+//! Reading a journal back: what is whole, what is torn, what is damaged. Changes nothing.
+//!
+//! Rounds are numbered without gaps and each was durable before the next was begun. So the first
+//! bad bytes are a torn last round only if nothing of a later round exists behind them; else they
+//! are damage, and the journal is refused as it is. A torn round was never answered for and is
+//! dropped whole.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use super::format::{self, FileIdentity, Frame, FrameFault, Kind};
+use super::index::{FilePlace, ShardIndex};
+use super::ledger::{Ledger, NO_FILE};
+use super::pool::{self, NameKind};
+use super::{JournalError, JournalFileReport, JournalReport};
+use crate::disk::Disk;
+use crate::{LogIndex, ShardId};
+
+/// What a journal's directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    pub(super) ledger: Ledger,
+    pub(super) indexes: BTreeMap<ShardId, ShardIndex>,
+    /// Files with at least one whole round, oldest first.
+    pub(super) files: Vec<ScannedFile>,
+    /// Files put in use that hold no whole round.
+    pub(super) unused: Vec<PathBuf>,
+    pub(super) spares: Vec<PathBuf>,
+    pub(super) last_round: Option<LastRound>,
+    pub(super) next_round: u64,
+    pub(super) next_sequence: u64,
+    pub(super) is_sealed: bool,
+    /// Where the last round is torn, if it is.
+    pub(super) torn: Option<(PathBuf, u64)>,
+}
+
+#[derive(Debug)]
+pub(super) struct ScannedFile {
+    pub(super) identity: FileIdentity,
+    pub(super) path: PathBuf,
+    pub(super) len: u64,
+    pub(super) used_bytes: u64,
+    rounds: u64,
+    frames: u64,
+}
+
+/// The last whole round: its bytes may be in the page cache only.
+#[derive(Debug)]
+pub(super) struct LastRound {
+    pub(super) path: PathBuf,
+    pub(super) start: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Bytes where a round should start and none does.
+#[derive(Debug)]
+struct Fault {
+    position: u64,
+    expected: String,
+    found: String,
+}
+
+/// Reads the journal of a directory that exists.
+pub(super) fn scan(disk: &Disk, dir: &Path) -> Result<Scan, JournalError> {
+    let mut scan = Scan {
+        next_round: 1,
+        next_sequence: NO_FILE + 1,
+        ..Scan::default()
+    };
+    let mut in_use = Vec::new();
+    for entry in disk.read_dir(dir).map_err(JournalError::io("list", dir))? {
+        let path = dir.join(&entry.name);
+        match pool::name_kind(&entry.name) {
+            NameKind::InUse { sequence } => in_use.push((sequence, path)),
+            NameKind::Spare => scan.spares.push(path),
+            NameKind::Foreign => {
+                tracing::warn!(path = %path.display(), "journal ignores a file that is not its own");
+            }
+        }
+    }
+    in_use.sort();
+    // What ended the file before, which a later file may prove to be damage.
+    let mut fault: Option<(PathBuf, Fault)> = None;
+    for (sequence, path) in in_use {
+        scan.next_sequence = sequence + 1;
+        let reader = FileReader::open(disk, &path, sequence)?;
+        match scan.read_file(&reader, fault.take())? {
+            Some(ended_by) => fault = Some((path, ended_by)),
+            None => fault = None,
+        }
+    }
+    scan.check_nothing_is_missing()?;
+    Ok(scan)
+}
+
+impl Scan {
+    /// Reads one file; `before` is what ended the file before. Returns what ended this one.
+    fn read_file(
+        &mut self,
+        file: &FileReader,
+        before: Option<(PathBuf, Fault)>,
+    ) -> Result<Option<Fault>, JournalError> {
+        let mut scanned = ScannedFile {
+            identity: file.identity,
+            path: file.path.clone(),
+            len: file.bytes.len() as u64,
+            used_bytes: format::FILE_HEADER_BYTES as u64,
+            rounds: 0,
+            frames: 0,
+        };
+        let mut position = scanned.used_bytes;
+        let mut before = before;
+        let mut last_start = None;
+        let ended_by = loop {
+            // In the oldest file that is left the rounds may start at any number.
+            let is_first_of_all = self.files.is_empty() && scanned.rounds == 0;
+            let expected = (!is_first_of_all || !self.unused.is_empty()).then_some(self.next_round);
+            let frames = match file.read_round(position)? {
+                Ok(frames) => frames,
+                Err(fault) => {
+                    self.check_is_last(file, &fault, position)?;
+                    break Some(fault);
+                }
+            };
+            let round = frames[0].1.round;
+            if expected.is_some_and(|expected| expected != round) {
+                // A later file that goes on elsewhere: then it is the file before that is damaged.
+                let (path, fault) = before.take().unwrap_or_else(|| {
+                    let expected = format!("round {}", self.next_round);
+                    (
+                        file.path.clone(),
+                        Fault {
+                            position,
+                            expected,
+                            found: format!("round {round}"),
+                        },
+                    )
+                });
+                return Err(fault.corrupt(&path));
+            }
+            before = None;
+            let is_state = frames[0].1.head.kind == Kind::State;
+            if is_state != (scanned.rounds == 0) {
+                let found = format!("a frame of kind {:?}", frames[0].1.head.kind);
+                let expected = "the state as the first frame of a file and nowhere else".into();
+                return Err(Fault {
+                    position,
+                    expected,
+                    found,
+                }
+                .corrupt(&file.path));
+            }
+            for (at, frame) in &frames {
+                self.apply(file, *at, frame)?;
+            }
+            let (last_at, last) = &frames[frames.len() - 1];
+            scanned.used_bytes = last_at + format::frame_bytes(last.payload.len()) as u64;
+            scanned.rounds += 1;
+            scanned.frames += frames.len() as u64;
+            self.is_sealed = last.head.kind == Kind::Seal;
+            self.torn = None;
+            self.next_round = round + 1;
+            last_start = Some(position);
+            position = format::align_round(scanned.used_bytes);
+            if position >= scanned.len {
+                break None;
+            }
+        };
+        match last_start {
+            Some(start) => {
+                let bytes = file.bytes[start as usize..scanned.used_bytes as usize].to_vec();
+                self.last_round = Some(LastRound {
+                    path: file.path.clone(),
+                    start,
+                    bytes,
+                });
+                self.files.push(scanned);
+            }
+            None => self.unused.push(file.path.clone()),
+        }
+        Ok(ended_by)
+    }
+
+    /// Errs when anything behind a fault proves that what should be there was durable.
+    fn check_is_last(
+        &mut self,
+        file: &FileReader,
+        fault: &Fault,
+        round_start: u64,
+    ) -> Result<(), JournalError> {
+        let mut position = round_start + format::ROUND_ALIGNMENT;
+        while position < file.bytes.len() as u64 {
+            match format::decode_frame(file.identity, &file.bytes[position as usize..]) {
+                Ok(frame) if frame.round_start == position => return Err(fault.corrupt(&file.path)),
+                Err(FrameFault::Unknown { .. }) => return Err(fault.corrupt(&file.path)),
+                _ => position += format::ROUND_ALIGNMENT,
+            }
+        }
+        if format::decode_frame(file.identity, &file.bytes[round_start as usize..]).is_ok() {
+            self.torn = Some((file.path.clone(), round_start));
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, file: &FileReader, at: u64, frame: &Frame<'_>) -> Result<(), JournalError> {
+        let corrupt = |expected: String, found: String| {
+            Err(Fault {
+                position: at,
+                expected,
+                found,
+            }
+            .corrupt(&file.path))
+        };
+        let (head, sequence) = (&frame.head, file.identity.sequence);
+        match head.kind {
+            Kind::State => {
+                let Some(state) = format::decode_state(frame.payload, NO_FILE) else {
+                    return corrupt("a state".into(), "malformed bytes".into());
+                };
+                return self
+                    .meet_state(state)
+                    .or_else(|(expected, found)| corrupt(expected, found));
+            }
+            Kind::Entry => {
+                let next = self
+                    .ledger
+                    .shards
+                    .get(&head.shard)
+                    .and_then(|shard| shard.next_index());
+                if let Some(next) = next.filter(|next| *next != head.position.index) {
+                    let expected = format!("entry {next} of shard {}", head.shard);
+                    return corrupt(expected, format!("entry {}", head.position));
+                }
+                let payload_len = u32::try_from(frame.payload.len()).unwrap_or(u32::MAX);
+                let place = FilePlace {
+                    file: sequence,
+                    position: at,
+                    payload_len,
+                };
+                let bytes = format::frame_bytes(frame.payload.len()) as u64;
+                self.indexes
+                    .entry(head.shard)
+                    .or_default()
+                    .recover(head.position, place, bytes);
+            }
+            Kind::Vote | Kind::Committed => {
+                let index = self.indexes.entry(head.shard).or_default();
+                let value = Some(Bytes::copy_from_slice(frame.payload));
+                let field = if head.kind == Kind::Vote {
+                    &mut index.vote
+                } else {
+                    &mut index.committed
+                };
+                *field = value;
+            }
+            Kind::Truncate => {
+                let kept = (!head.is_all()).then_some(head.position);
+                self.indexes
+                    .entry(head.shard)
+                    .or_default()
+                    .truncate_after(kept);
+            }
+            Kind::Purge => {
+                self.indexes
+                    .entry(head.shard)
+                    .or_default()
+                    .purge(head.position, head.is_all());
+            }
+            Kind::RemoveShard => drop(self.indexes.remove(&head.shard)),
+            Kind::Seal => {}
+        }
+        self.ledger
+            .apply(head, || Bytes::copy_from_slice(frame.payload), sequence);
+        Ok(())
+    }
+
+    /// Starts from the state of the oldest file, or compares it with what the frames before said.
+    fn meet_state(&mut self, state: Ledger) -> Result<(), (String, String)> {
+        if self.files.is_empty() {
+            for (id, shard) in &state.shards {
+                let (vote, committed) = (shard.vote.clone(), shard.committed.clone());
+                self.indexes
+                    .insert(*id, ShardIndex::restore(shard.floor, vote, committed));
+            }
+            self.ledger = state;
+            return Ok(());
+        }
+        let same = state.shards.len() == self.ledger.shards.len()
+            && state.shards.iter().all(|(id, shard)| {
+                self.ledger
+                    .shards
+                    .get(id)
+                    .is_some_and(|known| known.says_same(shard))
+            });
+        if same {
+            Ok(())
+        } else {
+            Err((format!("{:?}", self.ledger), format!("{state:?}")))
+        }
+    }
+
+    /// Errs when entries still in the log were in files older than those that are left.
+    fn check_nothing_is_missing(&self) -> Result<(), JournalError> {
+        let (Some(oldest), Some(NO_FILE)) = (self.files.first(), self.ledger.oldest_file()) else {
+            return Ok(());
+        };
+        let missing = self
+            .ledger
+            .shards
+            .iter()
+            .find(|(_, shard)| shard.oldest_file() == Some(NO_FILE));
+        let first = missing
+            .and_then(|(_, shard)| shard.entries())
+            .map_or(LogIndex(0), |it| it.0);
+        let shard = missing.map_or(ShardId(0), |(shard, _)| *shard);
+        let expected = format!("entry {first} of shard {shard} in an older file");
+        Err(Fault {
+            position: 0,
+            expected,
+            found: "no such file".into(),
+        }
+        .corrupt(&oldest.path))
+    }
+
+    fn report(self) -> JournalReport {
+        let file = |file: ScannedFile| JournalFileReport {
+            path: file.path,
+            sequence: file.identity.sequence,
+            rounds: file.rounds,
+            frames: file.frames,
+            used_bytes: file.used_bytes,
+        };
+        JournalReport {
+            files: self.files.into_iter().map(file).collect(),
+            shards: self
+                .indexes
+                .iter()
+                .map(|(shard, index)| (*shard, index.log()))
+                .collect(),
+            is_sealed: self.is_sealed,
+            has_torn_round: self.torn.is_some(),
+            error: None,
+        }
+    }
+}
+
+impl Fault {
+    fn corrupt(&self, file: &Path) -> JournalError {
+        JournalError::Corrupt {
+            file: file.to_owned(),
+            position: self.position,
+            expected: self.expected.clone(),
+            found: self.found.clone(),
+        }
+    }
+}
+
+/// One file in memory.
+struct FileReader {
+    path: PathBuf,
+    identity: FileIdentity,
+    bytes: Vec<u8>,
+}
+
+impl FileReader {
+    fn open(disk: &Disk, path: &Path, sequence: u64) -> Result<FileReader, JournalError> {
+        let bytes = disk
+            .read_file(path)
+            .map_err(JournalError::io("read", path))?;
+        let identity = format::decode_file_header(path, &bytes)?;
+        if identity.sequence != sequence {
+            let expected = format!("file {sequence}");
+            let found = format!("file {}", identity.sequence);
+            return Err(Fault {
+                position: 16,
+                expected,
+                found,
+            }
+            .corrupt(path));
+        }
+        Ok(FileReader {
+            path: path.to_owned(),
+            identity,
+            bytes,
+        })
+    }
+
+    /// The frames of the round that starts here with their positions, if it is whole.
+    #[expect(
+        clippy::type_complexity,
+        reason = "an error that ends the scan, around one that may not"
+    )]
+    fn read_round(&self, start: u64) -> Result<Result<Vec<(u64, Frame<'_>)>, Fault>, JournalError> {
+        let mut frames: Vec<(u64, Frame<'_>)> = Vec::new();
+        let mut position = start;
+        loop {
+            let rest = usize::try_from(position)
+                .ok()
+                .and_then(|at| self.bytes.get(at..));
+            let frame = match format::decode_frame(self.identity, rest.unwrap_or(&[])) {
+                Ok(frame) => frame,
+                Err(FrameFault::NotAFrame { expected, found }) => {
+                    return Ok(Err(Fault {
+                        position,
+                        expected,
+                        found,
+                    }));
+                }
+                Err(FrameFault::Unknown { what, number }) => {
+                    let file = self.path.clone();
+                    return Err(JournalError::Unsupported { file, what, number });
+                }
+            };
+            let round = frames.first().map_or(frame.round, |(_, first)| first.round);
+            let expected = (round, frames.len() as u64, start);
+            let found = (frame.round, u64::from(frame.number), frame.round_start);
+            if expected != found {
+                // Whole frames of this file in the wrong place: no torn write does that.
+                let say =
+                    |(round, number, start)| format!("frame {number} of round {round} at {start}");
+                let fault = Fault {
+                    position,
+                    expected: say(expected),
+                    found: say(found),
+                };
+                return Err(fault.corrupt(&self.path));
+            }
+            let is_last = frame.is_last();
+            frames.push((position, frame));
+            if is_last {
+                return Ok(Ok(frames));
+            }
+            position += format::frame_bytes(frame.payload.len()) as u64;
+        }
+    }
+}
+
+/// See [`super::verify`].
+pub(super) fn verify(disk: &Disk, dir: &Path) -> JournalReport {
+    match scan(disk, dir) {
+        Ok(scan) => scan.report(),
+        Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            JournalReport::default()
+        }
+        Err(error) => JournalReport {
+            error: Some(error),
+            ..JournalReport::default()
+        },
+    }
+}
