@@ -93,7 +93,7 @@ impl PartitionLog {
             let memory = self.memory();
             let extent = |segment: &super::segment::Segment| Extent {
                 base: segment.base,
-                end: segment.end,
+                end: segment.end.min(memory.written_end()),
                 bytes: memory.written_bytes(segment),
             };
             let extents: Vec<Extent> = memory
@@ -109,6 +109,9 @@ impl PartitionLog {
         match disk.read_dir(&dir) {
             Ok(entries) => {
                 files.is_dir_made = true;
+                // Whoever made these names may have died before it synced them.
+                self.memory().is_dir_unsynced = true;
+                self.shared.core.note_dir_made();
                 for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
                     match parse_name(&entry.name) {
                         Some(FileName::Log(base)) => logs.push(base),
