@@ -31,3 +31,9 @@ pub use error::{
 pub use host::Host;
 pub use op::{Apply, CheckpointJob, EntryAt, Op};
 pub use shard::{Leadership, Pending, Progress, Shard};
+
+#[cfg(test)]
+extern crate self as raft;
+#[cfg(test)]
+#[path = "../tests/floor/mod.rs"]
+mod floor;

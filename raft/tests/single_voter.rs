@@ -8,16 +8,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use raft::{HostConfig, Leadership, Op, OpenError, ProposeError, Shard};
-use storage::disk::{Disk, SimDisk};
 use storage::{NodeId, ShardId};
 
-use ledger::{Ledger, Machine, Outcome, op};
+use ledger::{Computer, Ledger, Outcome, op};
 
 const SHARD: ShardId = ShardId(3);
-
-fn machine(seed: u64) -> Machine {
-    Machine::new(Disk::Sim(SimDisk::new(seed)))
-}
 
 fn body(number: usize) -> Bytes {
     Bytes::from(format!("body {number}"))
@@ -49,8 +44,8 @@ async fn submit_all(shard: &Shard<Outcome>, numbers: std::ops::Range<usize>) -> 
 
 #[tokio::test]
 async fn outcomes_follow_the_order_of_submission() {
-    let (machine, ledger) = (machine(1), Ledger::default());
-    let node = machine.boot();
+    let (computer, ledger) = (Computer::new(1), Ledger::default());
+    let node = computer.boot();
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     let outcomes = submit_all(&shard, 0..1_000).await;
     assert!(
@@ -75,8 +70,8 @@ async fn outcomes_follow_the_order_of_submission() {
 
 #[tokio::test]
 async fn a_fresh_shard_serves_when_open_returns() {
-    let (machine, ledger) = (machine(2), Ledger::default());
-    let node = machine.boot();
+    let (computer, ledger) = (Computer::new(2), Ledger::default());
+    let node = computer.boot();
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     let leadership = *shard.leadership().borrow();
     let Leadership {
@@ -97,9 +92,9 @@ async fn a_fresh_shard_serves_when_open_returns() {
 
 #[tokio::test]
 async fn an_orderly_restart_keeps_everything_and_replays_nothing_below_the_checkpoint() {
-    let machine = machine(3);
+    let computer = Computer::new(3);
     let ledger = Ledger::default();
-    let node = machine.boot();
+    let node = computer.boot();
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     submit_all(&shard, 0..100).await;
     node.shutdown().await;
@@ -107,7 +102,7 @@ async fn an_orderly_restart_keeps_everything_and_replays_nothing_below_the_check
 
     for round in 1..4 {
         let ledger = Ledger::default();
-        let node = machine.boot();
+        let node = computer.boot();
         let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
         assert_eq!(ledger.bodies().len(), 100 * round);
         assert!(
@@ -126,12 +121,11 @@ async fn an_orderly_restart_keeps_everything_and_replays_nothing_below_the_check
 
 #[tokio::test]
 async fn a_killed_node_keeps_what_it_acknowledged() {
-    let sim = SimDisk::new(4);
-    let machine = Machine::new(Disk::Sim(sim.clone()));
+    let computer = Computer::new(4);
     let mut acknowledged = 0;
     for round in 0..5 {
         let ledger = Ledger::default();
-        let node = machine.boot();
+        let node = computer.boot();
         let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
         assert_eq!(
             ledger.bodies(),
@@ -144,15 +138,14 @@ async fn a_killed_node_keeps_what_it_acknowledged() {
             submit_all(&shard, acknowledged..acknowledged + 20).await;
             acknowledged += 20;
         }
-        sim.crash(round);
-        drop(node);
+        computer.crash(node, round);
     }
 }
 
 #[tokio::test]
 async fn a_checkpoint_lets_the_journal_go() {
-    let (machine, ledger) = (machine(5), Ledger::default());
-    let node = machine.boot();
+    let (computer, ledger) = (Computer::new(5), Ledger::default());
+    let node = computer.boot();
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     submit_all(&shard, 0..100).await;
     let applied = shard.progress().applied;
@@ -167,11 +160,10 @@ async fn a_checkpoint_lets_the_journal_go() {
     assert_eq!(shard.checkpoint().await.unwrap(), held);
     assert_eq!(ledger.view().checkpoints, 1);
     submit_all(&shard, 100..150).await;
-    drop(shard);
-    drop(node);
+    computer.kill(node);
 
     let again = Ledger::default();
-    let node = machine.boot();
+    let node = computer.boot();
     node.host.open_shard(SHARD, again.clone()).await.unwrap();
     assert_eq!(again.bodies(), (0..150).map(body).collect::<Vec<_>>());
     let replayed: usize = again.view().entries.iter().map(|(_, ops)| ops).sum();
@@ -181,12 +173,12 @@ async fn a_checkpoint_lets_the_journal_go() {
 
 #[tokio::test]
 async fn a_checkpoint_comes_by_itself_after_enough_journal() {
-    let (machine, ledger) = (machine(6), Ledger::default());
+    let (computer, ledger) = (Computer::new(6), Ledger::default());
     let config = HostConfig {
         checkpoint_journal_bytes: 64 << 10,
-        ..machine.config()
+        ..computer.config()
     };
-    let node = machine.boot_with(config);
+    let node = computer.boot_with(config);
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     for _ in 0..40 {
         shard
@@ -202,12 +194,12 @@ async fn a_checkpoint_comes_by_itself_after_enough_journal() {
 
 #[tokio::test]
 async fn an_idle_shard_does_not_hold_the_journal() {
-    let (machine, idle, busy) = (machine(7), Ledger::default(), Ledger::default());
+    let (computer, idle, busy) = (Computer::new(7), Ledger::default(), Ledger::default());
     let config = HostConfig {
         checkpoint_journal_bytes: 64 << 10,
-        ..machine.config()
+        ..computer.config()
     };
-    let node = machine.boot_with(config);
+    let node = computer.boot_with(config);
     let one = node
         .host
         .open_shard(ShardId(1), idle.clone())
@@ -235,8 +227,8 @@ async fn an_idle_shard_does_not_hold_the_journal() {
 
 #[tokio::test]
 async fn a_failed_checkpoint_is_told_and_made_good() {
-    let (machine, ledger) = (machine(8), Ledger::default());
-    let node = machine.boot();
+    let (computer, ledger) = (Computer::new(8), Ledger::default());
+    let node = computer.boot();
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     submit_all(&shard, 0..10).await;
     ledger.view().failing_checkpoints = 1;
@@ -251,8 +243,8 @@ async fn a_failed_checkpoint_is_told_and_made_good() {
 
 #[tokio::test]
 async fn operations_submitted_together_stand_in_one_entry() {
-    let (machine, ledger) = (machine(9), Ledger::default());
-    let node = machine.boot();
+    let (computer, ledger) = (Computer::new(9), Ledger::default());
+    let node = computer.boot();
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     let ops = (0..300).map(|number| op(body(number))).collect();
     let outcomes = shard.submit_many(ops).await.unwrap().await.unwrap();
@@ -276,12 +268,12 @@ async fn operations_submitted_together_stand_in_one_entry() {
 
 #[tokio::test]
 async fn a_full_queue_pushes_back() {
-    let (machine, ledger) = (machine(10), Ledger::default());
+    let (computer, ledger) = (Computer::new(10), Ledger::default());
     let config = HostConfig {
         pending_bytes_max: 10_000,
-        ..machine.config()
+        ..computer.config()
     };
-    let node = machine.boot_with(config);
+    let node = computer.boot_with(config);
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
 
     let stopped = ledger.view();
@@ -310,13 +302,13 @@ async fn a_full_queue_pushes_back() {
 
 #[tokio::test]
 async fn an_operation_larger_than_an_entry_travels_alone() {
-    let (machine, ledger) = (machine(11), Ledger::default());
+    let (computer, ledger) = (Computer::new(11), Ledger::default());
     let config = HostConfig {
         entry_bytes_max: 4_000,
         pending_bytes_max: 10_000,
-        ..machine.config()
+        ..computer.config()
     };
-    let node = machine.boot_with(config);
+    let node = computer.boot_with(config);
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     let stopped = ledger.view();
     let sizes = [10, 3_000, 50_000, 10, 10];
@@ -356,8 +348,8 @@ async fn an_operation_larger_than_an_entry_travels_alone() {
 
 #[tokio::test]
 async fn closing_answers_everybody() {
-    let (machine, ledger) = (machine(12), Ledger::default());
-    let node = machine.boot();
+    let (computer, ledger) = (Computer::new(12), Ledger::default());
+    let node = computer.boot();
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     let stopped = ledger.view();
     let mut pending = Vec::new();
@@ -401,8 +393,8 @@ async fn closing_answers_everybody() {
 
 #[tokio::test]
 async fn shards_open_side_by_side_and_only_once() {
-    let machine = machine(13);
-    let node = machine.boot();
+    let computer = Computer::new(13);
+    let node = computer.boot();
     let ledgers: Vec<Ledger> = (0..4).map(|_| Ledger::default()).collect();
     let opening = ledgers
         .iter()
@@ -436,8 +428,8 @@ async fn shards_open_side_by_side_and_only_once() {
 
 #[tokio::test]
 async fn a_panic_in_apply_stops_the_host_and_leaves_nobody_waiting() {
-    let (machine, ledger) = (machine(14), Ledger::default());
-    let node = machine.boot();
+    let (computer, ledger) = (Computer::new(14), Ledger::default());
+    let node = computer.boot();
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     let mut failed = node.host.failed();
     let pending = shard
@@ -460,8 +452,8 @@ async fn a_panic_in_apply_stops_the_host_and_leaves_nobody_waiting() {
 
 #[tokio::test]
 async fn time_stamps_are_the_leaders_and_blank_entries_repeat_the_last() {
-    let (machine, ledger) = (machine(15), Ledger::default());
-    let node = machine.boot();
+    let (computer, ledger) = (Computer::new(15), Ledger::default());
+    let node = computer.boot();
     let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
     assert!(ledger.view().entries.iter().all(|(at, _)| at.time_ms == 0));
     submit_all(&shard, 0..1).await;
@@ -470,7 +462,7 @@ async fn time_stamps_are_the_leaders_and_blank_entries_repeat_the_last() {
     node.shutdown().await;
     // Also over a restart from the checkpoint.
     let again = Ledger::default();
-    let node = machine.boot();
+    let node = computer.boot();
     node.host.open_shard(SHARD, again.clone()).await.unwrap();
     assert_eq!(again.view().entries.last().unwrap().0.time_ms, stamped);
     node.shutdown().await;
@@ -478,8 +470,8 @@ async fn time_stamps_are_the_leaders_and_blank_entries_repeat_the_last() {
 
 #[tokio::test]
 async fn a_fresh_shard_opens_fast() {
-    let machine = machine(16);
-    let node = machine.boot();
+    let computer = Computer::new(16);
+    let node = computer.boot();
     let mut fastest = Duration::MAX;
     for id in 0..8 {
         #[expect(clippy::disallowed_methods, reason = "measures")]

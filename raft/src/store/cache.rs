@@ -25,6 +25,11 @@ impl Cache {
         }
     }
 
+    /// Sets the limit; what is held above it goes with the next entry that comes.
+    pub(super) fn limit(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
     /// Index of the first entry held.
     fn first(&self) -> Option<u64> {
         self.entries.front().map(|(entry, _)| entry.log_id.index)

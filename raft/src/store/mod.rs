@@ -65,7 +65,7 @@ impl Log {
         let vote = known.vote.map(entry::decode_vote).transpose()?;
         let state = State {
             begin: 0,
-            cache: Cache::new(cache_bytes_max.max(OPEN_CACHE_BYTES)),
+            cache: Cache::new(OPEN_CACHE_BYTES),
             memberships: BTreeMap::new(),
             vote,
         };
@@ -80,6 +80,7 @@ impl Log {
             }),
         };
         log.scan()?;
+        log.state().cache.limit(cache_bytes_max);
         Ok(log)
     }
 

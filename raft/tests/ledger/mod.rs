@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft::{Apply, CheckpointError, CheckpointJob, EntryAt, Host, HostConfig, InstallError, Op};
 use storage::clock::Clock;
-use storage::disk::Disk;
+use storage::data_dir::DataDir;
+use storage::disk::{Disk, SimDisk};
 use storage::journal::{Journal, JournalConfig};
 use storage::{LogPosition, NodeId};
 
@@ -25,12 +26,17 @@ pub struct View {
     pub checkpoints: usize,
     /// Checkpoint jobs that are still to fail.
     pub failing_checkpoints: usize,
+    /// Checkpoint jobs wait while this is set; see [`Ledger::hold_checkpoints`].
+    pub holds_checkpoints: bool,
+    /// Whether entries may be missing, as in openraft's own tests.
+    pub allows_gaps: bool,
 }
 
 /// The state machine. `apply` holds the view's lock: a test that holds it stops the shard.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     view: Arc<Mutex<View>>,
+    released: Arc<Condvar>,
 }
 
 /// Number of the operation in the ledger, and where its entry stands.
@@ -44,6 +50,13 @@ impl Ledger {
     pub fn bodies(&self) -> Vec<Bytes> {
         self.view().bodies.clone()
     }
+
+    /// Makes checkpoint jobs wait, or lets them go on: a checkpoint in the past is one that was
+    /// captured and held while more entries were applied.
+    pub fn hold_checkpoints(&self, hold: bool) {
+        self.view().holds_checkpoints = hold;
+        self.released.notify_all();
+    }
 }
 
 impl Apply for Ledger {
@@ -52,10 +65,8 @@ impl Apply for Ledger {
     fn apply(&mut self, at: EntryAt, ops: &[Op]) -> Vec<Outcome> {
         let mut view = self.view();
         let last = view.entries.last().map(|(at, _)| at.position.index);
-        assert!(
-            last.is_none_or(|last| last.0 + 1 == at.position.index.0),
-            "a gap in the log"
-        );
+        let follows = last.is_none_or(|last| last.0 + 1 == at.position.index.0);
+        assert!(follows || view.allows_gaps, "a gap: {last:?}, then {at:?}");
         view.entries.push((at, ops.len()));
         let mut outcomes = Vec::new();
         for op in ops {
@@ -73,9 +84,12 @@ impl Apply for Ledger {
 
     fn checkpoint(&mut self) -> CheckpointJob {
         let bodies = self.bodies();
-        let view = Arc::clone(&self.view);
+        let (view, released) = (Arc::clone(&self.view), Arc::clone(&self.released));
         Box::new(move || {
-            let mut view = view.lock().unwrap();
+            let view = view.lock().unwrap();
+            let mut view = released
+                .wait_while(view, |view| view.holds_checkpoints)
+                .unwrap();
             if view.failing_checkpoints > 0 {
                 view.failing_checkpoints -= 1;
                 return Err(CheckpointError::Storage(io::Error::other("told to fail")));
@@ -103,31 +117,26 @@ impl Apply for Ledger {
     }
 }
 
-/// A disk that outlives the node's processes.
-pub struct Machine {
-    pub disk: Disk,
-    pub dir: PathBuf,
+/// A computer with a disk: what outlives the node's processes.
+pub struct Computer {
+    pub sim: SimDisk,
+    pub node: NodeId,
 }
 
-impl Machine {
-    pub fn new(disk: Disk) -> Machine {
-        static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Machine {
-            disk,
-            dir: PathBuf::from(format!("/node{number}")),
+impl Computer {
+    pub fn new(seed: u64) -> Computer {
+        Computer {
+            sim: SimDisk::new(seed),
+            node: NodeId(1),
         }
+    }
+
+    pub fn disk(&self) -> Disk {
+        Disk::Sim(self.sim.clone())
     }
 
     pub fn config(&self) -> HostConfig {
-        HostConfig::new(NodeId(1), self.dir.join("shards"))
-    }
-
-    pub fn journal_config(&self) -> JournalConfig {
-        JournalConfig {
-            file_bytes: 1 << 20,
-            ..JournalConfig::new(self.dir.join("journal"))
-        }
+        HostConfig::new(self.node, Path::new("/data/shards").into())
     }
 
     /// Starts the node's journal and host.
@@ -136,10 +145,37 @@ impl Machine {
     }
 
     pub fn boot_with(&self, config: HostConfig) -> Node {
-        let journal = Journal::open(&self.disk, self.journal_config()).unwrap();
-        let host =
-            Host::start(config, self.disk.clone(), Clock::system(), journal.clone()).unwrap();
-        Node { host, journal }
+        self.try_boot(config).unwrap()
+    }
+
+    /// As [`Computer::boot_with`]; fails when power goes meanwhile.
+    pub fn try_boot(&self, config: HostConfig) -> Result<Node, Box<dyn std::error::Error>> {
+        let disk = self.disk();
+        let data_dir = DataDir::open(&disk, Path::new("/data"))?;
+        assert_eq!(data_dir.shards_dir(), config.checkpoint_dir);
+        let journal = JournalConfig {
+            file_bytes: 256 << 10,
+            ..JournalConfig::new(data_dir.journal_dir())
+        };
+        let journal = Journal::open(&disk, journal)?;
+        let host = Host::start(config, disk, Clock::system(), journal.clone())?;
+        Ok(Node {
+            host,
+            journal,
+            data_dir,
+        })
+    }
+
+    /// Cuts the power and boots again: what is not synced is kept, lost or torn.
+    pub fn crash(&self, node: Node, seed: u64) {
+        self.sim.crash(seed);
+        drop(node);
+    }
+
+    /// Ends the node's process where it stands; what it wrote stays.
+    pub fn kill(&self, node: Node) {
+        self.sim.kill_processes();
+        drop(node);
     }
 }
 
@@ -147,6 +183,7 @@ impl Machine {
 pub struct Node {
     pub host: Host,
     pub journal: Journal,
+    pub data_dir: DataDir,
 }
 
 impl Node {

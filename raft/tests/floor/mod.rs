@@ -1,0 +1,6 @@
+//! Tests inside the crate: openraft's suite over our store, and groups of several replicas over an
+//! in-process network, the thirty checks of checkpoints older than what is applied among them.
+
+#[path = "../ledger/mod.rs"]
+mod ledger;
+mod suite;

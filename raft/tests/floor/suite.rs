@@ -1,0 +1,77 @@
+//! openraft's own suite for log storage and state machine, over the real journal.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use storage::ShardId;
+use storage::disk::{Disk, SimDisk};
+use storage::journal::{Journal, JournalConfig};
+
+use super::ledger::Ledger;
+use crate::machine::Machine;
+use crate::snapshot::Checkpoints;
+use crate::status::Status;
+use crate::store::Log;
+use crate::types::Types;
+
+/// Every store is another shard of one journal.
+struct Stores {
+    disk: Disk,
+    journal: Journal,
+    next: AtomicU32,
+    cache_bytes_max: usize,
+}
+
+impl StoreBuilder<Types, Log, Machine<Ledger>, ()> for Stores {
+    async fn build(&self) -> Result<((), Log, Machine<Ledger>), StorageError<Types>> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let log = Log::open(
+            self.journal.clone(),
+            ShardId(id),
+            self.cache_bytes_max,
+            Arc::default(),
+        );
+        let log = log.unwrap();
+        let path = Path::new("/suite").join(format!("{id}.checkpoint"));
+        let checkpoints = Arc::new(Checkpoints::open(self.disk.clone(), path).unwrap());
+        let status = Arc::new(Status::new(u64::MAX));
+        let ledger = Ledger::default();
+        ledger.view().allows_gaps = true;
+        let machine = Machine::open(ledger, log.clone(), checkpoints, status).unwrap();
+        Ok(((), log, machine))
+    }
+}
+
+fn check(cache_bytes_max: usize) {
+    let disk = Disk::Sim(SimDisk::new(1));
+    disk.create_dir_all(Path::new("/suite")).unwrap();
+    let config = JournalConfig {
+        file_bytes: 1 << 20,
+        ..JournalConfig::new(format!("/suite/journal{cache_bytes_max}").into())
+    };
+    let journal = Journal::open(&disk, config).unwrap();
+    let stores = Stores {
+        disk,
+        journal,
+        next: AtomicU32::new(0),
+        cache_bytes_max,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(Suite::test_all(stores)).unwrap();
+}
+
+#[test]
+fn the_store_keeps_openrafts_contract() {
+    check(1 << 20);
+}
+
+#[test]
+fn the_store_keeps_openrafts_contract_without_its_cache() {
+    check(0);
+}
