@@ -370,6 +370,7 @@ impl PartitionLog {
     pub(crate) fn supersede(&self) {
         let _files = self.files();
         self.forget();
+        self.shared.core.fd_cache.forget_partition(self.shared.id);
     }
 
     fn forget(&self) -> bool {

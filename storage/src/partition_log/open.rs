@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use super::epochs::Epochs;
 use super::index::{
     INDEX_ENTRY_BYTES, INDEX_HEADER_BYTES, IndexEntry, IndexPacer, encode_header, good_entries,
 };
@@ -89,7 +90,7 @@ impl PartitionLog {
         }
         let dir = self.dir();
         let disk = &self.shared.core.disk;
-        let (extents, written_end) = {
+        let (extents, written_end, epochs) = {
             let memory = self.memory();
             let extent = |segment: &super::segment::Segment| Extent {
                 base: segment.base,
@@ -102,7 +103,7 @@ impl PartitionLog {
                 .map(extent)
                 .filter(|extent| extent.bytes > 0)
                 .collect();
-            (extents, memory.written_end())
+            (extents, memory.written_end(), memory.epochs.clone())
         };
         let mut logs = Vec::new();
         let mut others = Vec::new();
@@ -153,7 +154,7 @@ impl PartitionLog {
             }
         }
         if let Some(active) = extents.last() {
-            let entries = self.recover_active(active)?;
+            let entries = self.recover_active(active, &epochs)?;
             if let Some(segment) = self.memory().segment_mut(active.base) {
                 segment.index_entries = Some(entries);
             }
@@ -183,7 +184,7 @@ impl PartitionLog {
 
     /// Cuts the newest segment at the end of the state and completes its index. Returns the
     /// number of index entries.
-    fn recover_active(&self, active: &Extent) -> Result<u32, FileError> {
+    fn recover_active(&self, active: &Extent, epochs: &Epochs) -> Result<u32, FileError> {
         let disk = &self.shared.core.disk;
         let path = self.log_path(active.base);
         let file = match disk.open(&path, OpenMode::ReadWrite) {
@@ -201,7 +202,7 @@ impl PartitionLog {
             Err(error) => return Err(error).on("read", &index_path),
         };
         let kept = entries.len();
-        match self.index_rest(&file, active.base, active.bytes, &mut entries) {
+        match self.index_rest(&file, active.base, active.bytes, epochs, &mut entries) {
             Ok(rest) if rest.end == active.end => {}
             Ok(rest) => self.note_damage(Damage {
                 file: path,
@@ -212,7 +213,8 @@ impl PartitionLog {
             Err(ReadError::Corrupt { .. }) if kept > 0 => {
                 // Perhaps an entry is wrong rather than the segment.
                 entries.clear();
-                if let Err(error) = self.index_rest(&file, active.base, active.bytes, &mut entries)
+                if let Err(error) =
+                    self.index_rest(&file, active.base, active.bytes, epochs, &mut entries)
                 {
                     self.note_read_error(error)?;
                 }
@@ -243,10 +245,10 @@ impl PartitionLog {
         file: &DiskFile,
         base: Offset,
         bytes: u64,
+        epochs: &Epochs,
         entries: &mut Vec<IndexEntry>,
     ) -> Result<Rest, ReadError> {
         let path = self.log_path(base);
-        let epochs = self.memory().epochs.clone();
         let last = entries.last().copied();
         let from = last.unwrap_or(IndexEntry {
             offset: base,
@@ -259,7 +261,7 @@ impl PartitionLog {
             position: from.position,
             offset: from.offset,
             end_position: bytes,
-            epochs: Some(&epochs),
+            epochs: Some(epochs),
             chunk_bytes: SCAN_CHUNK_BYTES,
         });
         let mut pacer = IndexPacer::new(self.shared.core.config.index_interval_bytes);
@@ -325,7 +327,7 @@ impl PartitionLog {
     pub(crate) fn rebuild_index(&self, base: Offset) -> Result<Vec<IndexEntry>, ReadError> {
         let mut files = self.files();
         self.ensure_open(&mut files)?;
-        let (bytes, end, max_timestamp, digest, is_sealed) = {
+        let (bytes, end, max_timestamp, digest, is_sealed, epochs) = {
             let memory = self.memory();
             let Some(segment) = memory.segment(base) else {
                 return Ok(Vec::new());
@@ -334,7 +336,14 @@ impl PartitionLog {
             let is_newest = memory.segments.last().is_some_and(|last| last.base == base);
             let digest = segment.digest.filter(|_| bytes == segment.bytes);
             let is_sealed = !is_newest && bytes == segment.bytes;
-            (bytes, segment.end, segment.max_timestamp, digest, is_sealed)
+            (
+                bytes,
+                segment.end,
+                segment.max_timestamp,
+                digest,
+                is_sealed,
+                memory.epochs.clone(),
+            )
         };
         tracing::warn!(partition = %self.shared.id, segment = base.0, "rebuilding an index");
         let path = self.log_path(base);
@@ -342,7 +351,7 @@ impl PartitionLog {
         let found = self
             .open_log(base)
             .map_err(|error| self.missing_is_damage(error, bytes))
-            .and_then(|file| self.index_rest(&file, base, bytes, &mut entries));
+            .and_then(|file| self.index_rest(&file, base, bytes, &epochs, &mut entries));
         if let Some(segment) = self.memory().segment_mut(base) {
             segment.is_index_rebuilt = true;
         }

@@ -11,13 +11,13 @@ use storage::partition_log::{LogConfig, LogState, PartitionLog, ReadError};
 use storage::store::{LogStore, LogStoreConfig};
 use storage::{LeaderEpoch, Offset, PartitionId, TopicId};
 
-pub const PARTITION: PartitionId = PartitionId {
+pub(crate) const PARTITION: PartitionId = PartitionId {
     topic: TopicId([0xab; 16]),
     index: 3,
 };
 
 /// A batch as a producer sends it, with `payload` bytes that follow from `seed`.
-pub fn produced(records: i32, payload: usize, max_timestamp: i64, seed: u64) -> Bytes {
+pub(crate) fn produced(records: i32, payload: usize, max_timestamp: i64, seed: u64) -> Bytes {
     let mut bytes = BatchHeader {
         base_offset: 0,
         batch_length: i32::try_from(payload + BATCH_HEADER_BYTES - 12).unwrap(),
@@ -49,27 +49,27 @@ pub fn produced(records: i32, payload: usize, max_timestamp: i64, seed: u64) -> 
 
 /// One batch that a log must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelBatch {
-    pub base: Offset,
-    pub end: Offset,
-    pub epoch: LeaderEpoch,
-    pub max_timestamp: i64,
-    pub bytes: Bytes,
+pub(crate) struct ModelBatch {
+    pub(crate) base: Offset,
+    pub(crate) end: Offset,
+    pub(crate) epoch: LeaderEpoch,
+    pub(crate) max_timestamp: i64,
+    pub(crate) bytes: Bytes,
 }
 
 /// What a log must be: a start and all batches ever appended.
 #[derive(Debug, Clone, Default)]
-pub struct Model {
-    pub start: Offset,
-    pub batches: Vec<ModelBatch>,
+pub(crate) struct Model {
+    pub(crate) start: Offset,
+    pub(crate) batches: Vec<ModelBatch>,
 }
 
 impl Model {
-    pub fn end(&self) -> Offset {
+    pub(crate) fn end(&self) -> Offset {
         self.batches.last().map_or(Offset(0), |batch| batch.end)
     }
 
-    pub fn append(&mut self, batch: &Bytes, epoch: LeaderEpoch) {
+    pub(crate) fn append(&mut self, batch: &Bytes, epoch: LeaderEpoch) {
         let header = BatchHeader::parse(batch).unwrap();
         let base = self.end();
         let mut bytes = batch.to_vec();
@@ -85,13 +85,13 @@ impl Model {
     }
 
     /// The batches from the one that holds `from` up to `limit`.
-    pub fn range(&self, from: Offset, limit: Offset) -> impl Iterator<Item = &ModelBatch> {
+    pub(crate) fn range(&self, from: Offset, limit: Offset) -> impl Iterator<Item = &ModelBatch> {
         self.batches
             .iter()
             .filter(move |batch| batch.end > from && batch.base < limit)
     }
 
-    pub fn bytes_from(&self, from: Offset) -> Vec<u8> {
+    pub(crate) fn bytes_from(&self, from: Offset) -> Vec<u8> {
         self.range(from, self.end())
             .flat_map(|batch| batch.bytes.to_vec())
             .collect()
@@ -99,7 +99,11 @@ impl Model {
 }
 
 /// Everything from `from` on, by as many reads as it takes, of at most `bytes_max` each.
-pub fn read_all(log: &PartitionLog, from: Offset, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
+pub(crate) fn read_all(
+    log: &PartitionLog,
+    from: Offset,
+    bytes_max: usize,
+) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();
     let mut next = from;
     let end = log.end_offset();
@@ -117,7 +121,7 @@ pub fn read_all(log: &PartitionLog, from: Offset, bytes_max: usize) -> Result<Ve
     Ok(bytes)
 }
 
-pub fn store_config() -> LogStoreConfig {
+pub(crate) fn store_config() -> LogStoreConfig {
     LogStoreConfig {
         dir: PathBuf::from("/data/partitions"),
         tail_bytes_max: 4_000,
@@ -128,14 +132,14 @@ pub fn store_config() -> LogStoreConfig {
     }
 }
 
-pub fn log_config() -> LogConfig {
+pub(crate) fn log_config() -> LogConfig {
     LogConfig {
         segment_bytes: 3_000,
         segment_ms: 10_000,
     }
 }
 
-pub fn sim(seed: u64) -> (SimDisk, Disk) {
+pub(crate) fn sim(seed: u64) -> (SimDisk, Disk) {
     let sim = SimDisk::new(seed);
     let disk = Disk::Sim(sim.clone());
     // The data directory itself is there and durable before a store is opened in it.
@@ -144,12 +148,18 @@ pub fn sim(seed: u64) -> (SimDisk, Disk) {
     (sim, disk)
 }
 
-pub fn open(disk: &Disk, config: LogStoreConfig) -> LogStore {
+pub(crate) fn open(disk: &Disk, config: LogStoreConfig) -> LogStore {
     LogStore::open(disk, &Clock::manual(0), config).unwrap()
 }
 
 /// Appends `batch` to both.
-pub fn append(log: &PartitionLog, model: &mut Model, batch: &Bytes, epoch: i32, now_ms: i64) {
+pub(crate) fn append(
+    log: &PartitionLog,
+    model: &mut Model,
+    batch: &Bytes,
+    epoch: i32,
+    now_ms: i64,
+) {
     let header = BatchHeader::parse(batch).unwrap();
     let base = log.append(batch.clone(), &header, LeaderEpoch(epoch), now_ms);
     assert_eq!(base, model.end());
@@ -157,7 +167,7 @@ pub fn append(log: &PartitionLog, model: &mut Model, batch: &Bytes, epoch: i32, 
 }
 
 /// A log of `count` batches on `store`, written and synced.
-pub fn filled(store: &LogStore, config: LogConfig, count: u64) -> (PartitionLog, Model) {
+pub(crate) fn filled(store: &LogStore, config: LogConfig, count: u64) -> (PartitionLog, Model) {
     let log = store.create(PARTITION, config, Offset(0));
     let mut model = Model::default();
     for n in 0..count {
@@ -177,11 +187,15 @@ pub fn filled(store: &LogStore, config: LogConfig, count: u64) -> (PartitionLog,
 }
 
 /// The store as a node finds it after a restart.
-pub fn restarted(disk: &Disk, config: LogConfig, state: &LogState) -> (LogStore, PartitionLog) {
+pub(crate) fn restarted(
+    disk: &Disk,
+    config: LogConfig,
+    state: &LogState,
+) -> (LogStore, PartitionLog) {
     restarted_with(disk, store_config(), config, state)
 }
 
-pub fn restarted_with(
+pub(crate) fn restarted_with(
     disk: &Disk,
     store_config: LogStoreConfig,
     config: LogConfig,
