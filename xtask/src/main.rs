@@ -1,2 +1,67 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks: `cargo xtask check` and `cargo xtask interop`.
+//!
+//! Depends on nothing but std, so that it builds in seconds on a fresh machine and can report on
+//! a tree whose crates do not build.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a build tool works on real files and real time; the seams are the product's"
+)]
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
+mod check;
+mod interop;
+mod process;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  check [--with-tests]      formatting, lints, documentation, licences; tests when asked
+  interop [OPTIONS]         install real Kafka clients and run them against a node
+      --quick               64 MiB of records instead of 1 GiB
+      --only CLIENT         one of kcat, confluent-kafka, java, kafkajs (may be repeated)
+      --bin PATH            the braidlog binary (default: build it with --release)
+      --bootstrap HOST:PORT a broker that runs already, instead of starting a node
+      --peer kafka          start Apache Kafka instead of a node, to check the drivers themselves
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let passed = match command {
+        "check" => check::run(rest),
+        "interop" => interop::run(rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        other => Err(format!("no such command: {other}")),
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("error: {problem}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The workspace's root folder.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent()
+        .expect("xtask is a folder of the workspace")
+        .to_path_buf()
+}
+
+/// The cargo that runs us, or the one on the path.
+fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}

@@ -1,0 +1,72 @@
+//! What every client can be asked for, whatever it is written in.
+
+use std::time::Duration;
+
+use super::records::RecordFile;
+use super::report::Report;
+
+/// The codecs of Kafka's record batches.
+pub(crate) const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+
+/// The slowest rate at which a client is still waited for.
+const BYTES_PER_SECOND_MIN: u64 = 2 << 20;
+/// What is waited for in any case.
+const LIMIT_SECONDS_MIN: u64 = 120;
+
+/// How long sending or reading this many bytes may take.
+pub(crate) fn request_limit(bytes: u64) -> Duration {
+    Duration::from_secs(LIMIT_SECONDS_MIN + bytes / BYTES_PER_SECOND_MIN)
+}
+
+/// What a reader found in a whole partition.
+pub(crate) struct Digest {
+    /// Records, when the reader counts them.
+    pub(crate) count: Option<u64>,
+    /// SHA-256 over (length, value) of every record, in order.
+    pub(crate) sha256: String,
+}
+
+/// What a reader made of the small records.
+#[derive(PartialEq, Eq)]
+pub(crate) struct LinesDigest {
+    /// SHA-256 of the lines without timestamps.
+    pub(crate) plain: String,
+    /// SHA-256 of the lines with timestamps.
+    pub(crate) timed: String,
+}
+
+/// Whether the small records have their header without a value: not every client can send one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NullHeaders {
+    /// They have.
+    Sent,
+    /// The header is missing.
+    LeftOut,
+}
+
+/// A real Kafka client. Topics have one partition, so that order is total.
+pub(crate) trait Client {
+    /// As given to `--only`.
+    fn name(&self) -> &'static str;
+    /// Its version and that of what it rests on.
+    fn version(&mut self) -> Result<String, String>;
+    /// Whether [`Client::create`] and [`Client::delete`] work.
+    fn can_create_topics(&self) -> bool;
+    /// Creates a topic with `key=value` configs.
+    fn create(&mut self, topic: &str, configs: &[&str]) -> Result<(), String>;
+    /// Deletes a topic.
+    fn delete(&mut self, topic: &str) -> Result<(), String>;
+    /// Sends every record of a file, in order, with `acks=all`.
+    fn produce(&mut self, topic: &str, codec: &str, file: &RecordFile) -> Result<(), String>;
+    /// Reads a topic of about this many bytes whole.
+    fn digest(&mut self, topic: &str, bytes: u64) -> Result<Digest, String>;
+    /// Whether [`Client::produce_lines`] works.
+    fn can_produce_lines(&self) -> bool;
+    /// Sends the small records.
+    fn produce_lines(&mut self, topic: &str, timestamp_base_ms: u64)
+    -> Result<NullHeaders, String>;
+    /// Reads the small records.
+    fn lines(&mut self, topic: &str) -> Result<LinesDigest, String>;
+    /// Runs the client's own behaviours, on topics whose names begin with `prefix`.
+    fn checks(&mut self, prefix: &str, report: &mut Report);
+}

@@ -1,0 +1,257 @@
+//! A client behind a driver program that answers one request a line (`xtask/interop/README.md`).
+//!
+//! The program is started at the first request and again after it died or kept silent too long,
+//! so that one hanging request costs its own line only.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use super::client::{Client, Digest, LinesDigest, NullHeaders, request_limit};
+use super::records::RecordFile;
+use super::report::{Outcome, Report};
+use crate::process::Owned;
+
+/// How long a driver may take to start, and for anything small.
+const SMALL_LIMIT: Duration = Duration::from_secs(90);
+/// How long a driver may take to end once its input has ended.
+const EXIT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How to start a driver.
+pub(crate) struct Program {
+    /// The client's name.
+    pub(crate) name: &'static str,
+    /// Program and arguments; the bootstrap address comes after them.
+    pub(crate) command: Vec<String>,
+    /// Extra environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Where its error output goes.
+    pub(crate) log: PathBuf,
+}
+
+/// A client with its driver.
+pub(crate) struct Driver {
+    program: Program,
+    bootstrap: String,
+    running: Option<Running>,
+}
+
+struct Running {
+    stdin: ChildStdin,
+    answers: Receiver<String>,
+    child: Owned,
+}
+
+impl Driver {
+    /// A driver for the broker at `bootstrap`; nothing starts yet.
+    pub(crate) fn new(program: Program, bootstrap: &str) -> Self {
+        Self {
+            program,
+            bootstrap: bootstrap.to_owned(),
+            running: None,
+        }
+    }
+
+    fn start(&self) -> Result<Running, String> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.program.log);
+        let log = log.map_err(|e| format!("cannot open {}: {e}", self.program.log.display()))?;
+        let (program, arguments) = self
+            .program
+            .command
+            .split_first()
+            .expect("a driver has a program");
+        let mut command = Command::new(program);
+        command.args(arguments).arg(&self.bootstrap);
+        command.envs(
+            self.program
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        let mut child = Owned::spawn(&mut command)?;
+        let stdin = child.0.stdin.take().expect("it was asked for");
+        let stdout = child.0.stdout.take().expect("it was asked for");
+        let (sender, answers) = channel();
+        // Ends with the child's output, at the latest when the child is dropped.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Running {
+            stdin,
+            answers,
+            child,
+        })
+    }
+
+    /// Sends a request and hands every answer that comes before `ok` to `each`.
+    fn request_each(
+        &mut self,
+        words: &[&str],
+        limit: Duration,
+        mut each: impl FnMut(&str),
+    ) -> Result<Vec<String>, String> {
+        let mut running = match self.running.take() {
+            Some(running) => running,
+            None => self.start()?,
+        };
+        let see_log = format!("see {}", self.program.log.display());
+        writeln!(running.stdin, "{}", words.join("\t"))
+            .map_err(|problem| format!("the driver is gone ({problem}), {see_log}"))?;
+        loop {
+            let line = running
+                .answers
+                .recv_timeout(limit)
+                .map_err(|problem| match problem {
+                    RecvTimeoutError::Timeout => format!("no answer in {} s", limit.as_secs()),
+                    RecvTimeoutError::Disconnected => format!("the driver died, {see_log}"),
+                })?;
+            let mut found = line.split('\t').map(str::to_owned);
+            match found.next().as_deref() {
+                Some("ok") => {
+                    self.running = Some(running);
+                    return Ok(found.collect());
+                }
+                Some("error") => {
+                    self.running = Some(running);
+                    return Err(found.collect::<Vec<_>>().join(" "));
+                }
+                _ => each(&line),
+            }
+        }
+    }
+
+    fn request(&mut self, words: &[&str], limit: Duration) -> Result<Vec<String>, String> {
+        self.request_each(words, limit, |_| ())
+    }
+}
+
+impl Client for Driver {
+    fn name(&self) -> &'static str {
+        self.program.name
+    }
+
+    fn version(&mut self) -> Result<String, String> {
+        Ok(self.request(&["version"], SMALL_LIMIT)?.join(" "))
+    }
+
+    fn can_create_topics(&self) -> bool {
+        true
+    }
+
+    fn create(&mut self, topic: &str, configs: &[&str]) -> Result<(), String> {
+        let words = [&["create", topic, "1"], configs].concat();
+        self.request(&words, SMALL_LIMIT).map(|_| ())
+    }
+
+    fn delete(&mut self, topic: &str) -> Result<(), String> {
+        self.request(&["delete", topic], SMALL_LIMIT).map(|_| ())
+    }
+
+    fn produce(&mut self, topic: &str, codec: &str, file: &RecordFile) -> Result<(), String> {
+        let path = file.path.to_string_lossy();
+        let answer = self.request(&["produce", topic, codec, &path], request_limit(file.bytes))?;
+        let expected = file.count.to_string();
+        if answer == [expected.as_str()] {
+            Ok(())
+        } else {
+            Err(format!(
+                "{} of {expected} records were sent",
+                answer.join(" ")
+            ))
+        }
+    }
+
+    fn digest(&mut self, topic: &str, bytes: u64) -> Result<Digest, String> {
+        match self
+            .request(&["digest", topic], request_limit(bytes))?
+            .as_slice()
+        {
+            [count, sha256] => Ok(Digest {
+                count: count.parse().ok(),
+                sha256: sha256.clone(),
+            }),
+            other => Err(format!("odd answer {other:?}")),
+        }
+    }
+
+    fn can_produce_lines(&self) -> bool {
+        true
+    }
+
+    fn produce_lines(
+        &mut self,
+        topic: &str,
+        timestamp_base_ms: u64,
+    ) -> Result<NullHeaders, String> {
+        let base = timestamp_base_ms.to_string();
+        match self
+            .request(&["produce-lines", topic, &base], SMALL_LIMIT)?
+            .as_slice()
+        {
+            [_count] => Ok(NullHeaders::Sent),
+            [_count, flag] if flag == "without-null-headers" => Ok(NullHeaders::LeftOut),
+            other => Err(format!("odd answer {other:?}")),
+        }
+    }
+
+    fn lines(&mut self, topic: &str) -> Result<LinesDigest, String> {
+        match self.request(&["lines", topic], SMALL_LIMIT)?.as_slice() {
+            [_count, plain, timed] => Ok(LinesDigest {
+                plain: plain.clone(),
+                timed: timed.clone(),
+            }),
+            other => Err(format!("odd answer {other:?}")),
+        }
+    }
+
+    fn checks(&mut self, prefix: &str, report: &mut Report) {
+        let name = self.program.name;
+        let finished = self.request_each(&["checks", prefix], SMALL_LIMIT, |line| {
+            let words: Vec<&str> = line.splitn(3, '\t').collect();
+            match words.as_slice() {
+                ["passed", behaviour] => report.add(name, behaviour, Outcome::Passed),
+                ["failed", behaviour, why] => {
+                    report.add(name, behaviour, Outcome::Failed((*why).to_owned()));
+                }
+                ["skipped", behaviour, why] => {
+                    report.add(name, behaviour, Outcome::NotRun((*why).to_owned()));
+                }
+                _ => report.add(
+                    name,
+                    "driver",
+                    Outcome::Failed(format!("odd answer {line}")),
+                ),
+            }
+        });
+        if let Err(why) = finished {
+            report.add(name, "all behaviours", Outcome::Failed(why));
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Some(Running {
+            stdin, mut child, ..
+        }) = self.running.take()
+        {
+            drop(stdin);
+            // Given a moment to say goodbye to the broker; killed when dropped otherwise.
+            let _ = child.wait_until(Instant::now() + EXIT_LIMIT);
+        }
+    }
+}

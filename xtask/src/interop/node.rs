@@ -1,0 +1,217 @@
+//! The broker that the clients talk to: our node, or Apache Kafka to check the drivers.
+//!
+//! Either listens on a free port of the loopback interface, keeps its data below
+//! `target/interop`, and is ended by its own process id.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::install::{Workshop, kafka_peer};
+use crate::process::{Owned, one_line, succeed};
+use crate::{cargo, root};
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// Any 16 bytes in base64: formatting a new Kafka node asks for them.
+const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
+
+/// A running broker.
+pub(crate) struct Node {
+    command: Vec<String>,
+    port: u16,
+    log: PathBuf,
+    child: Owned,
+}
+
+impl Node {
+    /// Builds the binary when none is given, and starts it on an empty data directory.
+    pub(crate) fn start(workshop: &Workshop, binary: Option<&Path>) -> Result<Self, String> {
+        let binary = match binary {
+            Some(binary) => binary.to_path_buf(),
+            None => build()?,
+        };
+        let data = workshop.empty_folder("node-data")?;
+        let log = workshop.log("node");
+        // What earlier runs said would be taken for this one's port.
+        fs::write(&log, "").map_err(|e| format!("cannot write {}: {e}", log.display()))?;
+        let command = |port: u16| {
+            let words =
+                ["start", "--data-dir", &data.to_string_lossy(), "--set"].map(str::to_owned);
+            let binary = binary.to_string_lossy().into_owned();
+            [&[binary], &words[..], &[format!("kafka.port={port}")]].concat()
+        };
+        let mut child = spawn(&command(0), &log)?;
+        let port = announced_port(&mut child, &log)?;
+        let mut node = Self {
+            command: command(port),
+            port,
+            log,
+            child,
+        };
+        node.wait_until_ready()?;
+        Ok(node)
+    }
+
+    /// Installs and starts Apache Kafka.
+    pub(crate) fn start_kafka(workshop: &Workshop) -> Result<Self, String> {
+        let jars = kafka_peer(workshop)?;
+        let data = workshop.empty_folder("kafka-data")?;
+        let [port, controller] = free_ports()?;
+        let template = root().join("xtask/interop/kafka-peer/server.properties");
+        let properties = fs::read_to_string(&template)
+            .map_err(|problem| format!("cannot read {}: {problem}", template.display()))?
+            .replace("@PORT@", &port.to_string())
+            .replace("@CONTROLLER_PORT@", &controller.to_string())
+            .replace("@DATA@", &data.join("logs").to_string_lossy());
+        let settings = data.join("server.properties");
+        fs::write(&settings, properties).map_err(|problem| format!("cannot write: {problem}"))?;
+        let settings = settings.to_string_lossy().into_owned();
+        let java = [
+            "java".to_owned(),
+            "-Xmx1G".to_owned(),
+            "-cp".to_owned(),
+            jars,
+        ];
+        let format = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"];
+        let mut tool = Command::new("java");
+        tool.args(&java[1..]).args(format).arg(&settings);
+        succeed(&mut tool, START_LIMIT)?;
+        let command = [&java[..], &["kafka.Kafka".to_owned(), settings]].concat();
+        let log = workshop.log("kafka");
+        let child = spawn(&command, &log)?;
+        let mut node = Self {
+            command,
+            port,
+            log,
+            child,
+        };
+        node.wait_until_ready()?;
+        Ok(node)
+    }
+
+    /// Where clients find it.
+    pub(crate) fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it without warning and starts it again on the same data and port.
+    pub(crate) fn kill_and_restart(&mut self) -> Result<(), String> {
+        self.child
+            .0
+            .kill()
+            .map_err(|problem| format!("cannot kill it: {problem}"))?;
+        self.child
+            .0
+            .wait()
+            .map_err(|problem| format!("cannot reap it: {problem}"))?;
+        self.child = spawn(&self.command, &self.log)?;
+        self.wait_until_ready()
+    }
+
+    /// Asks it to end (SIGTERM) and waits for exit code 0.
+    pub(crate) fn stop(mut self) -> Result<(), String> {
+        let id = self.child.0.id().to_string();
+        succeed(Command::new("kill").args(["-TERM", &id]), STOP_LIMIT)?;
+        let status = self.child.wait_until(Instant::now() + STOP_LIMIT)?;
+        // The Java virtual machine reports an orderly SIGTERM as 128 + 15.
+        if status.success() || (self.command[0] == "java" && status.code() == Some(143)) {
+            Ok(())
+        } else {
+            Err(format!("ended with {status}; {}", self.last_words()))
+        }
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), String> {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
+        let is_listening = || TcpStream::connect_timeout(&address, START_LIMIT).ok();
+        wait_for(&mut self.child, &self.log, is_listening).map(|_| ())
+    }
+
+    fn last_words(&self) -> String {
+        last_words(&self.log)
+    }
+}
+
+/// Waits until `found` finds something, or the child ends, or time runs out.
+fn wait_for<T>(
+    child: &mut Owned,
+    log: &Path,
+    mut found: impl FnMut() -> Option<T>,
+) -> Result<T, String> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        if let Some(found) = found() {
+            return Ok(found);
+        }
+        if let Ok(Some(status)) = child.0.try_wait() {
+            return Err(format!("ended at once with {status}; {}", last_words(log)));
+        }
+        if Instant::now() > deadline {
+            return Err(format!("is not ready in time; {}", last_words(log)));
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// The port in the line that a node prints when it is ready: `... kafka 127.0.0.1:PORT ...`.
+fn announced_port(child: &mut Owned, log: &Path) -> Result<u16, String> {
+    wait_for(child, log, || {
+        let said = fs::read_to_string(log).ok()?;
+        let line = said.lines().find(|line| line.contains(" ready in "))?;
+        let mut words = line.split_whitespace().skip_while(|word| *word != "kafka");
+        words.nth(1)?.rsplit(':').next()?.parse().ok()
+    })
+}
+
+fn last_words(log: &Path) -> String {
+    let said = fs::read(log).unwrap_or_default();
+    format!(
+        "{}: {}",
+        log.display(),
+        one_line(&String::from_utf8_lossy(&said))
+    )
+}
+
+fn spawn(command: &[String], log: &Path) -> Result<Owned, String> {
+    let open = || File::options().create(true).append(true).open(log);
+    let opened = open().and_then(|output| Ok((output, open()?)));
+    let (output, errors) =
+        opened.map_err(|problem| format!("cannot open {}: {problem}", log.display()))?;
+    let mut node = Command::new(&command[0]);
+    node.args(&command[1..])
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors);
+    Owned::spawn(&mut node)
+}
+
+fn build() -> Result<PathBuf, String> {
+    let arguments = ["build", "--release", "--package", "braidlog"];
+    println!("building: cargo {}", arguments.join(" "));
+    let started = Instant::now();
+    let status = Command::new(cargo())
+        .args(arguments)
+        .current_dir(root())
+        .status();
+    let status = status.map_err(|problem| format!("cannot run cargo: {problem}"))?;
+    if !status.success() {
+        return Err("the node does not build".to_owned());
+    }
+    println!("built in {:.1} s", started.elapsed().as_secs_f64());
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    Ok(root()
+        .join(target.unwrap_or_else(|| PathBuf::from("target")))
+        .join("release/braidlog"))
+}
+
+/// Ports that were free a moment ago.
+fn free_ports() -> Result<[u16; 2], String> {
+    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
+    let bind = || TcpListener::bind(("127.0.0.1", 0));
+    let found = bind().and_then(|one| bind().and_then(|two| Ok([port(&one)?, port(&two)?])));
+    found.map_err(|problem| format!("no free port: {problem}"))
+}

@@ -1,0 +1,77 @@
+//! The command line of `cargo xtask interop`.
+
+use std::path::PathBuf;
+
+use super::CLIENTS;
+
+/// What answers the clients.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// A node of ours, started here.
+    Braidlog,
+    /// Apache Kafka, installed and started here.
+    Kafka,
+    /// Whatever listens on the address given by `--bootstrap`.
+    Running,
+}
+
+/// What was asked for.
+pub(crate) struct Options {
+    /// The small large file.
+    pub(crate) is_quick: bool,
+    /// The binary to start instead of building one.
+    pub(crate) binary: Option<PathBuf>,
+    /// The address of a broker that runs already.
+    pub(crate) bootstrap: Option<String>,
+    /// What to start.
+    pub(crate) peer: Peer,
+    only: Vec<String>,
+}
+
+impl Options {
+    /// Reads the arguments after `interop`.
+    pub(crate) fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut options = Self {
+            is_quick: false,
+            binary: None,
+            bootstrap: None,
+            peer: Peer::Braidlog,
+            only: Vec::new(),
+        };
+        let mut arguments = arguments.iter();
+        while let Some(flag) = arguments.next() {
+            let mut value = || {
+                arguments
+                    .next()
+                    .cloned()
+                    .ok_or_else(|| format!("{flag} needs a value"))
+            };
+            match flag.as_str() {
+                "--quick" => options.is_quick = true,
+                "--bin" => options.binary = Some(value()?.into()),
+                "--bootstrap" => {
+                    options.bootstrap = Some(value()?);
+                    options.peer = Peer::Running;
+                }
+                "--peer" => match value()?.as_str() {
+                    "kafka" => options.peer = Peer::Kafka,
+                    other => return Err(format!("no such peer: {other}")),
+                },
+                "--only" => {
+                    let name = value()?;
+                    if !CLIENTS.contains(&name.as_str()) {
+                        return Err(format!("no such client: {name} (one of {CLIENTS:?})"));
+                    }
+                    options.only.push(name);
+                }
+                other => return Err(format!("interop has no option {other}")),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Whether this client is to run.
+    pub(crate) fn wants(&self, client: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == client)
+    }
+}

@@ -1,0 +1,248 @@
+//! Who sends what to whom: every client's records, read by every client.
+//!
+//! Topics have one partition, so the order of all records is checked with their bytes.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::client::{CODECS, Client, LinesDigest};
+use super::records::{RecordFile, expected_lines, sha256_of};
+use super::report::{Outcome, Report};
+
+/// Room for a record of 1 MiB and a codec that makes it larger.
+const LARGE_TOPIC_CONFIG: &str = "max.message.bytes=2000000";
+/// The small records are this old: younger than any retention, older than the present.
+const SMALL_RECORDS_AGE_MS: u128 = 3_600_000;
+
+/// A topic that some client filled from a file.
+struct Filled {
+    topic: String,
+    /// For the report: who sent it and how.
+    origin: String,
+    file: RecordFile,
+}
+
+/// The clients at hand and what they have done.
+pub(crate) struct Rounds {
+    clients: Vec<Box<dyn Client>>,
+    report: Report,
+    /// Part of every topic's name, so that a broker can be used again.
+    run: String,
+    words: Vec<Filled>,
+}
+
+impl Rounds {
+    /// Nothing done yet.
+    pub(crate) fn new(clients: Vec<Box<dyn Client>>, report: Report) -> Self {
+        let run = format!("interop-{:x}", now_ms() & 0xff_ffff);
+        Self {
+            clients,
+            report,
+            run,
+            words: Vec::new(),
+        }
+    }
+
+    /// Whether anything can be tried.
+    pub(crate) fn has_clients(&self) -> bool {
+        !self.clients.is_empty()
+    }
+
+    /// Where lines go.
+    pub(crate) fn report(&mut self) -> &mut Report {
+        &mut self.report
+    }
+
+    /// Ends the clients.
+    pub(crate) fn into_report(self) -> Report {
+        self.report
+    }
+
+    /// Each client's own behaviours.
+    pub(crate) fn behaviours(&mut self) {
+        for client in &mut self.clients {
+            let prefix = format!("{}-check-{}", self.run, client.name());
+            client.checks(&prefix, &mut self.report);
+        }
+    }
+
+    /// Keys, headers, nulls and timestamps of every client, as every client reads them.
+    pub(crate) fn small_records(&mut self) -> Result<(), String> {
+        let base_ms = u64::try_from(now_ms() - SMALL_RECORDS_AGE_MS).map_err(|e| e.to_string())?;
+        for writer in 0..self.clients.len() {
+            if !self.clients[writer].can_produce_lines() {
+                continue;
+            }
+            let name = self.clients[writer].name();
+            let topic = format!("{}-lines-{name}", self.run);
+            let sent = self
+                .create(&topic, &[])
+                .and_then(|()| self.clients[writer].produce_lines(&topic, base_ms));
+            let headers = sent.as_ref().ok().copied();
+            let sent = sent.map(|_| ());
+            self.report
+                .add(name, "send keys, headers, nulls and timestamps", sent);
+            let expected = match headers {
+                None => None,
+                Some(headers) => Some(LinesDigest {
+                    plain: sha256_of(expected_lines(headers, None))?,
+                    timed: sha256_of(expected_lines(headers, Some(base_ms)))?,
+                }),
+            };
+            for reader in &mut self.clients {
+                let behaviour = format!("read keys, headers, nulls and timestamps of {name}");
+                let outcome = match &expected {
+                    Some(expected) => reader
+                        .lines(&topic)
+                        .and_then(|found| same_lines(&found, expected))
+                        .into(),
+                    None => Outcome::NotRun("they were not sent".to_owned()),
+                };
+                self.report.add(reader.name(), &behaviour, outcome);
+            }
+        }
+        Ok(())
+    }
+
+    /// The word list: every client with every codec, read by every client.
+    pub(crate) fn words(&mut self, file: &RecordFile) {
+        for writer in 0..self.clients.len() {
+            for codec in CODECS {
+                if let Some(filled) = self.fill(writer, codec, "words", file, &[]) {
+                    for reader in 0..self.clients.len() {
+                        self.read(reader, &filled);
+                    }
+                    self.words.push(filled);
+                }
+            }
+        }
+    }
+
+    /// The large file: once by every client, the codecs taken in turn, so that each is used;
+    /// read by every client.
+    pub(crate) fn large_file(&mut self, file: &RecordFile) {
+        let turns = CODECS.len().max(self.clients.len());
+        let size = format!("{} MiB", file.bytes >> 20);
+        for turn in 0..turns {
+            let writer = turn % self.clients.len();
+            let codec = CODECS[turn % CODECS.len()];
+            if let Some(filled) = self.fill(writer, codec, &size, file, &[LARGE_TOPIC_CONFIG]) {
+                for reader in 0..self.clients.len() {
+                    self.read(reader, &filled);
+                }
+                if let Err(why) = self.delete(&filled.topic) {
+                    self.report
+                        .add("topic of", &filled.origin, Outcome::Failed(why));
+                }
+            }
+        }
+    }
+
+    /// The word lists once more, by the first client.
+    pub(crate) fn read_words_again(&mut self, behaviour: &str) {
+        let mut problems = Vec::new();
+        let reader = &mut self.clients[0];
+        for filled in &self.words {
+            if let Err(why) = read_same(reader.as_mut(), filled) {
+                problems.push(format!("{}: {why}", filled.origin));
+            }
+        }
+        let outcome = match (self.words.is_empty(), problems.is_empty()) {
+            (true, _) => Outcome::NotRun("no word list was sent".to_owned()),
+            (false, true) => Outcome::Passed,
+            (false, false) => Outcome::Failed(problems.join("; ")),
+        };
+        self.report.add("node", behaviour, outcome);
+    }
+
+    fn fill(
+        &mut self,
+        writer: usize,
+        codec: &str,
+        what: &str,
+        file: &RecordFile,
+        configs: &[&str],
+    ) -> Option<Filled> {
+        let name = self.clients[writer].name();
+        let topic = format!("{}-{}-{name}-{codec}", self.run, what.replace(' ', ""));
+        let created = self.create(&topic, configs);
+        let started = Instant::now();
+        let sent = created.and_then(|()| self.clients[writer].produce(&topic, codec, file));
+        let is_sent = sent.is_ok();
+        let behaviour = format!("send {what}, {codec}");
+        self.report
+            .add_timed(name, &behaviour, sent, Some(started.elapsed()));
+        let origin = format!("{what} of {name}, {codec}");
+        if !is_sent {
+            for reader in &self.clients {
+                let why = Outcome::NotRun("it was not sent".to_owned());
+                self.report
+                    .add(reader.name(), &format!("read {origin}"), why);
+            }
+        }
+        is_sent.then(|| Filled {
+            topic,
+            origin,
+            file: file.clone(),
+        })
+    }
+
+    fn read(&mut self, reader: usize, filled: &Filled) {
+        let reader = &mut self.clients[reader];
+        let started = Instant::now();
+        let outcome = read_same(reader.as_mut(), filled);
+        let behaviour = format!("read {}", filled.origin);
+        self.report
+            .add_timed(reader.name(), &behaviour, outcome, Some(started.elapsed()));
+    }
+
+    fn creator(&mut self) -> Option<&mut Box<dyn Client>> {
+        self.clients
+            .iter_mut()
+            .find(|client| client.can_create_topics())
+    }
+
+    /// Creates a topic through any client that can; else the first record sent to it does.
+    fn create(&mut self, topic: &str, configs: &[&str]) -> Result<(), String> {
+        match self.creator() {
+            Some(client) => client.create(topic, configs),
+            None if configs.is_empty() => Ok(()),
+            None => Err("no client at hand creates topics with configs".to_owned()),
+        }
+    }
+
+    fn delete(&mut self, topic: &str) -> Result<(), String> {
+        self.creator().map_or(Ok(()), |client| client.delete(topic))
+    }
+}
+
+fn read_same(reader: &mut dyn Client, filled: &Filled) -> Result<(), String> {
+    let found = reader.digest(&filled.topic, filled.file.bytes)?;
+    let expected = filled.file.count;
+    if let Some(count) = found.count.filter(|count| *count != expected) {
+        return Err(format!("{count} records were read, {expected} were sent"));
+    }
+    if found.sha256 == filled.file.sha256 {
+        Ok(())
+    } else {
+        Err(format!(
+            "read SHA-256 {}, sent {}",
+            found.sha256, filled.file.sha256
+        ))
+    }
+}
+
+fn same_lines(found: &LinesDigest, expected: &LinesDigest) -> Result<(), String> {
+    if found.plain != expected.plain {
+        Err("keys, values, headers or offsets differ".to_owned())
+    } else if found.timed != expected.timed {
+        Err("timestamps differ".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+fn now_ms() -> u128 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis())
+}
