@@ -248,3 +248,203 @@ pub(crate) fn picture(
         offline: ids(&status.offline),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use storage::{Offset, ShardId};
+
+    use super::*;
+
+    const ALL: [Surface; 4] = [
+        Surface::Partition,
+        Surface::Fetch,
+        Surface::Controller,
+        Surface::ProducerId,
+    ];
+
+    fn every_error() -> Vec<BrokerError> {
+        let reason = || "because".to_owned();
+        let (requested, current) = (LeaderEpoch(1), LeaderEpoch(2));
+        vec![
+            BrokerError::UnknownTopicOrPartition,
+            BrokerError::UnknownTopicId,
+            BrokerError::NotLeader { leader: None },
+            BrokerError::LeaderNotAvailable,
+            BrokerError::FencedLeaderEpoch { requested, current },
+            BrokerError::UnknownLeaderEpoch { requested, current },
+            BrokerError::OffsetOutOfRange {
+                requested: Offset(9),
+                start: Offset(0),
+                end: Offset(1),
+            },
+            BrokerError::Storage { reason: reason() },
+            BrokerError::DiskFull,
+            BrokerError::NotEnoughReplicas {
+                alive: 1,
+                required: 2,
+            },
+            BrokerError::TimedOut { reason: reason() },
+            BrokerError::ShuttingDown,
+            BrokerError::TopicExists,
+            BrokerError::InvalidTopic { reason: reason() },
+            BrokerError::InvalidPartitions { reason: reason() },
+            BrokerError::InvalidReplicationFactor { reason: reason() },
+            BrokerError::InvalidReplicaAssignment { reason: reason() },
+            BrokerError::InvalidConfig { reason: reason() },
+            BrokerError::InvalidRequest { reason: reason() },
+            BrokerError::PolicyViolation { reason: reason() },
+        ]
+    }
+
+    #[test]
+    fn no_error_is_told_as_success_or_unknown() {
+        for error in every_error() {
+            for surface in ALL {
+                let code = error_code(&error, surface).code();
+                assert!(code > 0, "{error:?} {surface:?} {code}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_leader_is_told_so_that_the_client_looks_for_the_new_one() {
+        let error = BrokerError::NotLeader {
+            leader: Some(NodeId(2)),
+        };
+        let codes = ALL.map(|surface| error_code(&error, surface).code());
+        assert_eq!(codes, [6, 6, 41, 14]);
+    }
+
+    #[test]
+    fn consumers_are_told_only_codes_that_they_know() {
+        // What the Java consumer handles in a fetch; it fails on any other.
+        let known = [1, 2, 3, 6, 9, 56, 74, 75, 78, 100, 103];
+        for error in [
+            BrokerError::UnknownTopicOrPartition,
+            BrokerError::UnknownTopicId,
+            BrokerError::NotLeader { leader: None },
+            BrokerError::LeaderNotAvailable,
+            BrokerError::ShuttingDown,
+            BrokerError::DiskFull,
+            BrokerError::TimedOut {
+                reason: String::new(),
+            },
+            BrokerError::PolicyViolation {
+                reason: String::new(),
+            },
+        ] {
+            let code = error_code(&error, Surface::Fetch).code();
+            assert!(known.contains(&code), "{error:?} {code}");
+        }
+    }
+
+    #[test]
+    fn refused_batches_have_the_codes_that_producers_act_on() {
+        let codes = |error| append_error_code(&error).code();
+        assert_eq!(
+            codes(AppendError::TooLarge { bytes: 2, max: 1 }),
+            10,
+            "Java splits the batch"
+        );
+        assert_eq!(codes(AppendError::Corrupt(String::new())), 2);
+        assert_eq!(codes(AppendError::UnsupportedFormat { magic: 1 }), 87);
+        assert_eq!(codes(AppendError::UnsupportedCompression), 76);
+        let out_of_order = AppendError::OutOfOrderSequence {
+            producer_id: 1,
+            got: 5,
+            expected: 3,
+        };
+        assert_eq!(codes(out_of_order), 45);
+        assert_eq!(
+            codes(AppendError::DuplicateSequence {
+                producer_id: 1,
+                got: 5
+            }),
+            46
+        );
+        assert_eq!(
+            codes(AppendError::InvalidProducerEpoch { got: 0, current: 1 }),
+            47
+        );
+        assert_eq!(codes(AppendError::UnknownProducerId { producer_id: 1 }), 59);
+    }
+
+    fn catalogue() -> Catalogue {
+        let topic = Topic {
+            name: "t".to_owned(),
+            id: TopicId([1; 16]),
+            partitions: vec![ShardId(1); 2],
+            config: Arc::default(),
+            internal: false,
+        };
+        let node = |id, listener: &str| Node {
+            id: NodeId(id),
+            rack: None,
+            listeners: BTreeMap::from([(listener.to_owned(), ("host".to_owned(), 9092))]),
+        };
+        Catalogue {
+            nodes: BTreeMap::from([(NodeId(1), node(1, "kafka")), (NodeId(2), node(2, "other"))]),
+            names: BTreeMap::from([(topic.id, topic.name.clone())]),
+            topics: BTreeMap::from([(topic.name.clone(), Arc::new(topic))]),
+            ..Catalogue::default()
+        }
+    }
+
+    #[test]
+    fn a_stale_topic_id_and_an_unknown_name_are_told_apart() {
+        let catalogue = catalogue();
+        let find = |key, index| find_partition(&catalogue, &key, index).map_err(|e| e.code());
+        let known = PartitionId {
+            topic: TopicId([1; 16]),
+            index: 1,
+        };
+        assert_eq!(find(TopicKey::Name(topic_name("t")), 1), Ok(known));
+        assert_eq!(find(TopicKey::Id(TopicId([1; 16])), 1), Ok(known));
+        assert_eq!(find(TopicKey::Name(topic_name("u")), 0), Err(3));
+        assert_eq!(find(TopicKey::Id(TopicId([2; 16])), 0), Err(100));
+        assert_eq!(find(TopicKey::Id(TopicId::NONE), 0), Err(100));
+        assert_eq!(find(TopicKey::Id(TopicId([1; 16])), 2), Err(3));
+        assert_eq!(find(TopicKey::Name(topic_name("t")), -1), Err(3));
+    }
+
+    #[test]
+    fn a_leader_that_clients_cannot_reach_is_none() {
+        let catalogue = catalogue();
+        let status = |leader: Option<u32>| PartitionStatus {
+            partition: PartitionId {
+                topic: TopicId([1; 16]),
+                index: 0,
+            },
+            leader: leader.map(NodeId),
+            leader_epoch: LeaderEpoch(3),
+            replicas: vec![NodeId(1), NodeId(2)],
+            in_sync: vec![NodeId(1)],
+            offline: vec![NodeId(2)],
+        };
+        let told = |leader| {
+            let told = picture(&catalogue, "kafka", Some(&status(leader)));
+            (told.error_code, told.leader_id.0)
+        };
+        assert_eq!(told(Some(1)), (0, 1));
+        assert_eq!(told(Some(2)), (72, -1), "it has no such listener");
+        assert_eq!(told(Some(9)), (5, -1), "it is not in the catalogue");
+        assert_eq!(told(None), (5, -1));
+        assert_eq!(picture(&catalogue, "kafka", None).error_code, 5);
+    }
+
+    #[test]
+    fn topic_ids_keep_their_bytes() {
+        let id = TopicId(std::array::from_fn(|i| u8::try_from(i).unwrap()));
+        let response = kafka_protocol::messages::produce_response::TopicProduceResponse::default()
+            .with_topic_id(wire_topic_id(id));
+        assert_eq!(*response.topic_id.as_bytes(), id.0);
+    }
+
+    #[test]
+    fn operations_are_the_bits_that_kafka_tells() {
+        assert_eq!((TOPIC_OPERATIONS, CLUSTER_OPERATIONS), (3576, 8096));
+    }
+}

@@ -70,6 +70,7 @@ pub(super) async fn handle(
     let topics = answers.into_iter().map(|(name, refusal)| {
         let result = CreatableTopicResult::default()
             .with_name(name)
+            .with_error_message(None)
             .with_num_partitions(-1)
             .with_replication_factor(-1);
         let refusal = match refusal {

@@ -90,7 +90,8 @@ fn told(
         .with_name(mapping::text(definition.key))
         .with_read_only(!definition.settable)
         .with_config_source(source_code(entry.source))
-        .with_is_sensitive(false);
+        .with_is_sensitive(false)
+        .with_documentation(None);
     let result = match include_synonyms {
         true => result.with_synonyms(synonyms(&entry)),
         false => result,

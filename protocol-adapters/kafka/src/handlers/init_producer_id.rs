@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn transactional_ids_and_half_given_producers_are_refused() {
-        let plain = InitProducerIdRequest::default();
+        let plain = InitProducerIdRequest::default().with_transactional_id(None);
         assert_eq!(check(&plain), Ok(()));
         let with_id = |id| {
             InitProducerIdRequest::default()
@@ -61,8 +61,8 @@ mod tests {
         assert_eq!(check(&with_id("")), Err(ResponseError::InvalidRequest));
         let refused = Err(ResponseError::TransactionalIdAuthorizationFailed);
         assert_eq!(check(&with_id("x")), refused);
-        let half = InitProducerIdRequest::default().with_producer_id(ProducerId(4));
+        let half = plain.with_producer_id(ProducerId(4));
         assert_eq!(check(&half), Err(ResponseError::InvalidRequest));
-        assert_eq!(check(&half.with_producer_epoch(0)), Ok(()));
+        assert_eq!(check(&half.clone().with_producer_epoch(0)), Ok(()));
     }
 }
