@@ -303,6 +303,10 @@ async fn follow<A: Apply>(
                     End::JournalFailed => HostFailure::Journal,
                     End::Failed | End::Closed => HostFailure::Shard { shard: id },
                 });
+                // It may not have noticed: a replica that cannot write must not go on leading.
+                if let Err(error) = raft.shutdown().await {
+                    tracing::error!(shard = id.0, %error, "the shard's task ended badly");
+                }
                 return;
             }
         }

@@ -173,6 +173,9 @@ impl<O: Send + Sync + 'static> Shard<O> {
     /// # Errors
     /// `NotLeader`, or the shard is closed.
     pub async fn read_barrier(&self) -> Result<(), ProposeError> {
+        if let Some(end) = self.inner.status.ended() {
+            return Err(end.refused());
+        }
         let (reply, answer) = oneshot::channel();
         let ended = || self.inner.status.ended().unwrap_or(End::Closed).refused();
         self.inner.barriers.send(reply).await.map_err(|_| ended())?;
@@ -184,6 +187,9 @@ impl<O: Send + Sync + 'static> Shard<O> {
     /// # Errors
     /// The checkpoint before it stands.
     pub async fn checkpoint(&self) -> Result<LogPosition, CheckpointError> {
+        if self.inner.status.ended().is_some() {
+            return Err(CheckpointError::Closed);
+        }
         let (reply, answer) = oneshot::channel();
         let sent = self.inner.checkpoint_requests.send(reply).await;
         sent.map_err(|_| CheckpointError::Closed)?;

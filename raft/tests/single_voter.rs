@@ -1,5 +1,11 @@
 //! One node, one voter: what every shard of a single node does.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+#![expect(
+    clippy::await_holding_lock,
+    reason = "holding the view stops the shard"
+)]
+
 mod ledger;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! A state machine that remembers everything it applied, and a node to run it on.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::io;
 use std::path::Path;
@@ -16,44 +17,44 @@ use storage::{LogPosition, NodeId};
 
 /// What a ledger shows of itself to its test.
 #[derive(Debug, Default)]
-pub struct View {
+pub(crate) struct View {
     /// Bodies of all operations in order, restored ones included.
-    pub bodies: Vec<Bytes>,
+    pub(crate) bodies: Vec<Bytes>,
     /// Entries applied since the ledger was made, blank and membership ones included.
-    pub entries: Vec<(EntryAt, usize)>,
-    pub installs: usize,
+    pub(crate) entries: Vec<(EntryAt, usize)>,
+    pub(crate) installs: usize,
     /// Checkpoint jobs that ran.
-    pub checkpoints: usize,
+    pub(crate) checkpoints: usize,
     /// Checkpoint jobs that are still to fail.
-    pub failing_checkpoints: usize,
+    pub(crate) failing_checkpoints: usize,
     /// Checkpoint jobs wait while this is set; see [`Ledger::hold_checkpoints`].
-    pub holds_checkpoints: bool,
+    pub(crate) holds_checkpoints: bool,
     /// Whether entries may be missing, as in openraft's own tests.
-    pub allows_gaps: bool,
+    pub(crate) allows_gaps: bool,
 }
 
 /// The state machine. `apply` holds the view's lock: a test that holds it stops the shard.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     view: Arc<Mutex<View>>,
     released: Arc<Condvar>,
 }
 
 /// Number of the operation in the ledger, and where its entry stands.
-pub type Outcome = (usize, LogPosition);
+pub(crate) type Outcome = (usize, LogPosition);
 
 impl Ledger {
-    pub fn view(&self) -> MutexGuard<'_, View> {
+    pub(crate) fn view(&self) -> MutexGuard<'_, View> {
         self.view.lock().unwrap()
     }
 
-    pub fn bodies(&self) -> Vec<Bytes> {
+    pub(crate) fn bodies(&self) -> Vec<Bytes> {
         self.view().bodies.clone()
     }
 
     /// Makes checkpoint jobs wait, or lets them go on: a checkpoint in the past is one that was
     /// captured and held while more entries were applied.
-    pub fn hold_checkpoints(&self, hold: bool) {
+    pub(crate) fn hold_checkpoints(&self, hold: bool) {
         self.view().holds_checkpoints = hold;
         self.released.notify_all();
     }
@@ -118,38 +119,38 @@ impl Apply for Ledger {
 }
 
 /// A computer with a disk: what outlives the node's processes.
-pub struct Computer {
-    pub sim: SimDisk,
-    pub node: NodeId,
+pub(crate) struct Computer {
+    pub(crate) sim: SimDisk,
+    pub(crate) node: NodeId,
 }
 
 impl Computer {
-    pub fn new(seed: u64) -> Computer {
+    pub(crate) fn new(seed: u64) -> Computer {
         Computer {
             sim: SimDisk::new(seed),
             node: NodeId(1),
         }
     }
 
-    pub fn disk(&self) -> Disk {
+    pub(crate) fn disk(&self) -> Disk {
         Disk::Sim(self.sim.clone())
     }
 
-    pub fn config(&self) -> HostConfig {
+    pub(crate) fn config(&self) -> HostConfig {
         HostConfig::new(self.node, Path::new("/data/shards").into())
     }
 
     /// Starts the node's journal and host.
-    pub fn boot(&self) -> Node {
+    pub(crate) fn boot(&self) -> Node {
         self.boot_with(self.config())
     }
 
-    pub fn boot_with(&self, config: HostConfig) -> Node {
+    pub(crate) fn boot_with(&self, config: HostConfig) -> Node {
         self.try_boot(config).unwrap()
     }
 
     /// As [`Computer::boot_with`]; fails when power goes meanwhile.
-    pub fn try_boot(&self, config: HostConfig) -> Result<Node, Box<dyn std::error::Error>> {
+    pub(crate) fn try_boot(&self, config: HostConfig) -> Result<Node, Box<dyn std::error::Error>> {
         let disk = self.disk();
         let data_dir = DataDir::open(&disk, Path::new("/data"))?;
         assert_eq!(data_dir.shards_dir(), config.checkpoint_dir);
@@ -167,33 +168,33 @@ impl Computer {
     }
 
     /// Cuts the power and boots again: what is not synced is kept, lost or torn.
-    pub fn crash(&self, node: Node, seed: u64) {
+    pub(crate) fn crash(&self, node: Node, seed: u64) {
         self.sim.crash(seed);
         drop(node);
     }
 
     /// Ends the node's process where it stands; what it wrote stays.
-    pub fn kill(&self, node: Node) {
+    pub(crate) fn kill(&self, node: Node) {
         self.sim.kill_processes();
         drop(node);
     }
 }
 
 /// A running node. Dropping it kills it.
-pub struct Node {
-    pub host: Host,
-    pub journal: Journal,
-    pub data_dir: DataDir,
+pub(crate) struct Node {
+    pub(crate) host: Host,
+    pub(crate) journal: Journal,
+    pub(crate) data_dir: DataDir,
 }
 
 impl Node {
     /// An orderly end.
-    pub async fn shutdown(self) {
+    pub(crate) async fn shutdown(self) {
         self.host.shutdown().await;
         self.journal.close();
     }
 }
 
-pub fn op(body: impl Into<Bytes>) -> Op {
+pub(crate) fn op(body: impl Into<Bytes>) -> Op {
     Op::data(Bytes::from_static(b"append"), body.into())
 }
