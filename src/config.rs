@@ -119,7 +119,7 @@ impl Default for Config {
             rack: None,
             data_dir: PathBuf::from("./data"),
             port_offset: 0,
-            log: "info,openraft=warn".to_owned(),
+            log: "info,openraft=error".to_owned(),
             kafka: KafkaConfig::default(),
             topics: TopicsConfig::default(),
             storage: StorageConfig::default(),

@@ -1,1 +1,17 @@
-//! support.
+//! What tests of whole nodes need: nodes as processes and in this process, commands, deadlines.
+//!
+//! Everything here panics instead of erring, since a test has nothing better to do. No fixed ports
+//! (port 0, and the line that a node prints when it is ready), no sleeps without a condition, no
+//! process or directory left behind.
+
+mod command;
+mod deadline;
+mod node;
+mod process;
+mod temp_dir;
+
+pub use command::{Finished, run};
+pub use deadline::{PATIENCE, eventually, eventually_async, within};
+pub use node::{env, start_node};
+pub use process::Process;
+pub use temp_dir::TempDir;
