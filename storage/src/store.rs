@@ -542,3 +542,111 @@ impl Core {
             .expect("nothing panics while it holds the failure")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{BATCH_HEADER_BYTES, BatchHeader};
+    use crate::disk::SimDisk;
+    use crate::partition_log::tail::BATCH_OVERHEAD_BYTES;
+    use crate::{LeaderEpoch, TopicId};
+    use bytes::Bytes;
+
+    fn batch(bytes: usize) -> (Bytes, BatchHeader) {
+        let header = BatchHeader {
+            base_offset: 0,
+            batch_length: i32::try_from(bytes - 12).unwrap(),
+            partition_leader_epoch: 0,
+            magic: 2,
+            crc: 0,
+            attributes: 0,
+            last_offset_delta: 0,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            record_count: 1,
+        };
+        let mut batch = header.encode().to_vec();
+        batch.resize(bytes, 0);
+        (Bytes::from(batch), header)
+    }
+
+    fn store(config: impl FnOnce(&mut LogStoreConfig)) -> (LogStore, PartitionLog) {
+        let disk = Disk::Sim(SimDisk::new(1));
+        let mut store_config = LogStoreConfig::new(PathBuf::from("/partitions"));
+        config(&mut store_config);
+        let store = LogStore::open(&disk, &Clock::manual(0), store_config).unwrap();
+        let id = PartitionId {
+            topic: TopicId([1; 16]),
+            index: 0,
+        };
+        let log = store.create(id, LogConfig::default(), Offset(0));
+        (store, log)
+    }
+
+    #[test]
+    fn appends_wait_while_the_queue_is_full() {
+        let limit = 10_000;
+        let (store, log) = store(|config| config.writer_queue_bytes_max = limit);
+        let (batch, header) = batch(1_000);
+        let cost = 1_000 + BATCH_OVERHEAD_BYTES;
+        // The writer waits for this.
+        let files = log.files();
+        std::thread::scope(|scope| {
+            let appending = scope.spawn(|| {
+                for _ in 0..50 {
+                    log.append(batch.clone(), &header, LeaderEpoch(0), 0);
+                }
+            });
+            while store.queued_bytes() <= limit {
+                std::thread::yield_now();
+            }
+            (0..1_000).for_each(|_| std::thread::yield_now());
+            assert!(store.queued_bytes() <= limit + cost);
+            assert!(!appending.is_finished());
+            drop(files);
+        });
+        assert_eq!(log.end_offset(), Offset(50));
+        store.sync(&[(log, Offset(50))]).unwrap();
+        assert_eq!(store.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn the_memory_of_all_tails_is_bounded() {
+        let limit = 20_000;
+        let (store, log) = store(|config| config.tail_bytes_max = limit);
+        let other = PartitionId {
+            index: 1,
+            ..log.id()
+        };
+        let other = store.create(
+            other,
+            LogConfig {
+                segment_bytes: 5_000,
+                segment_ms: 9,
+            },
+            Offset(0),
+        );
+        let (batch, header) = batch(BATCH_HEADER_BYTES + 100);
+        for n in 0..2_000 {
+            for log in [&log, &other] {
+                log.append(batch.clone(), &header, LeaderEpoch(0), 0);
+            }
+            // References to batches that went with their segments are bounded as well.
+            other.raise_start(Offset(n));
+        }
+        store
+            .sync(&[(log.clone(), Offset(2_000)), (other, Offset(2_000))])
+            .unwrap();
+        let core = &store.inner.core;
+        core.evict();
+        let queue = core.queue();
+        assert!(queue.tail_cost <= limit, "{}", queue.tail_cost);
+        assert!(queue.tail.len() * BATCH_OVERHEAD_BYTES <= limit);
+        drop(queue);
+        assert!(log.read_tail(Offset(1_999), Offset(2_000), 1).is_some());
+        assert!(log.read_tail(Offset(0), Offset(2_000), 1).is_none());
+    }
+}

@@ -1,4 +1,5 @@
 //! A partition log against a plain `Vec`: whatever is done to it, whenever power goes.
+#![expect(clippy::unwrap_used, reason = "a test may end where it fails")]
 
 #[path = "support/mod.rs"]
 mod support;

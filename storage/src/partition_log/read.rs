@@ -308,7 +308,7 @@ impl PartitionLog {
         if from >= limit.min(memory.end) {
             return Plan::Nothing;
         }
-        if let Some(batches) = memory.tail.from_offset(from) {
+        if let Some(batches) = memory.tail.at_or_after(from) {
             let mut part = Vec::new();
             let mut bytes = out.bytes;
             for (ordinal, batch) in batches {
@@ -431,7 +431,7 @@ impl PartitionLog {
         base: Offset,
         reaching: Option<i64>,
         limit: Offset,
-        each: &mut dyn FnMut(&BatchHeader, &mut dyn FnMut() -> Bytes) -> ControlFlow<()>,
+        each: &mut Visit<'_>,
     ) -> Result<(), ReadError> {
         if !self.is_opened() && self.has_file_part(base) {
             self.ensure_open(&mut self.files())?;
@@ -698,6 +698,9 @@ impl PartitionLog {
         }
     }
 }
+
+/// Looks at one batch's header, and at its bytes when it wants them.
+type Visit<'a> = dyn FnMut(&BatchHeader, &mut dyn FnMut() -> Bytes) -> ControlFlow<()> + 'a;
 
 enum SearchError {
     Damaged,

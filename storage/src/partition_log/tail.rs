@@ -165,7 +165,7 @@ impl Tail {
 
     /// The batch that holds `offset` and those after it, with their ordinals; `None` when the
     /// tail begins behind `offset`.
-    pub(crate) fn from_offset(
+    pub(crate) fn at_or_after(
         &self,
         offset: Offset,
     ) -> Option<impl Iterator<Item = (u64, &TailBatch)>> {
@@ -280,7 +280,7 @@ mod tests {
     fn offsets_are_found_unless_they_are_older() {
         let mut tail = tail();
         let bases = |tail: &Tail, offset| {
-            let found = tail.from_offset(Offset(offset))?;
+            let found = tail.at_or_after(Offset(offset))?;
             Some(
                 found
                     .map(|(ordinal, batch)| (ordinal, batch.base.0))
