@@ -8,6 +8,10 @@
 /// An API that is answered. The discriminant is its key on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(i16)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "ApiVersions is what Kafka calls it"
+)]
 pub(crate) enum Api {
     Produce = 0,
     Fetch = 1,

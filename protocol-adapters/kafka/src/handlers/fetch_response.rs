@@ -277,11 +277,15 @@ impl Writer {
     }
 
     fn varint(&mut self, mut value: usize) {
-        while value >= 0x80 {
-            self.buf.put_u8(0x80 | (value & 0x7f) as u8);
+        loop {
+            let low = value.to_le_bytes()[0] & 0x7f;
             value >>= 7;
+            if value == 0 {
+                self.buf.put_u8(low);
+                return;
+            }
+            self.buf.put_u8(0x80 | low);
         }
-        self.buf.put_u8((value & 0x7f) as u8);
     }
 }
 

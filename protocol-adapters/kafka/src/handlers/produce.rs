@@ -9,6 +9,7 @@
 //!   `acks=1` without waiting, so there the time is not taken below [`LEADER_ACK_WAIT_MIN`].
 //! - zstd needs version 7 (KIP-110). Transactions are refused until there are any.
 
+use std::future::Future;
 use std::time::Duration;
 
 use broker::{AppendError, Appended, BrokerError, PendingAppend, RequiredAcks};
@@ -46,9 +47,9 @@ const CODEC_ZSTD: u8 = 4;
 const TRANSACTIONAL_BIT: u8 = 1 << 4;
 
 /// What became of one partition of the request, so far.
-enum Part {
+enum Part<F = PendingAppend> {
     Refused(Refusal),
-    Pending(PendingAppend),
+    Pending(F),
 }
 
 /// Why one partition is answered with an error.
@@ -178,7 +179,10 @@ fn checked_batch(version: i16, records: Option<Bytes>) -> Result<Bytes, Refusal>
 }
 
 /// Awaits every batch; what is not done at the deadline has timed out.
-async fn finish(parts: Vec<Part>, deadline: Instant) -> Vec<PartResult> {
+async fn finish<F>(parts: Vec<Part<F>>, deadline: Instant) -> Vec<PartResult>
+where
+    F: Future<Output = Result<Appended, AppendError>>,
+{
     let timed_out = || Err(Refusal::plain(ResponseError::RequestTimedOut));
     let mut results: Vec<PartResult> = Vec::with_capacity(parts.len());
     let mut pending = FuturesUnordered::new();
@@ -373,6 +377,41 @@ mod tests {
             refusal(9, Some(Bytes::from_static(b"short"))),
             None,
             "left to the broker"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_not_done_in_time_has_timed_out_and_the_rest_has_not() {
+        let done = Appended {
+            base_offset: storage::Offset(4),
+            log_append_time_ms: None,
+            log_start_offset: storage::Offset(0),
+        };
+        let appends = [futures_util::future::Either::Left(std::future::ready(Ok(
+            done,
+        )))];
+        let never = futures_util::future::Either::Right(std::future::pending());
+        let parts = vec![
+            Part::Pending(never),
+            Part::Refused(Refusal::plain(ResponseError::UnknownTopicId)),
+        ];
+        let parts = parts
+            .into_iter()
+            .chain(appends.map(Part::Pending))
+            .collect();
+        let results = finish(parts, Instant::now() + Duration::from_millis(20)).await;
+        let results: Vec<_> = results
+            .into_iter()
+            .map(|result| {
+                result
+                    .map(|done| done.base_offset.0)
+                    .map_err(|refusal| refusal.code)
+            })
+            .collect();
+        let timed_out = Err(ResponseError::RequestTimedOut);
+        assert_eq!(
+            results,
+            [timed_out, Err(ResponseError::UnknownTopicId), Ok(4)]
         );
     }
 

@@ -1,0 +1,11 @@
+//! The Kafka adapter in front of a live broker, over loopback, spoken to in frames.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod cluster;
+mod connection;
+mod fetch;
+mod harness;
+mod metadata;
+mod offsets;
+mod produce;
+mod topics;
