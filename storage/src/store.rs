@@ -205,11 +205,11 @@ impl LogStore {
     }
 
     /// Blocks until everything appended below each given end is written and synced, directories
-    /// too. Not to be called on the thread that appends. Waits while the disk is full. Logs that
-    /// were removed count as synced.
+    /// too. Not to be called on the thread that appends. Logs that were removed count as synced.
     ///
     /// # Errors
-    /// When the store has failed or is closed. A failed sync fails the store.
+    /// When the disk is full (try again later), or the store has failed or is closed. A failed
+    /// sync fails the store.
     pub fn sync(&self, ends: &[(PartitionLog, Offset)]) -> Result<(), StorageError> {
         let core = &self.inner.core;
         let _syncing = self
@@ -277,7 +277,9 @@ impl Inner {
         self.core.work.notify_all();
         self.core.progress.notify_all();
         let thread = self.writer.lock().expect("joining does not panic").take();
+        // A failure's callback may let go of the last handle on the writer's own thread.
         if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
         {
             tracing::error!("the segment writer panicked");
@@ -430,7 +432,19 @@ impl Core {
                 break Ok(());
             }
             let mut queue = self.queue();
-            while queue.progress == progress && self.failed().is_none() && !queue.is_closed {
+            if queue.is_stalled {
+                let full = io::ErrorKind::StorageFull.into();
+                break Err(StorageError::io(
+                    &self.config.dir,
+                    "write segments below",
+                    full,
+                ));
+            }
+            while queue.progress == progress
+                && self.failed().is_none()
+                && !queue.is_closed
+                && !queue.is_stalled
+            {
                 queue = self
                     .progress
                     .wait(queue)

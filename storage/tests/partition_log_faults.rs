@@ -55,8 +55,12 @@ fn a_full_disk_stalls_the_writer_and_loses_nothing() {
         read_all(&log, Offset(0), 900).unwrap(),
         model.bytes_from(Offset(0))
     );
+    assert!(store.sync(&[(log.clone(), log.end_offset())]).is_err());
+    assert!(store.failed().is_none(), "a full disk is no failure");
     sim.set_capacity(u64::MAX);
-    store.sync(&[(log.clone(), log.end_offset())]).unwrap();
+    wait_until("all is synced", || {
+        store.sync(&[(log.clone(), log.end_offset())]).is_ok()
+    });
     assert!(!store.writer_stalled());
     assert_eq!(store.queued_bytes(), 0);
     let state = log.state();
@@ -90,7 +94,9 @@ fn deleting_frees_a_full_disk() {
             log.raise_start(kept);
             model.start = kept;
         }
-        store.sync(&[(log.clone(), log.end_offset())]).unwrap();
+        wait_until("all is synced", || {
+            store.sync(&[(log.clone(), log.end_offset())]).is_ok()
+        });
     }
     let left = read_all(&log, model.start, 900).unwrap();
     assert_eq!(left, model.bytes_from(model.start));
@@ -162,8 +168,12 @@ fn a_stalled_writer_holds_up_no_append() {
     wait_until("the writer stalls", || store.writer_stalled());
     (1..100).for_each(|n| append(&log, &mut model, &produced(1, 1_000, 0, n), 1, 0));
     assert!(store.queued_bytes() > 100_000);
+    assert!(store.sync(&[(log.clone(), log.end_offset())]).is_err());
+    assert!(store.failed().is_none(), "a full disk is no failure");
     sim.set_capacity(u64::MAX);
-    store.sync(&[(log.clone(), log.end_offset())]).unwrap();
+    wait_until("all is synced", || {
+        store.sync(&[(log.clone(), log.end_offset())]).is_ok()
+    });
     assert_eq!(
         read_all(&log, Offset(0), 9_000).unwrap(),
         model.bytes_from(Offset(0))

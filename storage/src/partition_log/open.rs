@@ -18,6 +18,7 @@ use super::{Damage, PartitionLog, ReadError};
 use crate::Offset;
 use crate::disk::{DiskFile, OpenMode};
 use crate::fd_cache::{FileKey, FileKind, Opened};
+use crate::writer::is_disk_full;
 
 /// Ends the name of an index that is being rebuilt.
 const NEW_INDEX_SUFFIX: &str = ".index.new";
@@ -201,7 +202,7 @@ impl PartitionLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error).on("read", &index_path),
         };
-        let kept = entries.len();
+        let mut kept = entries.len();
         match self.index_rest(&file, active.base, active.bytes, epochs, &mut entries) {
             Ok(rest) if rest.end == active.end => {}
             Ok(rest) => self.note_damage(Damage {
@@ -213,6 +214,7 @@ impl PartitionLog {
             Err(ReadError::Corrupt { .. }) if kept > 0 => {
                 // Perhaps an entry is wrong rather than the segment.
                 entries.clear();
+                kept = 0;
                 if let Err(error) =
                     self.index_rest(&file, active.base, active.bytes, epochs, &mut entries)
                 {
@@ -221,21 +223,41 @@ impl PartitionLog {
             }
             Err(error) => self.note_read_error(error)?,
         }
-        if entries.is_empty() {
-            return Ok(0);
-        }
-        let index = disk
-            .open(&index_path, OpenMode::Create)
-            .on("open", &index_path)?;
-        let len = (INDEX_HEADER_BYTES + entries.len() * INDEX_ENTRY_BYTES) as u64;
-        if index.len().on("measure", &index_path)? > len {
-            index.set_len(len).on("cut", &index_path)?;
-        }
-        if entries.len() > kept || kept == 0 {
-            let bytes = encode_index(active.base, &entries);
-            index.write_all_at(&bytes, 0).on("write", &index_path)?;
+        match self.store_entries(active.base, &entries, kept) {
+            Ok(()) => {}
+            // Reads go on on a full disk: they walk further.
+            Err(error) if is_disk_full(&error.source) => entries.truncate(kept),
+            Err(error) => return Err(error),
         }
         Ok(u32::try_from(entries.len()).expect("entries are a batch apart"))
+    }
+
+    /// Makes an index file hold `entries`, the first `kept` of which it has.
+    fn store_entries(
+        &self,
+        base: Offset,
+        entries: &[IndexEntry],
+        kept: usize,
+    ) -> Result<(), FileError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let path = self.index_path(base);
+        let file = self
+            .shared
+            .core
+            .disk
+            .open(&path, OpenMode::Create)
+            .on("open", &path)?;
+        let len = (INDEX_HEADER_BYTES + entries.len() * INDEX_ENTRY_BYTES) as u64;
+        if file.len().on("measure", &path)? > len {
+            file.set_len(len).on("cut", &path)?;
+        }
+        if entries.len() > kept {
+            file.write_all_at(&encode_index(base, entries), 0)
+                .on("write", &path)?;
+        }
+        Ok(())
     }
 
     /// Walks the first `bytes` of a segment from its last known entry on and adds the entries that

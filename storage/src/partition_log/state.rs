@@ -222,3 +222,99 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], LogStateError> {
     *rest = tail;
     Ok(*head)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> LogState {
+        let segment = |base, end, digest| SegmentState {
+            base: Offset(base),
+            end: Offset(end),
+            bytes: 100,
+            max_timestamp: base * 10,
+            created_ms: 7,
+            digest,
+        };
+        LogState {
+            start: Offset(15),
+            end: Offset(40),
+            segments: vec![segment(10, 30, Some(9)), segment(30, 40, None)],
+            epochs: vec![(LeaderEpoch(1), Offset(10)), (LeaderEpoch(3), Offset(25))],
+        }
+    }
+
+    #[test]
+    fn a_state_reads_back_as_written() {
+        for state in [
+            state(),
+            LogState::empty(Offset(0)),
+            LogState::empty(Offset(99)),
+        ] {
+            assert_eq!(LogState::decode(&state.encode()), Ok(state));
+        }
+        assert_eq!(state().max_timestamp(), 300);
+        assert_eq!(LogState::empty(Offset(1)).max_timestamp(), -1);
+    }
+
+    #[test]
+    fn cut_or_extended_bytes_are_refused() {
+        let bytes = state().encode();
+        for len in 0..bytes.len() {
+            assert_eq!(
+                LogState::decode(&bytes[..len]),
+                Err(LogStateError::Short),
+                "{len}"
+            );
+        }
+        let longer = [bytes.clone(), vec![0]].concat();
+        assert_eq!(LogState::decode(&longer), Err(LogStateError::Excess(1)));
+        let other = [vec![2], bytes[1..].to_vec()].concat();
+        assert_eq!(LogState::decode(&other), Err(LogStateError::Version(2)));
+    }
+
+    #[test]
+    fn counts_are_checked_before_anything_is_reserved() {
+        let mut bytes = state().encode();
+        bytes[17..21].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(LogState::decode(&bytes), Err(LogStateError::Short));
+        bytes[21..25].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(LogState::decode(&bytes), Err(LogStateError::Short));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let wrong = |change: &dyn Fn(&mut LogState)| {
+            let mut state = state();
+            change(&mut state);
+            matches!(
+                LogState::decode(&state.encode()),
+                Err(LogStateError::Inconsistent(_))
+            )
+        };
+        assert!(wrong(&|state| state.start = Offset(41)));
+        assert!(wrong(&|state| state.start = Offset(-1)));
+        assert!(wrong(&|state| state.start = Offset(9)));
+        assert!(wrong(&|state| state.end = Offset(41)));
+        assert!(wrong(&|state| state.segments.clear()));
+        assert!(wrong(&|state| state.segments[0].end = Offset(29)));
+        assert!(wrong(&|state| state.segments[1].bytes = 0));
+        assert!(wrong(&|state| state.segments[1].base = Offset(40)));
+        assert!(wrong(&|state| state.epochs.clear()));
+        assert!(wrong(&|state| state.epochs[0].1 = Offset(25)));
+        assert!(wrong(&|state| state.epochs[1].0 = LeaderEpoch(1)));
+        assert!(wrong(&|state| state.epochs[0].1 = Offset(16)));
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic() {
+        let bytes = state().encode();
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(decoded) = LogState::decode(&damaged) {
+                assert_eq!(LogState::decode(&decoded.encode()), Ok(decoded));
+            }
+        }
+    }
+}
