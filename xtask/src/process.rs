@@ -155,3 +155,55 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
 fn collect(thread: JoinHandle<Vec<u8>>) -> Vec<u8> {
     thread.join().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn output_and_exit_are_reported() {
+        let finished = finish(&mut shell("echo out; echo oh no >&2; exit 3"), LIMIT).unwrap();
+        assert_eq!(
+            (finished.text().as_str(), finished.is_success),
+            ("out\n", false)
+        );
+        assert_eq!(finished.complaint(), "oh no");
+        assert!(succeed(&mut shell("exit 1"), LIMIT).is_err());
+    }
+
+    #[test]
+    fn a_child_that_takes_too_long_is_ended() {
+        let started = Instant::now();
+        let ended = finish(
+            &mut shell("echo busy >&2; exec sleep 1000"),
+            Duration::from_millis(200),
+        );
+        assert_eq!(ended.err().as_deref(), Some("ran out of time: busy"));
+        assert!(started.elapsed() < LIMIT);
+    }
+
+    #[test]
+    fn a_fed_child_reads_everything() {
+        let feed = |mut stdin: ChildStdin| stdin.write_all(&[b'x'; 1_000_000]);
+        let finished = finish_with(&mut shell("wc -c"), LIMIT, feed).unwrap();
+        assert_eq!(finished.text().trim(), "1000000");
+    }
+
+    #[test]
+    fn a_long_complaint_is_cut_from_the_front() {
+        let text = "a ".repeat(1000) + "the reason";
+        let quoted = one_line(&text);
+        assert_eq!(quoted.chars().count(), QUOTED_CHARS_MAX);
+        assert!(quoted.ends_with("the reason"));
+    }
+}

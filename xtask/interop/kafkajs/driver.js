@@ -227,6 +227,17 @@ async function lines(topic) {
 
 class Skipped extends Error {}
 
+// The error that the broker answered, out of the ones that kafkajs wraps around it.
+function innermost(problem) {
+  const inner = problem.originalError || problem.errors?.[0] || problem.cause
+  return inner ? innermost(inner) : problem
+}
+
+function reason(problem) {
+  const { name, type, message } = innermost(problem)
+  return `${type || name}: ${message}`
+}
+
 function equal(found, expected, what) {
   const [a, b] = [JSON.stringify(found), JSON.stringify(expected)]
   if (a !== b) throw new Error(`${what} is ${a}, not ${b}`)
@@ -241,10 +252,7 @@ async function refused(type, action) {
   try {
     await action()
   } catch (problem) {
-    found = problem
-    while (found.originalError || found.errors?.[0] || found.cause) {
-      found = found.originalError || found.errors?.[0] || found.cause
-    }
+    found = innermost(problem)
   }
   check(found, `was not refused with ${type}`)
   check(found.type === type, `refused with ${found.type || found}: ${found.message}`)
@@ -437,7 +445,7 @@ async function checks(prefix) {
       await dropAdmin()
       answer('passed', name)
     } catch (problem) {
-      answer(problem instanceof Skipped ? 'skipped' : 'failed', name, `${problem.name}: ${problem.message}`)
+      answer(problem instanceof Skipped ? 'skipped' : 'failed', name, reason(problem))
     }
   }
 }
@@ -466,7 +474,7 @@ async function main() {
       await dropAdmin()
       answer('ok', ...(found === undefined ? [] : [found]))
     } catch (problem) {
-      answer('error', `${problem.name}: ${problem.message}`)
+      answer('error', reason(problem))
     }
   }
   await dropAdmin()

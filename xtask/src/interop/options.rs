@@ -75,3 +75,40 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|only| only == client)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(
+            &line
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    #[test]
+    fn without_options_every_client_runs_against_a_node_of_ours() {
+        let options = parse("").unwrap();
+        assert!(options.peer == Peer::Braidlog && !options.is_quick);
+        assert!(CLIENTS.iter().all(|client| options.wants(client)));
+    }
+
+    #[test]
+    fn only_may_be_repeated_and_names_a_client() {
+        let options = parse("--quick --only kcat --only java").unwrap();
+        assert!(options.is_quick && options.wants("kcat") && options.wants("java"));
+        assert!(!options.wants("kafkajs"));
+        assert!(parse("--only sarama").is_err());
+    }
+
+    #[test]
+    fn a_bootstrap_address_starts_nothing() {
+        assert!(parse("--bootstrap 127.0.0.1:9092").unwrap().peer == Peer::Running);
+        assert!(parse("--peer kafka").unwrap().peer == Peer::Kafka);
+        assert!(parse("--bootstrap").is_err());
+        assert!(parse("--fast").is_err());
+    }
+}

@@ -252,3 +252,50 @@ pub(crate) fn sha256_of(text: String) -> Result<String, String> {
         .unwrap_or_default()
         .to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_lengths_span_one_byte_to_one_mib() {
+        let mut random = Random(SEED);
+        let lengths: Vec<usize> = (0..20_000).map(|i| record_length(&mut random, i)).collect();
+        assert_eq!(lengths.iter().min(), Some(&1));
+        assert_eq!(lengths.iter().max(), Some(&RECORD_BYTES_MAX));
+        let small = lengths
+            .iter()
+            .filter(|length| **length < SMALL_RECORD_BYTES_MAX)
+            .count();
+        assert!(small > lengths.len() * 8 / 10, "{small} small records");
+        assert!(lengths.iter().filter(|length| **length > 100_000).count() > 100);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_values() {
+        assert_eq!(pool(&mut Random(SEED)), pool(&mut Random(SEED)));
+        assert_ne!(pool(&mut Random(SEED)), pool(&mut Random(SEED + 1)));
+    }
+
+    #[test]
+    fn no_value_contains_the_delimiter() {
+        let pool = pool(&mut Random(SEED));
+        let delimiter = KCAT_DELIMITER.as_bytes();
+        assert!(
+            !pool
+                .windows(delimiter.len())
+                .any(|window| window == delimiter)
+        );
+    }
+
+    #[test]
+    fn lines_show_nulls_empties_and_headers() {
+        let text = expected_lines(NullHeaders::Sent, Some(1_000));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "0 1000 -1  -1  ");
+        assert_eq!(lines[1], "1 2000 5 key-1 0  h=1");
+        assert_eq!(lines[2], "2 3000 5 key-2 7 value 2 h=a,h=b,n=NULL");
+        let text = expected_lines(NullHeaders::LeftOut, None);
+        assert_eq!(text.lines().nth(2), Some("2 5 key-2 7 value 2 h=a,h=b"));
+    }
+}

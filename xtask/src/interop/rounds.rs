@@ -164,14 +164,20 @@ impl Rounds {
     ) -> Option<Filled> {
         let name = self.clients[writer].name();
         let topic = format!("{}-{}-{name}-{codec}", self.run, what.replace(' ', ""));
-        let created = self.create(&topic, configs);
-        let started = Instant::now();
-        let sent = created.and_then(|()| self.clients[writer].produce(&topic, codec, file));
-        let is_sent = sent.is_ok();
         let behaviour = format!("send {what}, {codec}");
+        let origin = format!("{what} of {name}, {codec}");
+        let started = Instant::now();
+        let sent: Outcome = if configs.is_empty() || self.creator().is_some() {
+            let created = self.create(&topic, configs);
+            created
+                .and_then(|()| self.clients[writer].produce(&topic, codec, file))
+                .into()
+        } else {
+            Outcome::NotRun("no client at hand creates topics with configs".to_owned())
+        };
+        let is_sent = matches!(sent, Outcome::Passed);
         self.report
             .add_timed(name, &behaviour, sent, Some(started.elapsed()));
-        let origin = format!("{what} of {name}, {codec}");
         if !is_sent {
             for reader in &self.clients {
                 let why = Outcome::NotRun("it was not sent".to_owned());
@@ -201,12 +207,12 @@ impl Rounds {
             .find(|client| client.can_create_topics())
     }
 
-    /// Creates a topic through any client that can; else the first record sent to it does.
+    /// Creates a topic through any client that can; else the first record sent to it does, without
+    /// configs.
     fn create(&mut self, topic: &str, configs: &[&str]) -> Result<(), String> {
         match self.creator() {
             Some(client) => client.create(topic, configs),
-            None if configs.is_empty() => Ok(()),
-            None => Err("no client at hand creates topics with configs".to_owned()),
+            None => Ok(()),
         }
     }
 
