@@ -18,7 +18,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tracing::{debug, warn};
 
 use crate::codec;
-use crate::handlers::{self, Begun, Context, RequestError};
+use crate::handlers::{self, Begun, Context, RequestError, Work};
 use crate::session::{Outcome, Session, SessionLimits, Ticket};
 
 /// What is asked of a socket at once while no larger frame is on its way.
@@ -167,6 +167,9 @@ async fn serve_connection(connection: Connection, context: &Context, config: &Ka
     let mut unread = BytesMut::new();
     let mut unsent: VecDeque<Bytes> = VecDeque::new();
     let mut waiting: FuturesUnordered<Waiting> = FuturesUnordered::new();
+    // One fetch after another, so that a connection holds what one of them read, and no more.
+    let mut fetches: VecDeque<(Ticket, Work)> = VecDeque::new();
+    let mut fetching: Option<Ticket> = None;
     // The one request whose place in the order is not fixed yet.
     let mut beginning = None;
     loop {
@@ -188,6 +191,13 @@ async fn serve_connection(connection: Connection, context: &Context, config: &Ka
         while let Some(answer) = session.next_answer() {
             unsent.extend(answer);
         }
+        if unsent.is_empty()
+            && fetching.is_none_or(|ticket| session.is_answered(ticket))
+            && let Some((ticket, work)) = fetches.pop_front()
+        {
+            fetching = Some(ticket);
+            waiting.push(Box::pin(async move { (ticket, work.await) }));
+        }
         let may_read = beginning.is_none() && session.may_take() && !stop.is_requested();
         let is_done = session.has_ended() || (stop.is_requested() && session.is_idle());
         if is_done && unsent.is_empty() {
@@ -208,9 +218,10 @@ async fn serve_connection(connection: Connection, context: &Context, config: &Ka
                 beginning = None;
                 match begun {
                     Begun::Done(outcome) => session.complete(ticket, outcome),
-                    Begun::Pending(rest) => {
-                        waiting.push(Box::pin(async move { (ticket, rest.await) }));
+                    Begun::Pending(work) => {
+                        waiting.push(Box::pin(async move { (ticket, work.await) }));
                     }
+                    Begun::PendingFetch(work) => fetches.push_back((ticket, work)),
                 }
             }
             written = write_some(&mut writer, &unsent), if !unsent.is_empty() => match written {
@@ -262,6 +273,9 @@ async fn poll_kept<F: Future + Unpin>(kept: &mut Option<F>) -> F::Output {
 /// Makes room for what comes next: the rest of a frame whose length is known, as far as it is
 /// prudent to believe it, or a little.
 fn reserve(unread: &mut BytesMut, frame_bytes_max: usize) {
+    if unread.is_empty() {
+        *unread = BytesMut::new(); // lets go of what the last frame needed
+    }
     let missing = codec::missing_bytes(unread, frame_bytes_max);
     let ahead = READ_AHEAD_BYTES_MAX.max(unread.len());
     unread.reserve(missing.min(ahead).max(READ_BYTES));

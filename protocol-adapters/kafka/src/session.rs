@@ -111,6 +111,11 @@ impl Session {
         None
     }
 
+    /// Whether the answer to this request was given out.
+    pub(crate) fn is_answered(&self, ticket: Ticket) -> bool {
+        ticket.0 < self.first
+    }
+
     /// This many bytes of answers have left.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.bytes -= bytes;
@@ -160,8 +165,10 @@ mod tests {
         session.complete(c, answer("c"));
         session.complete(b, answer("b"));
         assert_eq!(answers(&mut session), b"");
+        assert!(!session.is_answered(a) && !session.is_answered(c));
         session.complete(a, answer("a"));
         assert_eq!(answers(&mut session), b"abc");
+        assert!(session.is_answered(a) && session.is_answered(c));
         assert!(session.is_idle());
     }
 

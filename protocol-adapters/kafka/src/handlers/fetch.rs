@@ -49,7 +49,7 @@ pub(super) fn begin(context: &Context, call: Call, request: WireRequest) -> Begu
     let broker = context.broker.clone();
     let listener_name = context.listener_name.clone();
     let mut stop = context.stop.clone();
-    Begun::Pending(Box::pin(async move {
+    Begun::PendingFetch(Box::pin(async move {
         let read_committed = fetch.isolation == Isolation::ReadCommitted;
         let results = tokio::select! {
             results = broker.fetch(fetch.clone()) => results,

@@ -62,8 +62,14 @@ pub(crate) enum Begun {
     /// It is done.
     Done(Outcome),
     /// It goes on by itself. Dropping it takes nothing back that was begun.
-    Pending(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+    Pending(Work),
+    /// It goes on by itself when no other fetch of the connection does and what those read is sent:
+    /// what it answers may be large, and cannot be answered earlier anyway.
+    PendingFetch(Work),
 }
+
+/// What is left to do of a request.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// Why a connection is closed without an answer, as Kafka does.
 #[derive(Debug, thiserror::Error)]

@@ -146,6 +146,36 @@ async fn a_waiting_fetch_holds_up_answers_but_not_requests() {
 }
 
 #[tokio::test]
+async fn pipelined_fetches_are_answered_one_after_another() {
+    let server = Server::start().await;
+    let mut client = server.client_and_topic("t", 1).await;
+    let value = "x".repeat(100_000);
+    client
+        .call(
+            9,
+            &produce("t", 0, -1, batch(&[&value], Default::default())),
+        )
+        .await;
+    let mut bytes = BytesMut::new();
+    for id in 0..300 {
+        bytes.put(frame(11, id, &fetch("t", 0, 0)));
+    }
+    client.stream.write_all(&bytes).await.unwrap();
+    for id in 0..300 {
+        let (correlation_id, frame) = client.receive_frame().await.unwrap();
+        assert_eq!(correlation_id, id);
+        let response = FetchResponse::decode(&mut frame.slice(4..), 11).unwrap();
+        let records = response.responses[0].partitions[0]
+            .records
+            .as_ref()
+            .unwrap()
+            .len();
+        assert!(records > value.len());
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_dropped_connection_takes_its_waiting_fetches_with_it() {
     let config = BrokerConfig {
         waiting_fetches_max: 1,
