@@ -36,20 +36,30 @@ impl Log {
     }
 
     /// Whole entries from `from`, at least one, up to `bytes_max`, without reaching `to`. Empty
-    /// when `from` is not below `to`.
+    /// when `from` is not in the log, or leaves it meanwhile: a leader that was deposed, or whose
+    /// follower fell below the floor, may still ask for what is gone.
     async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
         let cached = self.read_cache(from, to, bytes_max);
-        if !cached.is_empty() {
+        let (_, to) = self.clamp(&(from..to));
+        if !cached.is_empty() || from >= to || !self.holds(from) {
             return Ok(cached);
         }
         let log = self.clone();
-        tokio::task::spawn_blocking(move || log.read_journal(from, to, bytes_max))
-            .await
-            .map_err(io::Error::other)?
-            .map(|entries| entries.into_iter().map(|(entry, _)| entry).collect())
+        let read = tokio::task::spawn_blocking(move || {
+            let read = log.read_journal(from, to, bytes_max);
+            if read.is_err() && !log.holds(from) {
+                Ok(Vec::new())
+            } else {
+                read
+            }
+        });
+        let entries = read.await.map_err(io::Error::other)??;
+        Ok(entries.into_iter().map(|(entry, _)| entry).collect())
+    }
+
+    fn holds(&self, index: u64) -> bool {
+        self.range()
+            .is_some_and(|(first, last)| (first..=last).contains(&index))
     }
 
     fn read_cache(&self, from: u64, to: u64, bytes_max: usize) -> Vec<Entry> {
@@ -136,6 +146,11 @@ impl RaftLogReader<Types> for Log {
                 return Ok(Some((entry, (log, next, chunk))));
             }
             let read: Vec<Entry> = log.read(next, to, READ_BYTES).await?;
+            if read.is_empty() && next < to {
+                return Err(io::Error::other(
+                    "an entry that is committed is not in the log",
+                ));
+            }
             let next = next + read.len() as u64;
             let mut chunk = read.into_iter();
             Ok(chunk.next().map(|entry| (entry, (log, next, chunk))))
