@@ -1,6 +1,8 @@
-//! CreateTopics, key 19, versions 2–7; KIP-4, KIP-464 (defaults, 4), KIP-525 (what was created, 5),
+//! CreateTopics, key 19, versions 2–7; KIP-4, KIP-464 (defaults), KIP-525 (what was created, 5),
 //! KIP-516 (topic ids, 7).
 //!
+//! -1 asks for the cluster's default number of partitions or replicas, in every version: Kafka
+//! accepts it before version 4 as well, and kafkajs relies on that.
 //! A name that the request holds twice is refused, as are assignments by hand together with a
 //! number of partitions or replicas, and assignments that name a partition twice or leave one out.
 
@@ -21,8 +23,6 @@ use crate::mapping;
 
 /// First version whose answer says what was created.
 const DETAILS_VERSION_MIN: i16 = 5;
-/// First version in which -1 asks for the cluster's defaults.
-const DEFAULTS_VERSION_MIN: i16 = 4;
 
 pub(super) async fn handle(
     context: &Context,
@@ -42,7 +42,7 @@ pub(super) async fn handle(
         };
         let name = topic.name.clone();
         let checked = match count {
-            1 => new_topic(version, topic),
+            1 => new_topic(topic),
             _ => Err(Refusal::request(
                 "the request names this topic more than once",
             )),
@@ -91,16 +91,15 @@ pub(super) async fn handle(
     CreateTopicsResponse::default().with_topics(topics.collect())
 }
 
-fn new_topic(version: i16, topic: CreatableTopic) -> Result<NewTopic, Refusal> {
+fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Refusal> {
     let by_hand = !topic.assignments.is_empty();
     if by_hand && (topic.num_partitions != -1 || topic.replication_factor != -1) {
         return Err(Refusal::request(
             "both assignments and a number of partitions or replicas are given",
         ));
     }
-    let may_default = by_hand || version >= DEFAULTS_VERSION_MIN;
     let partitions = match topic.num_partitions {
-        -1 if may_default => None,
+        -1 => None,
         partitions if partitions > 0 => Some(partitions),
         _ => {
             return Err(Refusal::new(
@@ -110,7 +109,7 @@ fn new_topic(version: i16, topic: CreatableTopic) -> Result<NewTopic, Refusal> {
         }
     };
     let replication_factor = match topic.replication_factor {
-        -1 if may_default => None,
+        -1 => None,
         factor if factor > 0 => Some(factor),
         _ => {
             return Err(Refusal::new(
@@ -231,35 +230,26 @@ mod tests {
         topic(-1, -1).with_assignments(given.collect())
     }
 
-    fn code(version: i16, topic: CreatableTopic) -> Option<ResponseError> {
-        new_topic(version, topic).err().map(|refusal| refusal.code)
+    fn code(topic: CreatableTopic) -> Option<ResponseError> {
+        new_topic(topic).err().map(|refusal| refusal.code)
     }
 
     #[test]
-    fn defaults_may_be_asked_for_from_version_4_on() {
-        assert_eq!(code(4, topic(-1, -1)), None);
+    fn defaults_are_asked_for_with_minus_one_and_nothing_else() {
+        assert_eq!(code(topic(-1, -1)), None);
+        assert_eq!(code(topic(-1, 1)), None);
+        assert_eq!(code(topic(1, -1)), None);
+        assert_eq!(code(topic(0, 1)), Some(ResponseError::InvalidPartitions));
         assert_eq!(
-            code(3, topic(-1, 1)),
-            Some(ResponseError::InvalidPartitions)
-        );
-        assert_eq!(
-            code(3, topic(1, -1)),
+            code(topic(1, 0)),
             Some(ResponseError::InvalidReplicationFactor)
         );
-        assert_eq!(code(7, topic(0, 1)), Some(ResponseError::InvalidPartitions));
-        assert_eq!(
-            code(7, topic(1, 0)),
-            Some(ResponseError::InvalidReplicationFactor)
-        );
-        assert_eq!(
-            code(7, topic(-2, 1)),
-            Some(ResponseError::InvalidPartitions)
-        );
+        assert_eq!(code(topic(-2, 1)), Some(ResponseError::InvalidPartitions));
     }
 
     #[test]
     fn assignments_name_each_partition_once() {
-        assert_eq!(code(2, assigned(&[(1, 1), (0, 2)])), None);
+        assert_eq!(code(assigned(&[(1, 1), (0, 2)])), None);
         let invalid = Some(ResponseError::InvalidReplicaAssignment);
         for given in [
             &[(0, 1), (0, 2)][..],
@@ -268,9 +258,9 @@ mod tests {
             &[(-1, 1)],
             &[(0, -1)],
         ] {
-            assert_eq!(code(7, assigned(given)), invalid, "{given:?}");
+            assert_eq!(code(assigned(given)), invalid, "{given:?}");
         }
         let both = assigned(&[(0, 1)]).with_num_partitions(1);
-        assert_eq!(code(7, both), Some(ResponseError::InvalidRequest));
+        assert_eq!(code(both), Some(ResponseError::InvalidRequest));
     }
 }

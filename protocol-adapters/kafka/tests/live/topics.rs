@@ -59,6 +59,14 @@ async fn every_version_creates_and_tells_what_it_can() {
             assert_eq!(retention.config_source, 1);
             assert!(configs.iter().any(|c| c.config_source == 5));
         }
+        let by_default = topic(&format!("d{version}"))
+            .with_num_partitions(-1)
+            .with_replication_factor(-1);
+        let response = client.call(version, &create(vec![by_default])).await;
+        assert_eq!(
+            response.topics[0].error_code, 0,
+            "kafkajs asks so in version {version}"
+        );
         let again = client.call(version, &create(vec![topic(&name)])).await;
         assert_eq!(again.topics[0].error_code, 36);
         assert!(again.topics[0].error_message.is_some());
