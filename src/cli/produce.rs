@@ -494,9 +494,9 @@ fn for_each_batch(
         lines += 1;
         let failure = match read {
             Err(error) => Some(format!("cannot read standard input: {error}")),
-            Ok(_) if line.len() > LINE_BYTES_MAX + 1 => Some(format!(
-                "line {lines} is longer than {LINE_BYTES_MAX} bytes"
-            )),
+            Ok(_) if line.strip_suffix(b"\n").unwrap_or(&line).len() > LINE_BYTES_MAX => Some(
+                format!("line {lines} is longer than {LINE_BYTES_MAX} bytes"),
+            ),
             Ok(_) => None,
         };
         let ended = line.is_empty();

@@ -29,7 +29,6 @@ impl Finished {
     ///
     /// When it did not.
     #[track_caller]
-    #[must_use]
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
         self.stdout
@@ -41,7 +40,6 @@ impl Finished {
     ///
     /// When it did not, or wrote something else.
     #[track_caller]
-    #[must_use]
     pub fn json(self) -> serde_json::Value {
         let stdout = self.ok();
         serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
@@ -53,12 +51,13 @@ impl Finished {
     ///
     /// When it failed, or wrote something else.
     #[track_caller]
-    #[must_use]
     pub fn json_lines(self) -> Vec<serde_json::Value> {
         let stdout = self.ok();
         stdout
             .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
             .collect()
     }
 
@@ -68,7 +67,6 @@ impl Finished {
     ///
     /// When it did anything else.
     #[track_caller]
-    #[must_use]
     pub fn failed(self, code: i32) -> String {
         assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
         self.stderr

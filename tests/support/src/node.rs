@@ -11,7 +11,11 @@ use storage::disk::Disk;
 /// An environment on this disk, with the machine's clock. The same `seed` makes the same ids.
 #[must_use]
 pub fn env(disk: Disk, seed: u64) -> Env {
-    Env { clock: Clock::system(), disk, seed: [seed, 1, 2, 3] }
+    Env {
+        clock: Clock::system(),
+        disk,
+        seed: [seed, 1, 2, 3],
+    }
 }
 
 /// Starts a node on a free port. `settings` are `key=value`, as for `--set`.
@@ -25,5 +29,7 @@ pub async fn start_node(data_dir: &Path, env: Env, settings: &[&str]) -> Node {
     let mut config = Config::read("", &assignments).expect("the settings exist");
     config.data_dir = data_dir.to_owned();
     config.validate().expect("the settings can be");
-    crate::within("a node to start", Node::start(config, env)).await.expect("the node starts")
+    crate::within("a node to start", Node::start(config, env))
+        .await
+        .expect("the node starts")
 }

@@ -63,7 +63,12 @@ impl Process {
             .expect("the node can be started");
         let stdout = collect(child.stdout.take().expect("its output is a pipe"));
         let stderr = collect(child.stderr.take().expect("its errors are a pipe"));
-        Process { child: Kill(child), stdout, stderr, ready: serde_json::Value::Null }
+        Process {
+            child: Kill(child),
+            stdout,
+            stderr,
+            ready: serde_json::Value::Null,
+        }
     }
 
     /// What it printed when it was ready.
@@ -79,7 +84,9 @@ impl Process {
     /// When it is not ready.
     #[must_use]
     pub fn kafka(&self) -> &str {
-        self.ready["kafka"].as_str().expect("a ready node says where it listens")
+        self.ready["kafka"]
+            .as_str()
+            .expect("a ready node says where it listens")
     }
 
     /// Its process id.
@@ -162,7 +169,10 @@ pub(crate) fn collect(from: impl Read + Send + 'static) -> Collected {
     let reader = std::thread::spawn(move || {
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
-        while from.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+        while from
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|count| count > 0)
+        {
             let mut text = shared.lock().unwrap_or_else(PoisonError::into_inner);
             text.push_str(&String::from_utf8_lossy(&line));
             line.clear();
@@ -173,12 +183,18 @@ pub(crate) fn collect(from: impl Read + Send + 'static) -> Collected {
 
 impl Collected {
     pub(crate) fn text(&self) -> String {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.text
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// All of it, once the child has closed its end.
     pub(crate) fn join(self) -> String {
         self.reader.join().expect("reading does not panic");
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.text
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

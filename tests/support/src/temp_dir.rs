@@ -27,7 +27,9 @@ impl TempDir {
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
         let path = std::env::temp_dir().join(name);
-        Disk::Real.create_dir_all(&path).expect("a temporary directory can be made");
+        Disk::Real
+            .create_dir_all(&path)
+            .expect("a temporary directory can be made");
         TempDir { path }
     }
 
