@@ -9,9 +9,12 @@ mod deadline;
 mod node;
 mod process;
 mod temp_dir;
+mod witness;
 
 pub use command::{Finished, run};
 pub use deadline::{PATIENCE, eventually, eventually_async, within};
 pub use node::{env, start_node};
 pub use process::Process;
+pub use rustix::process::Signal;
 pub use temp_dir::TempDir;
+pub use witness::{ProduceFailure, Witness, connect, create_topic, create_topic_with};
