@@ -16,6 +16,5 @@ pub use deadline::{PATIENCE, eventually, eventually_async, within};
 pub use node::{env, start_node};
 pub use process::Process;
 pub use rustix::process::Signal;
-pub use rustix::process::Signal;
 pub use temp_dir::TempDir;
 pub use witness::{ProduceFailure, Witness, connect, create_topic, create_topic_with};
