@@ -66,9 +66,10 @@ impl Session {
 
     /// Whether another request may be read. One always may when nothing is in hand.
     pub(crate) fn may_take(&self) -> bool {
-        !self.ending
-            && self.requests.len() < self.limits.requests_max
-            && self.bytes < self.limits.bytes_max
+        let nothing_in_hand = self.requests.is_empty() && self.bytes == 0;
+        let within_limits =
+            self.requests.len() < self.limits.requests_max && self.bytes < self.limits.bytes_max;
+        !self.ending && (nothing_in_hand || within_limits)
     }
 
     /// A request of this size was read.
@@ -207,6 +208,20 @@ mod tests {
         );
         session.complete(tickets[0], answer("a"));
         assert_eq!(answers(&mut session), b"ab");
+        assert!(session.may_take());
+    }
+
+    #[test]
+    fn one_request_is_taken_even_when_the_limits_are_zero() {
+        let mut session = Session::new(SessionLimits {
+            requests_max: 0,
+            bytes_max: 0,
+        });
+        assert!(session.may_take());
+        let ticket = session.take(9);
+        assert!(!session.may_take());
+        session.complete(ticket, Outcome::Silent);
+        assert_eq!(session.next_answer(), None);
         assert!(session.may_take());
     }
 
