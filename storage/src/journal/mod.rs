@@ -133,6 +133,7 @@ impl Journal {
             disk.clone(),
             config.clone(),
             scan.spares.clone(),
+            scan.has_reserve,
             scan.next_sequence,
         ));
         for path in &scan.unused {

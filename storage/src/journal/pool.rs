@@ -26,8 +26,11 @@ const SPARE_SUFFIX: &str = ".spare";
 const RETRY: Duration = Duration::from_millis(200);
 /// Zeros are written and synced this many bytes at a time, so that they hardly delay the flusher.
 const FILL_BYTES: u64 = 2 << 20;
-/// The smallest first file, when a full disk does not allow for one of full size.
-const FIRST_FILE_BYTES_MIN: u64 = 1 << 20;
+/// A small file kept so that a node can start on a full disk, where everything else depends on it.
+const RESERVE_NAME: &str = "reserve.spare";
+/// The reserve is this part of a file, but not less than [`RESERVE_BYTES_MIN`].
+const RESERVE_DIVISOR: u64 = 64;
+const RESERVE_BYTES_MIN: u64 = 8 << 10;
 
 /// An open file of the journal.
 #[derive(Debug, Clone)]
@@ -44,10 +47,14 @@ pub(super) struct JournalFile {
 pub(super) enum NameKind {
     InUse { sequence: u64 },
     Spare,
+    Reserve,
     Foreign,
 }
 
 pub(super) fn name_kind(name: &str) -> NameKind {
+    if name == RESERVE_NAME {
+        return NameKind::Reserve;
+    }
     if name.ends_with(SPARE_SUFFIX) {
         return NameKind::Spare;
     }
@@ -88,11 +95,12 @@ struct State {
     /// Files out of use, oldest first, with the length that has been written.
     retired: VecDeque<Raw>,
     next_sequence: u64,
+    has_reserve: bool,
     /// The flusher waits for a file.
     is_wanted: bool,
     /// It is time to write zeros to the spares.
     fill_due: bool,
-    /// Why the last attempt to make a spare failed.
+    /// Why the last attempt to make or recycle a file failed.
     error: Option<JournalError>,
     /// The flusher is to give up rather than wait for space.
     closing: bool,
@@ -116,6 +124,7 @@ impl Pool {
         disk: Disk,
         config: JournalConfig,
         spares: Vec<PathBuf>,
+        has_reserve: bool,
         next_sequence: u64,
     ) -> Pool {
         let raw = spares
@@ -131,6 +140,7 @@ impl Pool {
             state: Mutex::new(State {
                 raw,
                 next_sequence,
+                has_reserve,
                 ..State::default()
             }),
             changed: Condvar::new(),
@@ -150,19 +160,35 @@ impl Pool {
         });
     }
 
-    /// Makes the first file in use, on the caller's thread. On a full disk it may be a small one.
+    /// Makes the first file in use, on the caller's thread. On a full disk it may be a small one,
+    /// in the end the reserve.
     pub(super) fn first_file(&self) -> Result<JournalFile, JournalError> {
         let mut bytes = self.config.file_bytes;
         loop {
             let raw = self.lock().raw.pop();
-            match self.prepare(raw, bytes) {
+            let error = match self.prepare(raw, bytes) {
                 Ok(spare) => return self.put_in_use(spare),
-                Err(error) if is_short_of_space(&error) && bytes / 2 >= FIRST_FILE_BYTES_MIN => {
-                    bytes /= 2;
-                }
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            if !is_short_of_space(&error) {
+                return Err(error);
+            }
+            if bytes / 2 >= self.reserve_bytes() {
+                bytes /= 2;
+            } else if std::mem::take(&mut self.lock().has_reserve) {
+                tracing::warn!("journal starts in its reserve, for there is no other space");
+                self.add_raw(self.config.dir.join(RESERVE_NAME));
+                bytes = self.reserve_bytes();
+            } else {
+                return Err(error);
             }
         }
+    }
+
+    fn reserve_bytes(&self) -> u64 {
+        (self.config.file_bytes / RESERVE_DIVISOR)
+            .max(RESERVE_BYTES_MIN)
+            .min(self.config.file_bytes)
     }
 
     /// The next file in use. Waits while there is no space for one, unless the journal closes.
@@ -252,6 +278,7 @@ impl Pool {
                 Job::Recycle(raw) => self.recycle(raw),
                 Job::Prepare(raw) => self.make_ready(raw),
                 Job::Remove(raw) => self.remove(&raw.path),
+                Job::Reserve => self.make_reserve(),
                 Job::Fill(spare) => self.fill_some(spare),
             };
             let Err(error) = result else {
@@ -285,6 +312,9 @@ impl Pool {
             if let Some(raw) = state.raw.pop() {
                 return Some(Job::Remove(raw));
             }
+            if !state.has_reserve {
+                return Some(Job::Reserve);
+            }
             if state.fill_due {
                 let unwritten = state
                     .ready
@@ -304,16 +334,19 @@ impl Pool {
 
     /// Takes a file's old name away, durably, before anything else happens to it or to the next.
     fn recycle(&self, raw: Raw) -> Result<(), JournalError> {
-        match self.take_out_of_use(&raw.path) {
+        let result = self.take_out_of_use(&raw.path);
+        let mut state = self.lock();
+        match result {
             Ok(path) => {
-                self.lock().raw.push(Raw {
-                    path,
-                    written_to: raw.written_to,
-                });
+                state.raw.push(Raw { path, ..raw });
+                state.error = None;
                 Ok(())
             }
             Err(error) => {
-                self.lock().retired.push_front(raw);
+                state.retired.push_front(raw);
+                state.error = Some(error.clone());
+                drop(state);
+                self.changed.notify_all();
                 Err(error)
             }
         }
@@ -426,6 +459,18 @@ impl Pool {
         Ok(file)
     }
 
+    fn make_reserve(&self) -> Result<(), JournalError> {
+        let path = self.config.dir.join(RESERVE_NAME);
+        let file = self
+            .disk
+            .open(&path, OpenMode::Create)
+            .map_err(JournalError::io("open", &path))?;
+        file.allocate(0, self.reserve_bytes())
+            .map_err(JournalError::io("reserve space for", &path))?;
+        self.lock().has_reserve = true;
+        Ok(())
+    }
+
     fn put_in_use(&self, spare: Spare) -> Result<JournalFile, JournalError> {
         let mut file = spare.file;
         let path = in_use_path(&self.config.dir, file.identity.sequence);
@@ -480,6 +525,7 @@ enum Job {
     Recycle(Raw),
     Prepare(Option<Raw>),
     Remove(Raw),
+    Reserve,
     Fill(Spare),
 }
 

@@ -29,6 +29,7 @@ pub(super) struct Scan {
     /// Files put in use that hold no whole round.
     pub(super) unused: Vec<PathBuf>,
     pub(super) spares: Vec<PathBuf>,
+    pub(super) has_reserve: bool,
     pub(super) last_round: Option<LastRound>,
     pub(super) next_round: u64,
     pub(super) next_sequence: u64,
@@ -76,6 +77,7 @@ pub(super) fn scan(disk: &Disk, dir: &Path) -> Result<Scan, JournalError> {
         match pool::name_kind(&entry.name) {
             NameKind::InUse { sequence } => in_use.push((sequence, path)),
             NameKind::Spare => scan.spares.push(path),
+            NameKind::Reserve => scan.has_reserve = true,
             NameKind::Foreign => {
                 tracing::warn!(path = %path.display(), "journal ignores a file that is not its own");
             }
