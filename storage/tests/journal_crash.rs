@@ -2,6 +2,11 @@
 //!
 //! The journal is one ordered queue, so after any of these it must hold what some prefix of the
 //! changes made, a prefix that reaches at least to the last change answered with success.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "test code, whose helpers the lint does not see as such"
+)]
 
 mod journal_support;
 

@@ -1,4 +1,9 @@
 //! Flips every bit of every file of a small journal, one at a time, and opens it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "test code, whose helpers the lint does not see as such"
+)]
 
 mod journal_support;
 

@@ -1,4 +1,9 @@
 //! Random changes, reads and restarts against a model that is a few vectors.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "test code, whose helpers the lint does not see as such"
+)]
 
 mod journal_support;
 

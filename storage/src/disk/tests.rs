@@ -1,5 +1,7 @@
 //! Both disks behave alike where nothing goes wrong; the simulated one loses exactly what was not
 //! synced.
+#![expect(clippy::cast_possible_truncation, reason = "filler bytes")]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;

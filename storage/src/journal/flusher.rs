@@ -30,6 +30,9 @@ pub(super) struct Flusher {
     fill_asked: bool,
 }
 
+/// A frame and its payload, not yet laid out.
+type QueuedFrame = (FrameHead, Arc<[Bytes]>);
+
 /// An entry that this round has written.
 struct Written {
     shard: ShardId,
@@ -111,16 +114,13 @@ impl Flusher {
     }
 
     /// Writes and syncs one round of these frames.
-    fn write_round(
-        &mut self,
-        frames: &[(FrameHead, Arc<[Bytes]>)],
-    ) -> Result<Vec<Written>, JournalError> {
+    fn write_round(&mut self, frames: &[QueuedFrame]) -> Result<Vec<Written>, JournalError> {
         if frames.is_empty() {
             return Ok(Vec::new());
         }
         let bytes: usize = frames.iter().map(|(_, payload)| frame_bytes(payload)).sum();
         let mut state = self.state_frame();
-        let needs = |state: &Option<(FrameHead, Arc<[Bytes]>)>| {
+        let needs = |state: &Option<QueuedFrame>| {
             (bytes
                 + state
                     .as_ref()
@@ -179,7 +179,7 @@ impl Flusher {
     }
 
     /// The frame that a file starts with, while nothing is in it.
-    fn state_frame(&self) -> Option<(FrameHead, Arc<[Bytes]>)> {
+    fn state_frame(&self) -> Option<QueuedFrame> {
         if self.position != format::FILE_HEADER_BYTES as u64 {
             return None;
         }
@@ -221,7 +221,7 @@ impl Flusher {
 }
 
 /// The frames of a batch, and whom to call when they are durable.
-fn frames_of(batch: Batch) -> (Vec<(FrameHead, Arc<[Bytes]>)>, Vec<Synced>) {
+fn frames_of(batch: Batch) -> (Vec<QueuedFrame>, Vec<Synced>) {
     let mut frames = Vec::with_capacity(batch.queued.len() + batch.committed.len());
     let mut callbacks = Vec::with_capacity(batch.queued.len());
     let head = |kind, flags, shard, position| FrameHead {

@@ -372,11 +372,17 @@ pub(super) fn encode_state(ledger: &Ledger) -> Bytes {
     for (id, shard) in &ledger.shards {
         out.extend_from_slice(&id.0.to_le_bytes());
         let entries = shard.entries();
+        let has = [
+            (shard.floor.is_some(), HAS_FLOOR),
+            (entries.is_some(), HAS_ENTRIES),
+            (shard.vote.is_some(), HAS_VOTE),
+            (shard.committed.is_some(), HAS_COMMITTED),
+        ];
         out.push(
-            u8::from(shard.floor.is_some()) * HAS_FLOOR
-                | u8::from(entries.is_some()) * HAS_ENTRIES
-                | u8::from(shard.vote.is_some()) * HAS_VOTE
-                | u8::from(shard.committed.is_some()) * HAS_COMMITTED,
+            has.iter()
+                .filter(|(is_there, _)| *is_there)
+                .map(|(_, flag)| flag)
+                .sum(),
         );
         if let Some(floor) = shard.floor {
             put_position(&mut out, floor);

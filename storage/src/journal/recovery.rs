@@ -173,7 +173,7 @@ impl Scan {
         };
         match last_start {
             Some(start) => {
-                let bytes = file.bytes[start as usize..scanned.used_bytes as usize].to_vec();
+                let bytes = file.bytes[in_memory(start)..in_memory(scanned.used_bytes)].to_vec();
                 self.last_round = Some(LastRound {
                     path: file.path.clone(),
                     start,
@@ -195,13 +195,13 @@ impl Scan {
     ) -> Result<(), JournalError> {
         let mut position = round_start + format::ROUND_ALIGNMENT;
         while position < file.bytes.len() as u64 {
-            match format::decode_frame(file.identity, &file.bytes[position as usize..]) {
+            match format::decode_frame(file.identity, &file.bytes[in_memory(position)..]) {
                 Ok(frame) if frame.round_start == position => return Err(fault.corrupt(&file.path)),
                 Err(FrameFault::Unknown { .. }) => return Err(fault.corrupt(&file.path)),
                 _ => position += format::ROUND_ALIGNMENT,
             }
         }
-        if format::decode_frame(file.identity, &file.bytes[round_start as usize..]).is_ok() {
+        if format::decode_frame(file.identity, &file.bytes[in_memory(round_start)..]).is_ok() {
             self.torn = Some((file.path.clone(), round_start));
         }
         Ok(())
@@ -391,10 +391,6 @@ impl FileReader {
     }
 
     /// The frames of the round that starts here with their positions, if it is whole.
-    #[expect(
-        clippy::type_complexity,
-        reason = "an error that ends the scan, around one that may not"
-    )]
     fn read_round(&self, start: u64) -> Result<Result<Vec<(u64, Frame<'_>)>, Fault>, JournalError> {
         let mut frames: Vec<(u64, Frame<'_>)> = Vec::new();
         let mut position = start;
@@ -438,6 +434,11 @@ impl FileReader {
             position += format::frame_bytes(frame.payload.len()) as u64;
         }
     }
+}
+
+/// A position in bytes that have been read.
+fn in_memory(position: u64) -> usize {
+    usize::try_from(position).expect("it lies in a file that fits into memory")
 }
 
 /// See [`super::verify`].

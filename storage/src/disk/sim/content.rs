@@ -2,6 +2,10 @@
 //! sectors differ.
 //!
 //! A sector is 512 bytes and is written whole or not at all. Absent sectors read as zeros.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "what is counted here lies in memory, so it fits a usize"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

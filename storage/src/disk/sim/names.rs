@@ -1,5 +1,9 @@
 //! The names of a simulated disk: directories as readers see them, as the platter holds them, and
 //! the changes in between, which a power cut keeps or loses.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "what is counted here lies in memory, so it fits a usize"
+)]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
