@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use broker::record::{Record, RecordError, decode_batch, split_batches};
+use broker::record::{Record, RecordError, read_batch, split_batches};
 use bytes::Bytes;
 use kafka_client::ErrorCode;
 use kafka_client::api::{
@@ -58,17 +58,16 @@ pub(super) async fn run(arguments: ConsumeArguments, context: &mut Context) -> R
     context.output.flush()?;
     result?;
     if context.output.format() == Format::Table {
-        eprint_count(printer.printed);
+        eprint_line(&counted(printer.printed, "record"));
     }
     Ok(())
 }
 
-/// Says on standard error how many there were; results stay alone on standard output.
-fn eprint_count(records: i64) {
+/// Writes to standard error; results stay alone on standard output.
+fn eprint_line(line: &str) {
     use std::io::Write;
-    let line = format!("{}\n", counted(records, "record"));
     // Nothing depends on it being read.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 async fn read(
@@ -202,8 +201,11 @@ impl Reader {
         let partition = fetched.partition;
         let subject = format!("topic {name} partition {partition}");
         if fetched.error == ErrorCode::OFFSET_OUT_OF_RANGE && !self.explicit {
-            // The records asked for were deleted meanwhile: go on with the first that exist.
-            self.next.insert(partition, fetched.log_start.max(0));
+            let start = fetched.log_start.max(0);
+            eprint_line(&format!(
+                "note: {subject}: older records were deleted, going on at {start}"
+            ));
+            self.next.insert(partition, start);
             return Ok(());
         }
         fetched.error.check().map_err(|error| {
@@ -224,12 +226,14 @@ impl Reader {
                 .map_err(|_| damaged(RecordError::Malformed("bad batch header")))?;
             let next = self.next.entry(partition).or_insert(0);
             if !header.is_control() {
-                let records = decode_batch(&batch, DECOMPRESSED_BYTES_MAX).map_err(damaged)?;
-                for record in records.iter().filter(|record| record.offset >= *next) {
+                for record in read_batch(&batch, DECOMPRESSED_BYTES_MAX).map_err(damaged)? {
+                    let record = record.map_err(damaged)?;
                     if printer.is_done() {
                         return Ok(());
                     }
-                    printer.print(partition, record, output)?;
+                    if record.offset >= *next {
+                        printer.print(partition, &record, output)?;
+                    }
                 }
             }
             let end = header

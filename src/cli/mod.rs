@@ -7,11 +7,13 @@
 mod config;
 mod consume;
 mod failure;
+mod lines;
 mod output;
 mod partitioner;
 mod port_holder;
 mod position;
 mod produce;
+mod progress;
 mod segment;
 mod session;
 mod start;
@@ -123,10 +125,11 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
         Command::Start(arguments) => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
-                .build();
-            runtime
-                .map_err(Failure::from)?
-                .block_on(start::start(arguments, context))
+                .build()?;
+            let result = runtime.block_on(start::start(arguments, context));
+            // A start that was broken off may still be busy on the disk; nothing waits for it.
+            runtime.shutdown_background();
+            result
         }
         Command::Config(command) => config::run(&command, context),
         Command::Debug(DebugCommand::Segment(command)) => segment::run(&command, context),

@@ -5,23 +5,26 @@
 //! sent again by itself; what was acknowledged, refused or left unknown is said at the end.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 
 use broker::record::{BatchProducer, Compression, Record, encode_batch};
 use bytes::Bytes;
 use clap::ValueEnum;
 use kafka_client::api::{
-    Acks, PendingProduce, ProducePartition, ProduceRequest, ProducedPartition, ProducerIdentity,
+    Acks, ConfigResource, PendingProduce, ProducePartition, ProduceRequest, ProducedPartition,
+    ProducerIdentity,
 };
 use kafka_client::{ClientError, Connection};
 use serde_json::{Value, json};
+use storage::batch::BATCH_HEADER_BYTES;
 use storage::clock::Clock;
 use tokio::sync::mpsc;
 
 use super::Context;
 use super::failure::{Failure, Kind};
+use super::lines::read_lines;
 use super::output::{Format, Table};
 use super::partitioner::partition_of;
+use super::progress::Progress;
 use super::session::{ServerArguments, Session};
 use super::topic::{counted, only_partition};
 
@@ -29,14 +32,8 @@ use super::topic::{counted, only_partition};
 const IN_FLIGHT_MAX: usize = 5;
 /// A batch is closed at this many bytes of records, below the default `max.message.bytes` of 1 MiB.
 const BATCH_BYTES: usize = 512 << 10;
-const BATCH_RECORDS_MAX: usize = 10_000;
-/// Bytes taken for a record's frame when a batch is measured.
-const RECORD_OVERHEAD_BYTES: usize = 16;
-/// Longest line of standard input.
-const LINE_BYTES_MAX: usize = 64 << 20;
-const INPUT_BUFFER_BYTES: usize = 256 << 10;
-/// Pause between two words on progress.
-const PROGRESS_INTERVAL_MS: i64 = 1000;
+/// Most bytes that a record takes besides its key and value: lengths, deltas, no headers.
+const RECORD_OVERHEAD_BYTES: usize = 24;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ProduceArguments {
@@ -104,7 +101,11 @@ pub(super) async fn run(arguments: ProduceArguments, context: &mut Context) -> R
     let single = arguments.value.is_some();
     let result = match arguments.value {
         Some(value) => producer.send(vec![Bytes::from(value.into_bytes())]).await,
-        None => producer.send_lines().await,
+        None => {
+            producer
+                .send_lines(batch_bytes(&session, &arguments.topic).await)
+                .await
+        }
     };
     // What is on its way counts, whatever went wrong.
     let result = result.and(producer.drain().await);
@@ -113,6 +114,22 @@ pub(super) async fn run(arguments: ProduceArguments, context: &mut Context) -> R
     result.map_err(|stopped| producer.failure(&arguments.server, stopped))?;
     producer.close().await;
     Ok(())
+}
+
+/// At how many bytes of records a batch is closed: as large as is useful, within the topic's limit.
+async fn batch_bytes(session: &Session, topic: &str) -> usize {
+    let resource = ConfigResource::Topic(topic.to_owned());
+    let configs = session
+        .node()
+        .describe_configs(&resource, Some(&["max.message.bytes"]), false);
+    // One who may not see the limit still learns of it when it is passed.
+    configs
+        .await
+        .ok()
+        .and_then(|configs| configs.first()?.value.as_ref()?.parse::<usize>().ok())
+        .map_or(BATCH_BYTES, |limit| {
+            limit.saturating_sub(BATCH_HEADER_BYTES).min(BATCH_BYTES)
+        })
 }
 
 /// Why no more is sent.
@@ -212,8 +229,9 @@ impl Producer {
         })
     }
 
-    async fn send_lines(&mut self) -> Result<(), Stopped> {
-        let mut lines = read_lines();
+    async fn send_lines(&mut self, batch_bytes: usize) -> Result<(), Stopped> {
+        let key_bytes = self.key.as_ref().map_or(0, Bytes::len);
+        let mut lines = read_lines(batch_bytes, key_bytes + RECORD_OVERHEAD_BYTES);
         loop {
             // An idle input leaves time to hear of what is on its way.
             let values = if self.in_flight.is_empty() {
@@ -464,157 +482,4 @@ fn record_message(result: &ProducedPartition) -> Option<String> {
         .collect();
     let parts: Vec<String> = result.message.clone().into_iter().chain(records).collect();
     (!parts.is_empty()).then(|| format!("{}: {}", result.error.name(), parts.join("; ")))
-}
-
-/// Reads standard input on a thread of its own. Whatever lines are there make a batch, so that an
-/// interactive line is sent at once and a large file in large batches.
-fn read_lines() -> mpsc::Receiver<Result<Vec<Bytes>, Failure>> {
-    let (send, receive) = mpsc::channel(2);
-    // Ends with the input, or when nobody listens any more; a blocked read goes with the process.
-    std::thread::spawn(move || {
-        let input = BufReader::with_capacity(INPUT_BUFFER_BYTES, std::io::stdin().lock());
-        // Nobody is left to be told when sending fails.
-        let _ = for_each_batch(input, |batch| send.blocking_send(batch).is_ok());
-    });
-    receive
-}
-
-/// Hands batches of lines to `each` until the input ends, fails, or `each` answers false.
-fn for_each_batch(
-    mut input: BufReader<impl Read>,
-    mut each: impl FnMut(Result<Vec<Bytes>, Failure>) -> bool,
-) -> Option<()> {
-    let mut batch = Vec::new();
-    let mut bytes = 0;
-    let mut lines = 0u64;
-    loop {
-        let mut line = Vec::new();
-        let limit = LINE_BYTES_MAX as u64 + 2;
-        let read = (&mut input).take(limit).read_until(b'\n', &mut line);
-        lines += 1;
-        let failure = match read {
-            Err(error) => Some(format!("cannot read standard input: {error}")),
-            Ok(_) if line.strip_suffix(b"\n").unwrap_or(&line).len() > LINE_BYTES_MAX => Some(
-                format!("line {lines} is longer than {LINE_BYTES_MAX} bytes"),
-            ),
-            Ok(_) => None,
-        };
-        let ended = line.is_empty();
-        if failure.is_none() && !ended {
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            bytes += line.len() + RECORD_OVERHEAD_BYTES;
-            batch.push(Bytes::from(line));
-        }
-        let more_at_hand = !ended && failure.is_none() && input.buffer().contains(&b'\n');
-        let full = bytes >= BATCH_BYTES || batch.len() >= BATCH_RECORDS_MAX;
-        if !batch.is_empty() && (full || !more_at_hand) {
-            bytes = 0;
-            each(Ok(std::mem::take(&mut batch))).then_some(())?;
-        }
-        if let Some(message) = failure {
-            each(Err(Failure::new(Kind::Failed, message))).then_some(())?;
-            return Some(());
-        }
-        if ended {
-            return Some(());
-        }
-    }
-}
-
-/// How far it is, on standard error, when a person is looking.
-struct Progress {
-    clock: Clock,
-    visible: bool,
-    records: i64,
-    last_ms: i64,
-    shown: bool,
-}
-
-impl Progress {
-    fn new(clock: &Clock) -> Progress {
-        Progress {
-            clock: clock.clone(),
-            visible: std::io::stderr().is_terminal(),
-            records: 0,
-            last_ms: clock.monotonic_ms(),
-            shown: false,
-        }
-    }
-
-    fn add(&mut self, records: i64) {
-        self.records += records;
-        let now_ms = self.clock.monotonic_ms();
-        if self.visible && now_ms - self.last_ms >= PROGRESS_INTERVAL_MS {
-            self.last_ms = now_ms;
-            self.shown = true;
-            self.write(&format!(
-                "\r{} acknowledged",
-                counted(self.records, "record")
-            ));
-        }
-    }
-
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            self.write("\r\x1b[K");
-        }
-    }
-
-    fn write(&self, text: &str) {
-        // Progress that cannot be shown is not missed.
-        let _ = std::io::stderr().write_all(text.as_bytes());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batches(input: &[u8]) -> Vec<Vec<Bytes>> {
-        let mut batches = Vec::new();
-        let input = BufReader::with_capacity(1 << 20, input);
-        for_each_batch(input, |batch| {
-            batches.push(batch.expect("input without an error"));
-            true
-        });
-        batches
-    }
-
-    #[test]
-    fn a_line_is_a_value_without_its_end() {
-        let lines = |input: &str| batches(input.as_bytes()).concat();
-        assert_eq!(lines("a\nb\n"), ["a", "b"]);
-        assert_eq!(lines("a\nb"), ["a", "b"]);
-        assert_eq!(lines("a\n\n b \r\n"), ["a", "", " b \r"]);
-        assert_eq!(lines(""), Vec::<Bytes>::new());
-        assert_eq!(lines("\n"), [""]);
-    }
-
-    #[test]
-    fn lines_at_hand_share_batches_up_to_the_limit() {
-        let input = "0123456789\n".repeat(60_000);
-        let batches = batches(input.as_bytes());
-        assert_eq!(batches.concat().len(), 60_000);
-        assert!(batches.len() < 12, "{} batches", batches.len());
-        assert!(batches.iter().all(|batch| batch.len() <= BATCH_RECORDS_MAX));
-    }
-
-    #[test]
-    fn an_overlong_line_is_refused_after_the_lines_before_it() {
-        let mut input = b"first\n".to_vec();
-        input.resize(input.len() + LINE_BYTES_MAX + 1, b'x');
-        let mut seen = Vec::new();
-        for_each_batch(BufReader::new(&input[..]), |batch| {
-            seen.push(batch.map_err(|failure| format!("{failure:?}")));
-            true
-        });
-        assert_eq!(seen[0], Ok(vec![Bytes::from("first")]));
-        assert!(
-            seen[1]
-                .as_ref()
-                .is_err_and(|message| message.contains("line 2"))
-        );
-    }
 }

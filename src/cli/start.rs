@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use broker::Env;
+use broker::{Env, StartError};
 use serde_json::json;
 use storage::data_dir::DataDirError;
 use storage::disk::Disk;
@@ -179,6 +179,11 @@ fn explain(config: &Config, error: NodeError) -> Failure {
         }
         NodeError::Resolve { .. } => Failure::new(Kind::Failed, error.to_string())
             .help("--host must be an address of this machine"),
+        NodeError::Broker(StartError::WrongNode { found, .. }) => {
+            Failure::new(Kind::Failed, error.to_string()).help(format!(
+                "start it with --node-id {found}, or choose another directory with --data-dir DIR"
+            ))
+        }
         NodeError::DataDir(_)
         | NodeError::Listen { .. }
         | NodeError::Broker(_)

@@ -20,35 +20,65 @@ const LENGTH_PREFIX_BYTES: usize = 12;
 
 /// Decodes every record of one whole batch. At most `bytes_max` when decompressed. The CRC is not
 /// looked at (see [`split_batches`]). Memory taken beyond `bytes_max` is in proportion to the
-/// decompressed bytes: a record holds its key and value as slices of them.
+/// number of records: where that matters, [`read_batch`] makes one at a time.
 pub fn decode_batch(batch: &Bytes, bytes_max: usize) -> Result<Vec<Record>, RecordError> {
+    read_batch(batch, bytes_max)?.collect()
+}
+
+/// The records of one whole batch, made one after another. At most `bytes_max` when decompressed,
+/// which happens here. The CRC is not looked at.
+pub fn read_batch(batch: &Bytes, bytes_max: usize) -> Result<Records, RecordError> {
     let header = BatchHeader::parse(batch).map_err(|_| RecordError::Malformed("bad header"))?;
-    if header.magic != 2 {
-        return Err(RecordError::Malformed("not record format 2"));
-    }
-    if header.total_bytes() != batch.len() || batch.len() < BATCH_HEADER_BYTES {
+    if header.total_bytes() != batch.len() {
         return Err(RecordError::Malformed(
             "its length is not that of the bytes given",
         ));
     }
     let codec = Compression::from_number(header.attributes & CODEC_MASK)
         .ok_or(RecordError::Malformed("unknown compression"))?;
-    let count = usize::try_from(header.record_count)
+    let left = usize::try_from(header.record_count)
         .map_err(|_| RecordError::Malformed("negative record count"))?;
     let body = compression::decompress(codec, &batch.slice(BATCH_HEADER_BYTES..), bytes_max)?;
-    if count > body.len() / RECORD_BYTES_MIN {
+    if left > body.len() / RECORD_BYTES_MIN {
         return Err(RecordError::Malformed("more records than bytes for them"));
     }
+    Ok(Records {
+        header,
+        reader: Reader { bytes: body, at: 0 },
+        left,
+    })
+}
 
-    let mut reader = Reader { bytes: body, at: 0 };
-    let mut records = Vec::with_capacity(count.min(1024));
-    for _ in 0..count {
-        records.push(read_record(&mut reader, &header)?);
+/// The records of a batch. Ends after the first error.
+#[derive(Debug)]
+pub struct Records {
+    header: BatchHeader,
+    reader: Reader,
+    // Records to come, as the header counts them; 0 after an error.
+    left: usize,
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, RecordError>;
+
+    fn next(&mut self) -> Option<Result<Record, RecordError>> {
+        if self.left == 0 {
+            let rest =
+                std::mem::take(&mut self.reader.bytes).len() - std::mem::take(&mut self.reader.at);
+            return (rest > 0)
+                .then_some(Err(RecordError::Malformed("bytes behind the last record")));
+        }
+        self.left -= 1;
+        let record = read_record(&mut self.reader, &self.header);
+        if record.is_err() {
+            self.left = 0;
+            self.reader = Reader {
+                bytes: Bytes::new(),
+                at: 0,
+            };
+        }
+        Some(record)
     }
-    if reader.remaining() > 0 {
-        return Err(RecordError::Malformed("bytes behind the last record"));
-    }
-    Ok(records)
 }
 
 fn read_record(reader: &mut Reader, header: &BatchHeader) -> Result<Record, RecordError> {
@@ -122,6 +152,7 @@ pub fn split_batches(bytes: &Bytes) -> Result<Vec<Bytes>, RecordError> {
 }
 
 /// A checked reader over the decompressed bytes; what it hands out are slices of them.
+#[derive(Debug)]
 struct Reader {
     bytes: Bytes,
     at: usize,

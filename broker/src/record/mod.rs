@@ -15,7 +15,7 @@ mod tests;
 
 use bytes::Bytes;
 
-pub use decode::{decode_batch, split_batches};
+pub use decode::{Records, decode_batch, read_batch, split_batches};
 pub use encode::encode_batch;
 pub(crate) use walk::{RecordView, walk_records};
 
