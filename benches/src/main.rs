@@ -1,0 +1,84 @@
+//! Micro-benchmarks of the produce path, each step beside the one it rests on, in one run:
+//! `cargo run --release -p benches [-- SECONDS]`.
+//!
+//! What counts is the ratio of the lines of one run; the numbers themselves are this machine's, at
+//! this moment.
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
+mod append;
+mod journal;
+mod validate;
+
+use std::path::{Path, PathBuf};
+
+use storage::clock::Clock;
+use storage::disk::Disk;
+
+/// One line of the result.
+struct Line {
+    what: String,
+    per_second: f64,
+    bytes_each: usize,
+}
+
+impl Line {
+    fn print(&self) {
+        let mib = self.per_second * as_f64(self.bytes_each) / f64::from(1 << 20);
+        println!(
+            "{:<44} {:>12.0} /s {mib:>10.1} MiB/s",
+            self.what, self.per_second
+        );
+    }
+}
+
+/// Counts are far below 2^52.
+#[expect(clippy::cast_precision_loss, reason = "only for display")]
+fn as_f64(number: usize) -> f64 {
+    number as f64
+}
+
+/// How often `step` runs in a second, tried for `seconds`.
+fn rate(seconds: i64, mut step: impl FnMut()) -> f64 {
+    let clock = Clock::system();
+    let mut steps = 0;
+    while clock.monotonic_ms() < seconds * 1_000 {
+        for _ in 0..16 {
+            step();
+        }
+        steps += 16;
+    }
+    as_f64(steps) * 1_000.0 / as_f64(usize::try_from(clock.monotonic_ms()).unwrap_or(1))
+}
+
+/// A directory of this run, removed at its end.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new(name: &str) -> TempDir {
+        TempDir(Path::new("target").join(format!("bench-{name}-{}", std::process::id())))
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        if let Err(error) = Disk::Real.remove_dir_all(&self.0) {
+            println!("{} is left behind: {error}", self.0.display());
+        }
+    }
+}
+
+fn main() {
+    let seconds = std::env::args()
+        .nth(1)
+        .and_then(|arg| arg.parse().ok())
+        .unwrap_or(2);
+    for line in validate::run(seconds) {
+        line.print();
+    }
+    for line in journal::run(seconds) {
+        line.print();
+    }
+    for line in append::run(seconds) {
+        line.print();
+    }
+}
