@@ -208,8 +208,8 @@ impl LogStore {
     /// too. Not to be called on the thread that appends. Logs that were removed count as synced.
     ///
     /// # Errors
-    /// When the disk is full (try again later), or the store has failed or is closed. A failed
-    /// sync fails the store.
+    /// When the disk is full or a state is outdated (capture states again and call again), or the
+    /// store has failed or is closed. A failed sync fails the store.
     pub fn sync(&self, ends: &[(PartitionLog, Offset)]) -> Result<(), StorageError> {
         let core = &self.inner.core;
         let _syncing = self
@@ -225,7 +225,13 @@ impl LogStore {
         if let Err(error) = &synced {
             core.fail(error.clone());
         }
-        synced
+        synced?;
+        let outdated = ends.iter().find(|(log, _)| log.memory().is_state_outdated);
+        outdated.map_or(Ok(()), |(log, _)| {
+            Err(StorageError::StateOutdated {
+                partition: log.id(),
+            })
+        })
     }
 
     /// Whether the writer waits for disk space. It tries again every 200 ms and loses nothing.

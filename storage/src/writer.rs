@@ -20,7 +20,7 @@ use crate::fd_cache::{FileKey, FileKind, Opened};
 use crate::partition_log::index::{
     INDEX_ENTRY_BYTES, INDEX_HEADER_BYTES, IndexEntry, encode_header,
 };
-use crate::partition_log::open::{FileContext, FileError, Files};
+use crate::partition_log::open::{FileContext, FileError};
 use crate::partition_log::tail::{BATCH_OVERHEAD_BYTES as OVERHEAD, Eviction};
 use crate::partition_log::{Damage, PartitionLog, StorageError};
 use crate::store::Core;
@@ -209,9 +209,8 @@ impl Queue {
 /// Batches that one write carries: all of one segment, one behind the other.
 struct Group {
     segment: Offset,
-    /// Where the first begins in the segment, and its base offset.
+    /// Where the first begins in the segment.
     position: u64,
-    offset: Offset,
     pieces: Vec<Bytes>,
     index_entries: Vec<IndexEntry>,
     /// Entries that the index file has.
@@ -244,7 +243,7 @@ fn write_group(log: &PartitionLog) -> Result<(), FileError> {
         let entries = std::slice::from_ref(&sealed.last);
         has_made_names |= append_index(log, sealed.base, sealed.indexed, entries)?;
     }
-    let (file, is_new) = open_for_writing(log, &group, &files)?;
+    let (file, is_new) = open_for_writing(log, &group)?;
     has_made_names |= is_new;
     let path = log.log_path(group.segment);
     file.write_vectored_all_at(&group.pieces, group.position)
@@ -291,7 +290,6 @@ fn take_group(log: &PartitionLog) -> Option<Group> {
     let mut group = Group {
         segment: base,
         position: first.position,
-        offset: first.base,
         pieces: Vec::new(),
         index_entries: Vec::new(),
         indexed: segment.index_entries.unwrap_or(0),
@@ -323,7 +321,6 @@ fn take_group(log: &PartitionLog) -> Option<Group> {
 fn open_for_writing(
     log: &PartitionLog,
     group: &Group,
-    files: &Files,
 ) -> Result<(crate::disk::DiskFile, bool), FileError> {
     let core = &log.shared.core;
     let key = FileKey {
@@ -339,7 +336,7 @@ fn open_for_writing(
     let len = file.len().on("measure", &path)?;
     // Bytes that should be here and are not stay missing: reading them is refused. What is new
     // still gets its place.
-    if len < group.position && files.marker.is_none_or(|marker| group.offset > marker) {
+    if len < group.position {
         log.note_damage(Damage {
             file: path,
             position: len,

@@ -9,7 +9,7 @@ use std::io;
 use bytes::Bytes;
 use proptest::prelude::*;
 use storage::disk::{Disk, OpKind, SimDisk};
-use storage::partition_log::{LogState, PartitionLog, ReadError};
+use storage::partition_log::{LogConfig, LogState, PartitionLog, ReadError, StorageError};
 use storage::store::LogStore;
 use storage::{LeaderEpoch, Offset};
 use support::{Model, PARTITION, append, log_config, open, produced, read_all, sim, store_config};
@@ -37,6 +37,8 @@ struct Rig {
     batches: u64,
     saved: LogState,
     saved_model: Model,
+    /// Whether all since `saved` was applied with the same configuration.
+    is_same_config: bool,
     /// Since `saved`.
     journal: Vec<Applied>,
 }
@@ -58,6 +60,7 @@ impl Rig {
             batches: 0,
             saved: LogState::empty(Offset(0)),
             saved_model: Model::default(),
+            is_same_config: true,
             journal: Vec::new(),
         }
     }
@@ -82,13 +85,22 @@ impl Rig {
 
     /// What a node does now and then; the state is believed only when the sync succeeded.
     fn checkpoint(&mut self) -> bool {
-        let state = self.log.state();
+        let mut state = self.log.state();
+        let is_outdated = |error| matches!(error, StorageError::StateOutdated { .. });
+        if self
+            .store
+            .sync(&[(self.log.clone(), state.end)])
+            .is_err_and(is_outdated)
+        {
+            state = self.log.state();
+        }
         if self.store.sync(&[(self.log.clone(), state.end)]).is_err() {
             return false;
         }
         self.saved = state;
         self.saved_model = self.model.clone();
         self.journal.clear();
+        self.is_same_config = true;
         true
     }
 
@@ -108,8 +120,14 @@ impl Rig {
 
     /// Starts over from the disk and the last checkpoint, and applies the journal again.
     fn restart(&mut self) {
+        self.restart_with(log_config());
+    }
+
+    /// The same with another configuration while the journal is applied: segments may end
+    /// elsewhere then.
+    fn restart_with(&mut self, config: LogConfig) {
         let before = self.log.state();
-        (self.store, self.log) = support::restarted(&self.disk, log_config(), &self.saved);
+        (self.store, self.log) = support::restarted(&self.disk, config, &self.saved);
         self.check_cut_at_checkpoint();
         let mut replayed = self.saved_model.clone();
         for applied in &self.journal {
@@ -124,7 +142,14 @@ impl Rig {
                 Applied::RaiseStart(to) => self.log.raise_start(*to),
             }
         }
-        assert_eq!(self.log.state(), before, "the journal gives the same log");
+        let after = self.log.state();
+        self.is_same_config &= config == log_config();
+        if self.is_same_config {
+            assert_eq!(after, before, "the journal gives the same log");
+        } else {
+            assert_eq!((after.start, after.end), (before.start, before.end));
+        }
+        self.log.set_config(log_config());
         self.check_all();
     }
 
@@ -258,6 +283,7 @@ enum Op {
     Checkpoint,
     Crash {
         seed: u64,
+        segment_bytes: u32,
     },
     Kill,
     PowerCutIn {
@@ -280,7 +306,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0.0..0.7).prop_map(|to| Op::RaiseStart { to }),
         1 => (0..4_usize).prop_map(|segments| Op::Retention { segments }),
         2 => Just(Op::Checkpoint),
-        2 => any::<u64>().prop_map(|seed| Op::Crash { seed }),
+        2 => (any::<u64>(), prop_oneof![Just(3_000), 1..9_000_u32])
+            .prop_map(|(seed, segment_bytes)| Op::Crash { seed, segment_bytes }),
         1 => Just(Op::Kill),
         1 => (1..12_u64).prop_map(|ops| Op::PowerCutIn { ops }),
     ]
@@ -328,9 +355,15 @@ fn apply(rig: &mut Rig, op: &Op) {
                 rig.restart();
             }
         }
-        Op::Crash { seed } => {
+        Op::Crash {
+            seed,
+            segment_bytes,
+        } => {
             rig.crash(*seed);
-            rig.restart();
+            rig.restart_with(LogConfig {
+                segment_bytes: *segment_bytes,
+                ..log_config()
+            });
         }
         Op::Kill => {
             rig.kill();

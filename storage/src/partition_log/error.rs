@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::Offset;
+use crate::{Offset, PartitionId};
 
 /// Bytes that are not what they must be. Never served, never cut, never taken for a shorter log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,13 @@ pub enum StorageError {
     /// Bytes that must be on disk are missing or damaged.
     #[error("damaged: {0}")]
     Corrupt(Damage),
+    /// The first access to a log's files found segments deleted that its state still had, by a
+    /// decision that the journal repeats. A state captured before is not to be saved.
+    #[error("segments of partition {partition} were deleted before: capture its state again")]
+    StateOutdated {
+        /// The partition.
+        partition: PartitionId,
+    },
     /// The store is closed.
     #[error("the log store is closed")]
     Closed,

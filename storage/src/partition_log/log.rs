@@ -83,6 +83,8 @@ pub(crate) struct Memory {
     pub(crate) unsynced: Vec<Offset>,
     /// Whether names were made in the directory since it was last synced.
     pub(crate) is_dir_unsynced: bool,
+    /// Whether the last state captured names segments that turned out to be deleted.
+    pub(crate) is_state_outdated: bool,
     /// Whether the writer's queue holds this log.
     pub(crate) is_queued: bool,
     pub(crate) is_removed: bool,
@@ -111,6 +113,7 @@ impl PartitionLog {
             tail: Tail::default(),
             unsynced: Vec::new(),
             is_dir_unsynced: false,
+            is_state_outdated: false,
             is_queued: false,
             is_removed: false,
             failed: None,
@@ -218,10 +221,12 @@ impl PartitionLog {
     }
 
     /// What a checkpoint must remember, as of now. It is true of the disk once
-    /// [`LogStore::sync`](crate::store::LogStore::sync) has returned for its end.
+    /// [`LogStore::sync`](crate::store::LogStore::sync) has returned for its end. For whoever makes
+    /// checkpoints alone: `sync` judges the state captured last.
     #[must_use]
     pub fn state(&self) -> LogState {
-        let memory = self.memory();
+        let mut memory = self.memory();
+        memory.is_state_outdated = false;
         LogState {
             start: memory.start,
             end: memory.end,
@@ -402,6 +407,29 @@ impl Memory {
             Some(batch) if batch.segment < segment.base => 0,
             _ => segment.bytes,
         }
+    }
+
+    /// Forgets what is below `to`, where something in the files ends: those files were deleted. A
+    /// segment that goes on in memory begins there instead.
+    pub(crate) fn forget_deleted(&mut self, to: Offset) {
+        self.segments.retain(|segment| segment.end > to);
+        self.start = self.start.max(to);
+        self.is_state_outdated = true;
+        self.epochs.raise_start(to);
+        self.unsynced.retain(|base| *base >= to);
+        let Some(first) = self.segments.first_mut().filter(|first| first.base < to) else {
+            return;
+        };
+        let deleted_bytes = self
+            .tail
+            .first()
+            .map_or(first.bytes, |batch| batch.position.min(first.bytes));
+        self.tail.move_segment(first.base, to, deleted_bytes);
+        first.begin_at(
+            to,
+            deleted_bytes,
+            self.tail.iter().take_while(|one| one.segment == to),
+        );
     }
 
     pub(crate) fn segment_mut(&mut self, base: Offset) -> Option<&mut Segment> {

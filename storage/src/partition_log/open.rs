@@ -91,21 +91,6 @@ impl PartitionLog {
         }
         let dir = self.dir();
         let disk = &self.shared.core.disk;
-        let (extents, written_end, epochs) = {
-            let memory = self.memory();
-            let extent = |segment: &super::segment::Segment| Extent {
-                base: segment.base,
-                end: segment.end.min(memory.written_end()),
-                bytes: memory.written_bytes(segment),
-            };
-            let extents: Vec<Extent> = memory
-                .segments
-                .iter()
-                .map(extent)
-                .filter(|extent| extent.bytes > 0)
-                .collect();
-            (extents, memory.written_end(), memory.epochs.clone())
-        };
         let mut logs = Vec::new();
         let mut others = Vec::new();
         match disk.read_dir(&dir) {
@@ -134,10 +119,18 @@ impl PartitionLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).on("list", &dir),
         }
+        let (mut extents, epochs) = self.extents();
         let marker = files.marker.unwrap_or(Offset(0));
-        for extent in extents.iter().filter(|extent| extent.end > marker) {
+        let is_deleted = |extent: &Extent| extent.end <= marker && !logs.contains(&extent.base);
+        if let Some(deleted) = extents.iter().rposition(is_deleted) {
+            // The decision that dropped them is in the journal, but perhaps not applied again yet.
+            self.memory().forget_deleted(extents[deleted].end);
+            extents.drain(..=deleted);
+        }
+        for extent in &extents {
             self.check_extent(extent)?;
         }
+        let written_end = self.memory().written_end();
         // Segments are only dropped by a replicated decision, and only made by an append that is
         // replayed: files outside of the state's range are what a crash left of either.
         let first = extents.first().map_or(written_end, |extent| extent.base);
@@ -162,6 +155,21 @@ impl PartitionLog {
         }
         self.shared.is_opened.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// What must be on disk of each segment, and the epochs of all of it.
+    fn extents(&self) -> (Vec<Extent>, Epochs) {
+        let memory = self.memory();
+        let written_end = memory.written_end();
+        let extents = memory.segments.iter().map(|segment| Extent {
+            base: segment.base,
+            end: segment.end.min(written_end),
+            bytes: memory.written_bytes(segment),
+        });
+        (
+            extents.filter(|extent| extent.bytes > 0).collect(),
+            memory.epochs.clone(),
+        )
     }
 
     /// Checks that a segment's file is there and long enough.

@@ -152,6 +152,7 @@ impl PartitionLog {
         timestamp_ms: i64,
         limit: Offset,
     ) -> Result<Option<Bytes>, ReadError> {
+        self.open_if_needed()?;
         for base in self.segments_reaching(timestamp_ms, limit) {
             let found = self.first_in_segment(base, timestamp_ms, limit)?;
             if found.is_some() {
@@ -167,6 +168,7 @@ impl PartitionLog {
     /// # Errors
     /// When bytes are damaged or the disk fails.
     pub fn max_timestamp_batch(&self, limit: Offset) -> Result<Option<Bytes>, ReadError> {
+        self.open_if_needed()?;
         let mut best: Option<(i64, Offset, Bytes)> = None;
         let mut candidates: Vec<(i64, Offset)> = {
             let memory = self.memory();
@@ -212,9 +214,7 @@ impl PartitionLog {
     /// # Errors
     /// The first damage found, or the disk's failure.
     pub fn verify(&self) -> Result<(), ReadError> {
-        if !self.is_opened() {
-            self.ensure_open(&mut self.files())?;
-        }
+        self.open_if_needed()?;
         let bases: Vec<Offset> = self.memory().segments.iter().map(|one| one.base).collect();
         for base in bases {
             let (bytes, digest, epochs) = {
@@ -433,9 +433,6 @@ impl PartitionLog {
         limit: Offset,
         each: &mut Visit<'_>,
     ) -> Result<(), ReadError> {
-        if !self.is_opened() && self.has_file_part(base) {
-            self.ensure_open(&mut self.files())?;
-        }
         // Both parts are taken at once: a batch evicted meanwhile is in one of them.
         let (part, tail, start) = {
             let memory = self.memory();
@@ -499,12 +496,18 @@ impl PartitionLog {
         Ok(())
     }
 
-    fn has_file_part(&self, base: Offset) -> bool {
-        let memory = self.memory();
-        memory
-            .segment(base)
-            .and_then(|segment| file_part(&memory, segment))
-            .is_some()
+    /// Looks at the files unless that has happened or none is needed. What it finds may change
+    /// which segments there are, so this comes before asking for them.
+    fn open_if_needed(&self) -> Result<(), ReadError> {
+        let needs_files = {
+            let memory = self.memory();
+            let oldest = memory.segments.first();
+            oldest.is_some_and(|oldest| file_part(&memory, oldest).is_some())
+        };
+        if needs_files && !self.is_opened() {
+            self.ensure_open(&mut self.files())?;
+        }
+        Ok(())
     }
 
     /// Walks a segment's file, from about the batch that holds `offset` and the first that reaches

@@ -5,7 +5,7 @@ use crate::batch::BatchHeader;
 
 use super::index::IndexPacer;
 use super::segment_format::digest_after;
-use super::tail::StampedBatch;
+use super::tail::{StampedBatch, TailBatch};
 use super::{LogConfig, SegmentInfo, SegmentState};
 
 /// One segment. Empty only between its making and the append that made it.
@@ -66,6 +66,26 @@ impl Segment {
             // The index may end anywhere before: the next batch gets an entry.
             pacer: IndexPacer::overdue(index_interval_bytes),
         }
+    }
+
+    /// Makes the segment begin at `base`, `bytes` further on, where `batches` are all it has.
+    pub(crate) fn begin_at<'a>(
+        &mut self,
+        base: Offset,
+        bytes: u64,
+        batches: impl Iterator<Item = &'a TailBatch>,
+    ) {
+        self.base = base;
+        self.bytes -= bytes;
+        self.index_entries = Some(0);
+        self.is_index_complete = false;
+        self.max_timestamp = -1;
+        let mut digest = 0;
+        for batch in batches {
+            self.max_timestamp = self.max_timestamp.max(batch.max_timestamp);
+            digest = digest_after(digest, &batch.bytes.head());
+        }
+        self.digest = Some(digest);
     }
 
     pub(crate) fn state(&self) -> SegmentState {

@@ -218,6 +218,21 @@ impl Tail {
         dropped
     }
 
+    /// Moves the batches of one segment to another one, which begins `bytes` further on.
+    pub(crate) fn move_segment(&mut self, from: Offset, to: Offset, bytes: u64) {
+        for batch in self
+            .batches
+            .iter_mut()
+            .filter(|batch| batch.segment == from)
+        {
+            batch.segment = to;
+            batch.position -= bytes;
+            if batch.position == 0 {
+                batch.index_entry = None;
+            }
+        }
+    }
+
     /// Keeps a split batch in one piece from now on, so that its buffer is let go.
     pub(crate) fn set_joined(&mut self, ordinal: u64, whole: Bytes) {
         let at = ordinal
