@@ -384,7 +384,8 @@ fn apply(rig: &mut Rig, op: &Op) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150,
+        failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_log_is_what_was_appended(seed: u64, ops in prop::collection::vec(op(), 1..120)) {
         let mut rig = Rig::new(seed);
