@@ -66,22 +66,21 @@ impl ShardIndex {
         })
     }
 
-    /// Adds the entry behind the last.
-    ///
-    /// # Panics
-    /// When that would leave a hole.
-    pub(super) fn append(&mut self, position: LogPosition, place: Place, bytes: u64) {
-        if let Some(last) = self.last() {
-            assert_eq!(
-                position.index.0,
-                last.index.0 + 1,
-                "an entry must follow the last one"
-            );
+    /// Panics when entries at these positions, appended now, would leave a hole.
+    pub(super) fn assert_follows(&self, positions: impl Iterator<Item = LogPosition>) {
+        let mut last = self.last();
+        for position in positions {
+            if let Some(last) = last {
+                let next = last.index.0 + 1;
+                assert_eq!(position.index.0, next, "an entry must follow the last one");
+            }
+            last = Some(position);
         }
-        self.push(position, place, bytes);
     }
 
-    fn push(&mut self, position: LogPosition, place: Place, bytes: u64) {
+    /// Adds the entry behind the last. (In recovery there may be a hole behind the floor: the
+    /// ledger accounts for older entries.)
+    pub(super) fn append(&mut self, position: LogPosition, place: Place, bytes: u64) {
         if self.entries.is_empty() {
             self.first = position.index.0;
         }
@@ -153,12 +152,6 @@ impl ShardIndex {
             first,
             ..ShardIndex::default()
         }
-    }
-
-    /// Adds an entry found on disk, which may leave a hole behind the floor: older entries are
-    /// accounted for by the ledger.
-    pub(super) fn recover(&mut self, position: LogPosition, place: FilePlace, bytes: u64) {
-        self.push(position, Place::File(place), bytes);
     }
 
     pub(super) fn entry(&self, index: LogIndex) -> Option<&IndexedEntry> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::format::{self, FileIdentity, Frame, FrameFault, Kind};
-use super::index::{FilePlace, ShardIndex};
+use super::index::{FilePlace, Place, ShardIndex};
 use super::ledger::{Ledger, NO_FILE};
 use super::pool::{self, NameKind};
 use super::{JournalError, JournalFileReport, JournalReport};
@@ -243,10 +243,11 @@ impl Scan {
                     payload_len,
                 };
                 let bytes = format::frame_bytes(frame.payload.len()) as u64;
-                self.indexes
-                    .entry(head.shard)
-                    .or_default()
-                    .recover(head.position, place, bytes);
+                self.indexes.entry(head.shard).or_default().append(
+                    head.position,
+                    Place::File(place),
+                    bytes,
+                );
             }
             Kind::Vote | Kind::Committed => {
                 let index = self.indexes.entry(head.shard).or_default();

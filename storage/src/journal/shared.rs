@@ -170,6 +170,7 @@ impl Shared {
         synced: Synced,
     ) {
         let index = state.shards.entry(shard).or_default();
+        index.assert_follows(entries.iter().map(|entry| entry.position));
         let mut queued = Vec::with_capacity(entries.len());
         for JournalEntry { position, pieces } in entries {
             let pieces: Arc<[Bytes]> = pieces.into();
