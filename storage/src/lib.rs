@@ -9,6 +9,7 @@ pub mod journal;
 pub mod partition_log;
 pub mod state_file;
 pub mod store;
+mod store_core;
 pub mod verify;
 mod writer;
 

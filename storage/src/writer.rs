@@ -23,7 +23,7 @@ use crate::partition_log::index::{
 use crate::partition_log::open::{FileContext, FileError};
 use crate::partition_log::tail::{BATCH_OVERHEAD_BYTES as OVERHEAD, Eviction};
 use crate::partition_log::{Damage, PartitionLog, StorageError};
-use crate::store::Core;
+use crate::store_core::Core;
 
 /// Bytes and pieces of one write.
 const GROUP_BYTES_MAX: usize = 4 << 20;

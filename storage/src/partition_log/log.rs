@@ -17,7 +17,7 @@ use super::segment_format::{BATCH_BYTES_MAX, index_name, log_name};
 use super::tail::{StampedBatch, Tail, TailBatch};
 use super::{Damage, LogState, StorageError};
 use crate::batch::{BatchHeader, stamp};
-use crate::store::Core;
+use crate::store_core::Core;
 use crate::writer::Command;
 use crate::{LeaderEpoch, Offset, PartitionId};
 

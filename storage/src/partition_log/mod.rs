@@ -7,6 +7,7 @@
 
 mod epochs;
 mod error;
+mod file_part;
 pub(crate) mod index;
 mod log;
 pub(crate) mod open;
@@ -15,6 +16,7 @@ mod segment;
 pub(crate) mod segment_format;
 mod state;
 pub(crate) mod tail;
+mod timestamps;
 pub(crate) mod walk;
 
 pub use error::{Damage, ReadError, StorageError};

@@ -1,0 +1,349 @@
+//! [`Core`]: what a log store, its logs and the segment writer share: the queue between them, the
+//! budgets, the first failure.
+//!
+//! Lock order: a log's `files`, a log's `memory`, the queue, the failure.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::disk::{Disk, OpenMode};
+use crate::fd_cache::FdCache;
+use crate::partition_log::tail::Dropped;
+use crate::partition_log::{PartitionLog, StorageError};
+use crate::store::LogStoreConfig;
+use crate::writer::{Command, Queue};
+use crate::{Offset, PartitionId};
+
+pub(crate) type OnFailure = Box<dyn FnOnce(StorageError) + Send>;
+
+/// What the store, its logs and the writer share.
+pub(crate) struct Core {
+    pub(crate) disk: Disk,
+    pub(crate) config: LogStoreConfig,
+    pub(crate) fd_cache: FdCache,
+    queue: Mutex<Queue>,
+    /// The queue's cost, to be looked at without its lock.
+    queued_cost: AtomicUsize,
+    /// Wakes the writer.
+    work: Condvar,
+    /// Wakes appends that wait for room and syncs that wait for the writer.
+    progress: Condvar,
+    /// Whether directories of partitions were made since theirs was last synced.
+    is_dir_unsynced: AtomicBool,
+    failure: Mutex<Failure>,
+    has_failed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Failure {
+    error: Option<StorageError>,
+    callbacks: Vec<OnFailure>,
+}
+
+impl Core {
+    pub(crate) fn new(disk: &Disk, config: &LogStoreConfig) -> Core {
+        Core {
+            disk: disk.clone(),
+            fd_cache: FdCache::new(config.open_files_max),
+            config: config.clone(),
+            queue: Mutex::default(),
+            queued_cost: AtomicUsize::new(0),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            is_dir_unsynced: AtomicBool::new(false),
+            failure: Mutex::default(),
+            has_failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Tells the writer to write what is queued and stop.
+    pub(crate) fn begin_closing(&self) {
+        self.queue().is_closed = true;
+        self.work.notify_all();
+        self.progress.notify_all();
+    }
+
+    /// Lets go of everything that the queue and the cache hold, once the writer has stopped.
+    pub(crate) fn finish_closing(&self) {
+        let mut queue = self.queue();
+        let tail = std::mem::take(&mut queue.tail);
+        let dirty = std::mem::take(&mut queue.dirty);
+        let commands = std::mem::take(&mut queue.commands);
+        drop(queue);
+        drop((tail, dirty, commands));
+        self.fd_cache.clear();
+    }
+
+    /// What the batches that wait for the writer cost.
+    pub(crate) fn queued_cost(&self) -> usize {
+        self.queued_cost.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn on_failure(&self, callback: OnFailure) {
+        let error = {
+            let mut failure = self.failure();
+            match &failure.error {
+                Some(error) => error.clone(),
+                None => return failure.callbacks.push(callback),
+            }
+        };
+        callback(error);
+    }
+
+    pub(crate) fn partition_dir(&self, id: PartitionId) -> PathBuf {
+        self.config.dir.join(id.to_string())
+    }
+
+    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue
+            .lock()
+            .expect("nothing panics while it holds the queue")
+    }
+
+    /// Waits until the writer's queue is within its limit.
+    pub(crate) fn wait_for_room(&self) {
+        let limit = self.config.writer_queue_bytes_max;
+        if self.queued_cost.load(Ordering::Relaxed) <= limit {
+            return;
+        }
+        let mut queue = self.queue();
+        // A writer without disk space must not hold up the deletions that would make some: callers
+        // admit no more data then, so what comes is bounded.
+        while queue.queued_cost > limit
+            && !queue.is_stalled
+            && !queue.is_closed
+            && self.failed().is_none()
+        {
+            queue = self
+                .progress
+                .wait(queue)
+                .expect("nothing panics while it holds the queue");
+        }
+    }
+
+    /// Notes a batch appended to `log`.
+    pub(crate) fn enqueue(
+        &self,
+        log: &PartitionLog,
+        ordinal: u64,
+        cost: usize,
+        newly_queued: bool,
+    ) {
+        let mut queue = self.queue();
+        if queue.is_closed {
+            return;
+        }
+        let was_urgent = queue.is_urgent(self.config.writer_queue_bytes_max);
+        if newly_queued {
+            queue.dirty.push_back(log.clone());
+        }
+        queue.tail.push_back((log.clone(), ordinal));
+        queue.tail_cost += cost;
+        queue.queued_cost += cost;
+        self.queued_cost.store(queue.queued_cost, Ordering::Relaxed);
+        let is_urgent = queue.is_urgent(self.config.writer_queue_bytes_max);
+        if queue.is_idle || (is_urgent && !was_urgent) {
+            queue.is_idle = false;
+            self.work.notify_one();
+        }
+    }
+
+    /// Notes batches that left a log's memory because their segments were dropped.
+    pub(crate) fn release(&self, dropped: Dropped) {
+        let mut queue = self.queue();
+        queue.tail_cost = queue.tail_cost.saturating_sub(dropped.bytes);
+        self.subtract_queued(&mut queue, dropped.unwritten_cost);
+    }
+
+    /// Notes batches that were written; queues `again` when that log has more.
+    pub(crate) fn note_written(&self, cost: usize, again: Option<&PartitionLog>) {
+        let mut queue = self.queue();
+        queue.dirty.extend(again.cloned());
+        self.subtract_queued(&mut queue, cost);
+    }
+
+    fn subtract_queued(&self, queue: &mut Queue, cost: usize) {
+        queue.queued_cost = queue.queued_cost.saturating_sub(cost);
+        self.queued_cost.store(queue.queued_cost, Ordering::Relaxed);
+        queue.progress += 1;
+        self.progress.notify_all();
+    }
+
+    pub(crate) fn command(&self, command: Command) {
+        let mut queue = self.queue();
+        if !queue.is_closed {
+            queue.commands.push_back(command);
+            self.work.notify_one();
+        }
+    }
+
+    /// Wakes whoever waits for the writer's queue, to look at it again.
+    pub(crate) fn note_progress(&self) {
+        self.progress.notify_all();
+    }
+
+    pub(crate) fn note_dir_made(&self) {
+        self.is_dir_unsynced.store(true, Ordering::Release);
+    }
+
+    /// Waits until somebody wakes the writer, at most `timeout`.
+    pub(crate) fn wait_for_work<'a>(
+        &self,
+        queue: MutexGuard<'a, Queue>,
+        timeout: Option<Duration>,
+    ) -> MutexGuard<'a, Queue> {
+        const REASON: &str = "nothing panics while it holds the queue";
+        match timeout {
+            Some(timeout) => self.work.wait_timeout(queue, timeout).expect(REASON).0,
+            None => self.work.wait(queue).expect(REASON),
+        }
+    }
+
+    pub(crate) fn wait_written(&self, ends: &[(PartitionLog, Offset)]) -> Result<(), StorageError> {
+        let is_written = |(log, end): &(PartitionLog, Offset)| {
+            let memory = log.memory();
+            memory.is_removed || memory.written_end() >= *end
+        };
+        let mut done = 0;
+        self.queue().waiting_syncs += 1;
+        self.work.notify_one();
+        let result = loop {
+            let progress = self.queue().progress;
+            done += ends[done..]
+                .iter()
+                .take_while(|end| is_written(end))
+                .count();
+            if let Some(error) = self.failed() {
+                break Err(error);
+            }
+            if done == ends.len() {
+                break Ok(());
+            }
+            let mut queue = self.queue();
+            if queue.is_stalled {
+                let full = io::ErrorKind::StorageFull.into();
+                break Err(StorageError::io(
+                    &self.config.dir,
+                    "write segments below",
+                    full,
+                ));
+            }
+            while queue.progress == progress
+                && self.failed().is_none()
+                && !queue.is_closed
+                && !queue.is_stalled
+            {
+                queue = self
+                    .progress
+                    .wait(queue)
+                    .expect("nothing panics with the queue");
+            }
+            if queue.is_closed && queue.progress == progress {
+                break Err(StorageError::Closed);
+            }
+        };
+        self.queue().waiting_syncs -= 1;
+        result
+    }
+
+    /// Syncs what was written of a log.
+    pub(crate) fn sync_log(&self, log: &PartitionLog) -> Result<(), StorageError> {
+        let (bases, is_dir_unsynced) = {
+            let mut memory = log.memory();
+            let is_dir_unsynced = std::mem::replace(&mut memory.is_dir_unsynced, false);
+            let newest = memory.segments.last().map(|segment| segment.base);
+            let bases: Vec<(Offset, bool)> = std::mem::take(&mut memory.unsynced)
+                .into_iter()
+                .map(|base| (base, Some(base) != newest))
+                .collect();
+            (bases, is_dir_unsynced)
+        };
+        for (base, is_sealed) in bases {
+            let paths = [
+                Some(log.log_path(base)),
+                is_sealed.then(|| log.index_path(base)),
+            ];
+            for (path, is_log) in paths.into_iter().zip([true, false]) {
+                let Some(path) = path else { continue };
+                let file = if is_log {
+                    log.open_log(base)
+                        .map_err(|error| (error.action, error.source))
+                } else {
+                    self.disk
+                        .open(&path, OpenMode::ReadWrite)
+                        .map_err(|error| ("open", error))
+                };
+                let synced = match file {
+                    Ok(file) => file.sync_data().map_err(|error| ("sync", error)),
+                    // An index is a cache: it may be missing.
+                    Err((_, error)) if !is_log && error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    Err(error) => Err(error),
+                };
+                if let Err((action, error)) = synced {
+                    // Unless the segment was dropped meanwhile.
+                    if log.memory().segment(base).is_some() {
+                        return Err(StorageError::io(&path, action, error));
+                    }
+                }
+            }
+        }
+        if is_dir_unsynced {
+            let dir = log.dir();
+            match self.disk.sync_dir(&dir) {
+                Err(error) if !log.memory().is_removed => {
+                    return Err(StorageError::io(&dir, "sync", error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Syncs the names of partitions' directories.
+    pub(crate) fn sync_dir(&self) -> Result<(), StorageError> {
+        if !self.is_dir_unsynced.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let dir = &self.config.dir;
+        self.disk
+            .sync_dir(dir)
+            .map_err(|error| StorageError::io(dir, "sync", error))
+    }
+
+    pub(crate) fn failed(&self) -> Option<StorageError> {
+        if !self.has_failed.load(Ordering::Acquire) {
+            return None;
+        }
+        self.failure().error.clone()
+    }
+
+    /// Ends all writing, for good.
+    pub(crate) fn fail(&self, error: StorageError) {
+        let callbacks = {
+            let mut failure = self.failure();
+            if failure.error.is_some() {
+                return;
+            }
+            tracing::error!(%error, "the log store has failed");
+            failure.error = Some(error.clone());
+            self.has_failed.store(true, Ordering::Release);
+            std::mem::take(&mut failure.callbacks)
+        };
+        // Under the queue's lock, or one about to wait would miss it.
+        drop(self.queue());
+        self.work.notify_all();
+        self.progress.notify_all();
+        callbacks
+            .into_iter()
+            .for_each(|callback| callback(error.clone()));
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Failure> {
+        self.failure
+            .lock()
+            .expect("nothing panics while it holds the failure")
+    }
+}
