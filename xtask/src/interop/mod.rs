@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     let options = Options::parse(arguments)?;
     let workshop = Workshop::open()?;
     let mut report = Report::default();
-    let mut node = match start(&options, &workshop) {
+    let node = match start(&options, &workshop) {
         Ok(node) => node,
         Err(why) => {
             report.add("node", "start", Outcome::Failed(why));
@@ -51,15 +51,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     println!("broker: {bootstrap}");
 
     let clients = clients(&options, &workshop, &bootstrap, &mut report);
-    let mut rounds = Rounds::new(clients, report);
+    let mut rounds = Rounds::new(clients, report, node);
     if rounds.has_clients() {
-        run_rounds(&mut rounds, &options, &workshop, &mut node)?;
+        run_rounds(&mut rounds, &options, &workshop)?;
     }
-    let mut report = rounds.into_report();
-    if let Some(node) = node {
-        report.add("node", "SIGTERM ends it with exit code 0", node.stop());
-    }
-    Ok(report.close())
+    Ok(rounds.finish().close())
 }
 
 fn start(options: &Options, workshop: &Workshop) -> Result<Option<Node>, String> {
@@ -70,12 +66,7 @@ fn start(options: &Options, workshop: &Workshop) -> Result<Option<Node>, String>
     }
 }
 
-fn run_rounds(
-    rounds: &mut Rounds,
-    options: &Options,
-    workshop: &Workshop,
-    node: &mut Option<Node>,
-) -> Result<(), String> {
+fn run_rounds(rounds: &mut Rounds, options: &Options, workshop: &Workshop) -> Result<(), String> {
     rounds.behaviours();
     rounds.small_records()?;
 
@@ -99,17 +90,7 @@ fn run_rounds(
     );
     rounds.large_file(&large);
 
-    let behaviour = "everything is read again after kill -9";
-    match node {
-        Some(node) => match node.kill_and_restart() {
-            Ok(()) => rounds.read_words_again(behaviour),
-            Err(why) => rounds.report().add("node", behaviour, Outcome::Failed(why)),
-        },
-        None => {
-            let why = "the broker was not started here".to_owned();
-            rounds.report().add("node", behaviour, Outcome::NotRun(why));
-        }
-    }
+    rounds.words_after_kill();
     Ok(())
 }
 

@@ -25,6 +25,15 @@ pub(crate) struct Node {
     port: u16,
     log: PathBuf,
     child: Owned,
+    ready: Ready,
+}
+
+/// How a broker shows that it takes requests.
+enum Ready {
+    /// Its log says so. (A connection alone may be one of a port with itself.)
+    Announced,
+    /// It listens.
+    Listening,
 }
 
 impl Node {
@@ -36,8 +45,7 @@ impl Node {
         };
         let data = workshop.empty_folder("node-data")?;
         let log = workshop.log("node");
-        // What earlier runs said would be taken for this one's port.
-        fs::write(&log, "").map_err(|e| format!("cannot write {}: {e}", log.display()))?;
+        empty(&log)?;
         let command = |port: u16| {
             let words =
                 ["start", "--data-dir", &data.to_string_lossy(), "--set"].map(str::to_owned);
@@ -46,14 +54,13 @@ impl Node {
         };
         let mut child = spawn(&command(0), &log)?;
         let port = announced_port(&mut child, &log)?;
-        let mut node = Self {
+        Ok(Self {
             command: command(port),
             port,
             log,
             child,
-        };
-        node.wait_until_ready()?;
-        Ok(node)
+            ready: Ready::Announced,
+        })
     }
 
     /// Installs and starts Apache Kafka.
@@ -88,6 +95,7 @@ impl Node {
             port,
             log,
             child,
+            ready: Ready::Listening,
         };
         node.wait_until_ready()?;
         Ok(node)
@@ -108,8 +116,19 @@ impl Node {
             .0
             .wait()
             .map_err(|problem| format!("cannot reap it: {problem}"))?;
+        self.log = self.log.with_extension("restarted.log");
+        empty(&self.log)?;
         self.child = spawn(&self.command, &self.log)?;
         self.wait_until_ready()
+    }
+
+    /// Why it is not running, when it is not.
+    pub(crate) fn death(&mut self) -> Option<String> {
+        match self.child.0.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(format!("ended with {status}; {}", self.last_words())),
+            Err(problem) => Some(format!("cannot be watched: {problem}")),
+        }
     }
 
     /// Asks it to end (SIGTERM) and waits for exit code 0.
@@ -126,9 +145,14 @@ impl Node {
     }
 
     fn wait_until_ready(&mut self) -> Result<(), String> {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        let is_listening = || TcpStream::connect_timeout(&address, START_LIMIT).ok();
-        wait_for(&mut self.child, &self.log, is_listening).map(|_| ())
+        match self.ready {
+            Ready::Announced => announced_port(&mut self.child, &self.log).map(|_| ()),
+            Ready::Listening => {
+                let address = SocketAddr::from(([127, 0, 0, 1], self.port));
+                let connect = || TcpStream::connect_timeout(&address, START_LIMIT).ok();
+                wait_for(&mut self.child, &self.log, connect).map(|_| ())
+            }
+        }
     }
 
     fn last_words(&self) -> String {
@@ -165,6 +189,11 @@ fn announced_port(child: &mut Owned, log: &Path) -> Result<u16, String> {
         let mut words = line.split_whitespace().skip_while(|word| *word != "kafka");
         words.nth(1)?.rsplit(':').next()?.parse().ok()
     })
+}
+
+/// What an earlier run said there would be taken for this one's.
+fn empty(log: &Path) -> Result<(), String> {
+    fs::write(log, "").map_err(|problem| format!("cannot write {}: {problem}", log.display()))
 }
 
 fn last_words(log: &Path) -> String {

@@ -5,6 +5,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::{CODECS, Client, LinesDigest};
+use super::node::Node;
 use super::records::{RecordFile, expected_lines, sha256_of};
 use super::report::{Outcome, Report};
 
@@ -28,17 +29,23 @@ pub(crate) struct Rounds {
     /// Part of every topic's name, so that a broker can be used again.
     run: String,
     words: Vec<Filled>,
+    /// The broker, when it was started here.
+    node: Option<Node>,
+    /// Nothing more is tried: every request would wait for a broker that is gone.
+    is_node_gone: bool,
 }
 
 impl Rounds {
     /// Nothing done yet.
-    pub(crate) fn new(clients: Vec<Box<dyn Client>>, report: Report) -> Self {
+    pub(crate) fn new(clients: Vec<Box<dyn Client>>, report: Report, node: Option<Node>) -> Self {
         let run = format!("interop-{:x}", now_ms() & 0xff_ffff);
         Self {
             clients,
             report,
             run,
             words: Vec::new(),
+            node,
+            is_node_gone: false,
         }
     }
 
@@ -52,16 +59,38 @@ impl Rounds {
         &mut self.report
     }
 
-    /// Ends the clients.
-    pub(crate) fn into_report(self) -> Report {
+    /// Ends the clients, then the node.
+    pub(crate) fn finish(mut self) -> Report {
+        self.clients.clear();
+        let is_gone = self.is_node_gone();
+        if let Some(node) = self.node.take().filter(|_| !is_gone) {
+            self.report
+                .add("node", "SIGTERM ends it with exit code 0", node.stop());
+        }
         self.report
+    }
+
+    /// Whether the broker has ended by itself; the first time, that is a failure of its own.
+    fn is_node_gone(&mut self) -> bool {
+        let death = self.node.as_mut().and_then(Node::death);
+        if let Some(why) = death.filter(|_| !self.is_node_gone) {
+            self.is_node_gone = true;
+            self.report
+                .add("node", "keeps running", Outcome::Failed(why));
+        }
+        self.is_node_gone
     }
 
     /// Each client's own behaviours.
     pub(crate) fn behaviours(&mut self) {
-        for client in &mut self.clients {
-            let prefix = format!("{}-check-{}", self.run, client.name());
-            client.checks(&prefix, &mut self.report);
+        for number in 0..self.clients.len() {
+            let name = self.clients[number].name();
+            if self.is_node_gone() {
+                self.report.add(name, "all behaviours", node_is_gone());
+                continue;
+            }
+            let prefix = format!("{}-check-{name}", self.run);
+            self.clients[number].checks(&prefix, &mut self.report);
         }
     }
 
@@ -73,6 +102,11 @@ impl Rounds {
                 continue;
             }
             let name = self.clients[writer].name();
+            if self.is_node_gone() {
+                self.report
+                    .add(name, "keys, headers, nulls and timestamps", node_is_gone());
+                continue;
+            }
             let topic = format!("{}-lines-{name}", self.run);
             let sent = self
                 .create(&topic, &[])
@@ -90,7 +124,7 @@ impl Rounds {
             };
             for reader in &mut self.clients {
                 let behaviour = format!("read keys, headers, nulls and timestamps of {name}");
-                let outcome = match &expected {
+                let outcome: Outcome = match &expected {
                     Some(expected) => reader
                         .lines(&topic)
                         .and_then(|found| same_lines(&found, expected))
@@ -137,21 +171,29 @@ impl Rounds {
         }
     }
 
-    /// The word lists once more, by the first client.
-    pub(crate) fn read_words_again(&mut self, behaviour: &str) {
-        let mut problems = Vec::new();
-        let reader = &mut self.clients[0];
-        for filled in &self.words {
-            if let Err(why) = read_same(reader.as_mut(), filled) {
-                problems.push(format!("{}: {why}", filled.origin));
+    /// Kills the node, starts it again, and has the first client read the word lists once more.
+    pub(crate) fn words_after_kill(&mut self) {
+        let behaviour = "everything is read again after kill -9";
+        let outcome = if self.is_node_gone() {
+            node_is_gone()
+        } else if self.words.is_empty() {
+            Outcome::NotRun("no word list was sent".to_owned())
+        } else {
+            match self.node.as_mut().map(Node::kill_and_restart) {
+                None => Outcome::NotRun("the broker was not started here".to_owned()),
+                Some(restarted) => restarted.and_then(|()| self.read_words_again()).into(),
             }
-        }
-        let outcome = match (self.words.is_empty(), problems.is_empty()) {
-            (true, _) => Outcome::NotRun("no word list was sent".to_owned()),
-            (false, true) => Outcome::Passed,
-            (false, false) => Outcome::Failed(problems.join("; ")),
         };
         self.report.add("node", behaviour, outcome);
+    }
+
+    fn read_words_again(&mut self) -> Result<(), String> {
+        let reader = &mut self.clients[0];
+        for filled in &self.words {
+            let read = read_same(reader.as_mut(), filled);
+            read.map_err(|why| format!("{} by {}: {why}", filled.origin, reader.name()))?;
+        }
+        Ok(())
     }
 
     fn fill(
@@ -167,7 +209,9 @@ impl Rounds {
         let behaviour = format!("send {what}, {codec}");
         let origin = format!("{what} of {name}, {codec}");
         let started = Instant::now();
-        let sent: Outcome = if configs.is_empty() || self.creator().is_some() {
+        let sent: Outcome = if self.is_node_gone() {
+            node_is_gone()
+        } else if configs.is_empty() || self.creator().is_some() {
             let created = self.create(&topic, configs);
             created
                 .and_then(|()| self.clients[writer].produce(&topic, codec, file))
@@ -193,9 +237,13 @@ impl Rounds {
     }
 
     fn read(&mut self, reader: usize, filled: &Filled) {
+        let is_gone = self.is_node_gone();
         let reader = &mut self.clients[reader];
         let started = Instant::now();
-        let outcome = read_same(reader.as_mut(), filled);
+        let outcome = match is_gone {
+            true => node_is_gone(),
+            false => read_same(reader.as_mut(), filled).into(),
+        };
         let behaviour = format!("read {}", filled.origin);
         self.report
             .add_timed(reader.name(), &behaviour, outcome, Some(started.elapsed()));
@@ -219,6 +267,10 @@ impl Rounds {
     fn delete(&mut self, topic: &str) -> Result<(), String> {
         self.creator().map_or(Ok(()), |client| client.delete(topic))
     }
+}
+
+fn node_is_gone() -> Outcome {
+    Outcome::NotRun("the node is gone".to_owned())
 }
 
 fn read_same(reader: &mut dyn Client, filled: &Filled) -> Result<(), String> {
