@@ -194,6 +194,7 @@ impl Broker {
         let directory = Directory::default();
         let shards = open_shards(&host, &logs, &directory, &catalogue, config.node_id).await?;
         set_aside_unknown(&logs, &directory).await?;
+        logs.note_recovered();
 
         let (changes, _) = watch::channel(0);
         let (stopping, _) = watch::channel(false);

@@ -11,7 +11,7 @@ use storage::{LeaderEpoch, Offset, PartitionId};
 use crate::list_offsets::end_offset_for_epoch;
 use crate::partition::Partition;
 use crate::partition::waiters::Waiter;
-use crate::{Broker, BrokerError};
+use crate::{Broker, BrokerError, ByteBudget, ByteShare};
 
 /// What a reader may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,57 +70,121 @@ pub struct FetchedPartition {
     pub diverging: Option<(LeaderEpoch, Offset)>,
 }
 
+/// What a fetch of several partitions came to: one result a partition, in the request's order.
+pub type Fetched = Vec<(PartitionId, Result<FetchedPartition, BrokerError>)>;
+
+/// Least room for a fetch that takes part of what it wants, since the rest is taken.
+const SHORT_READ_BYTES_MIN: usize = 1 << 20;
+/// What a fetch may read when there is no room at all, so that readers of a few records are served
+/// whatever the others do.
+const FREE_READ_BYTES: usize = 64 << 10;
+/// How long a fetch is held up that may not wait, because too many do: clients ask again at once.
+const CROWDED_WAIT: Duration = Duration::from_millis(100);
+
 impl Broker {
-    /// Reads, waiting as the request says. One result a partition, in the request's order. An error
-    /// in any partition ends the wait. Dropping the future gives the wait up.
-    pub async fn fetch(
-        &self,
-        request: FetchRequest,
-    ) -> Vec<(PartitionId, Result<FetchedPartition, BrokerError>)> {
-        let read = self.read_all(&request).await;
-        if request.wait_ms_max <= 0 || read.is_enough(&request) || !self.start_waiting() {
-            return read.partitions;
-        }
-        self.wait_for_more(&request, read.bytes).await
+    /// Reads, waiting as the request says. An error in any partition ends the wait. When too many
+    /// fetches wait already, the answer comes early. Dropping the future gives the wait up.
+    pub async fn fetch(&self, request: FetchRequest) -> Fetched {
+        let (fetched, _) = self.fetch_within(request, &ByteBudget::unlimited()).await;
+        fetched
     }
 
-    async fn wait_for_more(
+    /// Like [`Broker::fetch`], with room for what is read taken from `budget` before it is read.
+    /// What comes back is covered by the share, or is no more than 64 KiB when there was no room.
+    /// Nothing is held while waiting. When room is short less is read than the request allows; a
+    /// first batch that does not fit waits for room, also beyond the request's wait.
+    pub async fn fetch_within(
         &self,
-        request: &FetchRequest,
-        mut bytes: usize,
-    ) -> Vec<(PartitionId, Result<FetchedPartition, BrokerError>)> {
+        request: FetchRequest,
+        budget: &ByteBudget,
+    ) -> (Fetched, ByteShare) {
         let wait = Duration::from_millis(u64::try_from(request.wait_ms_max).unwrap_or(0));
         let deadline = tokio::time::sleep(wait);
         tokio::pin!(deadline);
-        let waiter = Waiter::new(request.bytes_min.saturating_sub(bytes));
-        let _registered = Registered::enter(self, request, &waiter);
         let mut stopping = self.stopping();
+        let mut waiting: Option<Waiting> = None;
+        let mut is_last = wait.is_zero();
         loop {
-            // What came between the last read and the registration (or the last wake-up) shows now.
-            let read = self.read_all(request).await;
-            if read.is_enough(request) || self.is_stopping() {
-                return read.partitions;
+            let (read, share) = self.read_within(&request, budget).await;
+            if is_last || read.is_enough(&request) || self.is_stopping() {
+                return (read.partitions, share);
             }
-            if read.bytes != bytes {
-                bytes = read.bytes;
-                waiter.rearm(request.bytes_min.saturating_sub(bytes));
+            let bytes = read.bytes;
+            drop((read, share));
+            let missing = request.bytes_min.saturating_sub(bytes);
+            let Some(waiting) = &mut waiting else {
+                if self.start_waiting() {
+                    // What comes before it is entered shows when it is read again.
+                    waiting = Some(Waiting::enter(self, &request, bytes, missing));
+                } else {
+                    is_last = true;
+                    tokio::select! {
+                        () = tokio::time::sleep(CROWDED_WAIT.min(wait)) => {}
+                        _ = stopping.changed() => {}
+                    }
+                }
+                continue;
+            };
+            if waiting.bytes != bytes {
+                waiting.bytes = bytes;
+                waiting.waiter.rearm(missing);
             }
             tokio::select! {
-                () = waiter.woken() => {}
-                () = &mut deadline => return self.read_all(request).await.partitions,
+                () = waiting.waiter.woken() => {}
+                () = &mut deadline => is_last = true,
                 _ = stopping.changed() => {}
             }
         }
     }
 
-    async fn read_all(&self, request: &FetchRequest) -> Read {
+    /// Reads as much as there is room for.
+    async fn read_within(&self, request: &FetchRequest, budget: &ByteBudget) -> (Read, ByteShare) {
+        let asked = request
+            .partitions
+            .iter()
+            .fold(0, |sum: usize, wanted| sum.saturating_add(wanted.bytes_max));
+        let wanted = asked.min(request.bytes_max).max(SHORT_READ_BYTES_MIN);
+        let mut least = SHORT_READ_BYTES_MIN;
+        let mut share = match budget.try_take(least, wanted) {
+            Some(share) => share,
+            None => {
+                let leave = budget.unsure_read().await;
+                let read = self.read_all(request, FREE_READ_BYTES).await;
+                if read.bytes <= FREE_READ_BYTES {
+                    return (read, ByteShare::default());
+                }
+                least = least.max(read.bytes);
+                drop((read, leave));
+                budget.take(least, wanted).await
+            }
+        };
+        loop {
+            let leave = match share.bytes() < wanted {
+                true => Some(budget.unsure_read().await),
+                false => None,
+            };
+            let read = self.read_all(request, share.bytes()).await;
+            if read.bytes <= share.bytes() || share.bytes() == budget.share_bytes_max() {
+                share.shrink(read.bytes);
+                return (read, share);
+            }
+            // The first batch alone is larger: it waits for its room outside of memory.
+            least = read.bytes;
+            drop((read, leave, share));
+            share = budget.take(least, wanted).await;
+        }
+    }
+
+    async fn read_all(&self, request: &FetchRequest, room: usize) -> Read {
+        let bytes_max = request.bytes_max.min(room);
         let mut read = Read {
             partitions: Vec::with_capacity(request.partitions.len()),
             bytes: 0,
+            bytes_max,
             failed: false,
         };
         for wanted in &request.partitions {
-            let room = request.bytes_max.saturating_sub(read.bytes);
+            let room = bytes_max.saturating_sub(read.bytes);
             let result = self.read_one(wanted, room, read.bytes == 0).await;
             match &result {
                 Ok(fetched) => {
@@ -181,15 +245,21 @@ impl Broker {
 
 /// What a round of reading found.
 struct Read {
-    partitions: Vec<(PartitionId, Result<FetchedPartition, BrokerError>)>,
+    partitions: Fetched,
     bytes: usize,
+    bytes_max: usize, // how much could be read
     // Some partition has news that are no records.
     failed: bool,
 }
 
 impl Read {
     fn is_enough(&self, request: &FetchRequest) -> bool {
-        self.failed || self.bytes >= request.bytes_min || request.partitions.is_empty()
+        // With less room than the request has, half of it counts as full: batches are whole.
+        let bytes_min = match self.bytes_max < request.bytes_max {
+            true => request.bytes_min.min(self.bytes_max / 2),
+            false => request.bytes_min,
+        };
+        self.failed || self.bytes >= bytes_min || request.partitions.is_empty()
     }
 }
 
@@ -262,29 +332,35 @@ fn diverging(
 }
 
 /// A waiting fetch, entered with its partitions until it is dropped.
-struct Registered {
+struct Waiting {
+    waiter: Arc<Waiter>,
+    bytes: usize, // found when the waiter was armed last
     broker: Broker,
     entries: Vec<(Arc<Partition>, u64)>,
 }
 
-impl Registered {
-    fn enter(broker: &Broker, request: &FetchRequest, waiter: &Arc<Waiter>) -> Registered {
+impl Waiting {
+    /// Enters a fetch that was counted before.
+    fn enter(broker: &Broker, request: &FetchRequest, bytes: usize, missing: usize) -> Waiting {
+        let waiter = Waiter::new(missing);
         let partitions = request
             .partitions
             .iter()
             .filter_map(|wanted| broker.inner.directory.get(wanted.partition));
         let enter = |partition: Arc<Partition>| {
-            let number = partition.waiters.register(waiter);
+            let number = partition.waiters.register(&waiter);
             (partition, number)
         };
-        Registered {
-            broker: broker.clone(),
+        Waiting {
             entries: partitions.map(enter).collect(),
+            waiter,
+            bytes,
+            broker: broker.clone(),
         }
     }
 }
 
-impl Drop for Registered {
+impl Drop for Waiting {
     fn drop(&mut self) {
         for (partition, number) in &self.entries {
             partition.waiters.remove(*number);

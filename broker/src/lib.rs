@@ -5,6 +5,7 @@
 
 mod batch_check;
 mod broker;
+mod byte_budget;
 pub mod catalogue;
 mod config;
 mod error;
@@ -22,12 +23,13 @@ mod upkeep;
 mod wire;
 
 pub use broker::{Broker, Env, StartError};
+pub use byte_budget::{ByteBudget, ByteShare};
 pub use config::{
     BrokerConfig, ConfigDefinition, ConfigEntry, ConfigKind, ConfigSource, TopicConfig,
     broker_config_entries, topic_config_definitions,
 };
 pub use error::BrokerError;
-pub use fetch::{FetchPartition, FetchRequest, FetchedPartition, Isolation};
+pub use fetch::{FetchPartition, FetchRequest, Fetched, FetchedPartition, Isolation};
 pub use list_offsets::{FoundOffset, OffsetQuery};
 pub use produce::{AppendError, Appended, PendingAppend, RecordError, RequiredAcks};
 pub use topics::{ConfigChange, ConfigOperation, CreatedTopic, NewPartitions, NewTopic, TopicRef};

@@ -125,6 +125,15 @@ impl LogStore {
         }
     }
 
+    /// Says that the journal has been replayed: logs that are known now exist. Damage that was found
+    /// in them meanwhile is reported, later damage at once.
+    pub fn note_recovered(&self) {
+        self.inner.core.note_recovered();
+        for log in self.inner.logs().values() {
+            log.report_damage(&log.memory());
+        }
+    }
+
     /// Renames directories of partitions that are not `known` to `*.unknown`; deletes none of
     /// them. Returns how many. To be called before anything is written.
     ///

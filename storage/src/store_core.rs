@@ -35,6 +35,8 @@ pub(crate) struct Core {
     is_dir_unsynced: AtomicBool,
     failure: Mutex<Failure>,
     has_failed: AtomicBool,
+    /// Whether the journal has been replayed: only then is it known which logs still exist.
+    is_recovered: AtomicBool,
 }
 
 #[derive(Default)]
@@ -56,6 +58,7 @@ impl Core {
             is_dir_unsynced: AtomicBool::new(false),
             failure: Mutex::default(),
             has_failed: AtomicBool::new(false),
+            is_recovered: AtomicBool::new(false),
         }
     }
 
@@ -91,6 +94,16 @@ impl Core {
             }
         };
         callback(error);
+    }
+
+    /// From now on damage is reported as soon as it is found.
+    pub(crate) fn note_recovered(&self) {
+        self.is_recovered.store(true, Ordering::Release);
+    }
+
+    /// Whether damage found now is worth a person's attention.
+    pub(crate) fn is_recovered(&self) -> bool {
+        self.is_recovered.load(Ordering::Acquire)
     }
 
     pub(crate) fn partition_dir(&self, id: PartitionId) -> PathBuf {

@@ -257,3 +257,27 @@ async fn a_damaged_segment_is_refused_shown_and_never_shortened() {
     verified.failed(1);
     assert!(report.contains("00000000000000000000.log"), "{report}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_deleted_before_a_kill_is_no_damage() {
+    let dir = TempDir::new();
+    let small = ["--set", "storage.checkpoint_journal_bytes=64KiB"];
+    for _ in 0..3 {
+        let process = Process::start(BINARY, dir.path(), &small);
+        let connection = connected(process.kafka()).await;
+        create_topic_with(&connection, "gone", 4, &[("segment.bytes", "4096")]).await;
+        // Enough for a checkpoint that names the partition, with some of it written later.
+        let mut gone = Witness::new("gone", 1_000);
+        gone.produce(&connection, 200).await.expect("produced");
+        let deleted = connection
+            .delete_topics(&["gone"], 20_000)
+            .await
+            .expect("answered");
+        assert_eq!(deleted[0].error, ErrorCode::NONE);
+        process.kill();
+        let process = Process::start(BINARY, dir.path(), &small);
+        connected(process.kafka()).await;
+        assert!(!process.log().contains("damaged"), "{}", process.log());
+        process.kill();
+    }
+}

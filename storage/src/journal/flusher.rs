@@ -194,6 +194,10 @@ impl Flusher {
 
     fn roll(&mut self) -> Result<(), JournalError> {
         let file = self.pool.next_file()?;
+        assert!(
+            file.identity.sequence > self.file.identity.sequence,
+            "files follow one another"
+        );
         self.shared.add_file(&file, self.position);
         tracing::debug!(sequence = file.identity.sequence, "journal starts a file");
         self.file = file;

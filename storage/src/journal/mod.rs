@@ -134,10 +134,10 @@ impl Journal {
             config.clone(),
             scan.spares.clone(),
             scan.has_reserve,
-            scan.next_sequence,
+            scan.next_number,
         ));
         for path in &scan.unused {
-            pool.add_raw(pool.take_out_of_use(path)?);
+            pool.take_out_of_use(path.clone())?;
         }
         let file = pool.first_file()?;
         let files = files_in_use(disk, &scan, &file)?;

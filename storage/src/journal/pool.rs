@@ -51,19 +51,18 @@ pub(super) enum NameKind {
     Foreign,
 }
 
-pub(super) fn name_kind(name: &str) -> NameKind {
+/// What a name stands for, and the number in it.
+pub(super) fn name_kind(name: &str) -> (NameKind, Option<u64>) {
     if name == RESERVE_NAME {
-        return NameKind::Reserve;
+        return (NameKind::Reserve, None);
     }
-    if name.ends_with(SPARE_SUFFIX) {
-        return NameKind::Spare;
+    let number = |digits: &str| (digits.len() == 20).then(|| digits.parse().ok()).flatten();
+    if let Some(digits) = name.strip_suffix(SPARE_SUFFIX) {
+        return (NameKind::Spare, number(digits));
     }
-    let digits = name
-        .strip_suffix(IN_USE_SUFFIX)
-        .filter(|digits| digits.len() == 20);
-    match digits.and_then(|digits| digits.parse().ok()) {
-        Some(sequence) => NameKind::InUse { sequence },
-        None => NameKind::Foreign,
+    match name.strip_suffix(IN_USE_SUFFIX).and_then(number) {
+        Some(sequence) => (NameKind::InUse { sequence }, Some(sequence)),
+        None => (NameKind::Foreign, None),
     }
 }
 
@@ -82,6 +81,14 @@ struct Raw {
     written_to: u64,
 }
 
+/// A file out of use that still has its name, and the one it gets.
+#[derive(Debug)]
+struct Retired {
+    path: PathBuf,
+    spare_path: PathBuf,
+    written_to: u64,
+}
+
 #[derive(Debug)]
 struct Spare {
     file: JournalFile,
@@ -92,12 +99,15 @@ struct Spare {
 struct State {
     ready: VecDeque<Spare>,
     raw: Vec<Raw>,
-    /// Files out of use, oldest first, with the length that has been written.
-    retired: VecDeque<Raw>,
-    next_sequence: u64,
+    /// Files out of use, oldest first.
+    retired: VecDeque<Retired>,
+    /// Above every number that any file has had.
+    next_number: u64,
     has_reserve: bool,
     /// The flusher waits for a file.
     is_wanted: bool,
+    /// A spare is out of `ready` while zeros are written to it. Later ones must not overtake it.
+    is_filling: bool,
     /// It is time to write zeros to the spares.
     fill_due: bool,
     /// Why the last attempt to make or recycle a file failed.
@@ -106,6 +116,22 @@ struct State {
     closing: bool,
     /// The spares thread is to end.
     stopped: bool,
+}
+
+impl State {
+    /// A number that no file has had: names never collide, and later files have higher ones.
+    fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    fn retired(&mut self, dir: &Path, path: PathBuf, written_to: u64) -> Retired {
+        Retired {
+            path,
+            spare_path: spare_path(dir, self.take_number()),
+            written_to,
+        }
+    }
 }
 
 /// The spare files. Shared by the flusher and the spares thread.
@@ -119,13 +145,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A pool that may use the given `.spare` files and numbers from `next_sequence` on.
+    /// A pool that may use the given `.spare` files and numbers from `next_number` on.
     pub(super) fn new(
         disk: Disk,
         config: JournalConfig,
         spares: Vec<PathBuf>,
         has_reserve: bool,
-        next_sequence: u64,
+        next_number: u64,
     ) -> Pool {
         let raw = spares
             .into_iter()
@@ -139,7 +165,7 @@ impl Pool {
             config,
             state: Mutex::new(State {
                 raw,
-                next_sequence,
+                next_number,
                 has_reserve,
                 ..State::default()
             }),
@@ -197,7 +223,9 @@ impl Pool {
         state.is_wanted = true;
         self.changed.notify_all();
         let spare = loop {
-            if let Some(spare) = state.ready.pop_front() {
+            if !state.is_filling
+                && let Some(spare) = state.ready.pop_front()
+            {
                 break Ok(spare);
             }
             if let Some(error) = &state.error
@@ -246,10 +274,12 @@ impl Pool {
 
     /// Gives back files that are out of use, oldest first. `used_bytes` of each were written.
     pub(super) fn retire(&self, files: impl IntoIterator<Item = (PathBuf, u64)>) {
-        let files = files
-            .into_iter()
-            .map(|(path, written_to)| Raw { path, written_to });
-        self.lock().retired.extend(files);
+        let mut state = self.lock();
+        for (path, written_to) in files {
+            let retired = state.retired(&self.config.dir, path, written_to);
+            state.retired.push_back(retired);
+        }
+        drop(state);
         self.changed.notify_all();
     }
 
@@ -275,7 +305,7 @@ impl Pool {
     pub(super) fn run(&self) {
         while let Some(job) = self.next_job() {
             let result = match job {
-                Job::Recycle(raw) => self.recycle(raw),
+                Job::Recycle(retired) => self.recycle(retired),
                 Job::Prepare(raw) => self.make_ready(raw),
                 Job::Remove(raw) => self.remove(&raw.path),
                 Job::Reserve => self.make_reserve(),
@@ -303,8 +333,8 @@ impl Pool {
             if state.stopped {
                 return None;
             }
-            if let Some(raw) = state.retired.pop_front() {
-                return Some(Job::Recycle(raw));
+            if let Some(retired) = state.retired.pop_front() {
+                return Some(Job::Recycle(retired));
             }
             if state.ready.len() < self.config.spare_files.max(usize::from(state.is_wanted)) {
                 return Some(Job::Prepare(state.raw.pop()));
@@ -321,6 +351,7 @@ impl Pool {
                     .iter()
                     .position(|spare| spare.written_to < spare.file.len);
                 if let Some(spare) = unwritten.and_then(|at| state.ready.remove(at)) {
+                    state.is_filling = true;
                     return Some(Job::Fill(spare));
                 }
                 state.fill_due = false;
@@ -333,17 +364,25 @@ impl Pool {
     }
 
     /// Takes a file's old name away, durably, before anything else happens to it or to the next.
-    fn recycle(&self, raw: Raw) -> Result<(), JournalError> {
-        let result = self.take_out_of_use(&raw.path);
+    fn recycle(&self, retired: Retired) -> Result<(), JournalError> {
+        let result = self.rename_retired(&retired);
         let mut state = self.lock();
         match result {
-            Ok(path) => {
-                state.raw.push(Raw { path, ..raw });
+            Ok(()) => {
+                let Retired {
+                    spare_path,
+                    written_to,
+                    ..
+                } = retired;
+                state.raw.push(Raw {
+                    path: spare_path,
+                    written_to,
+                });
                 state.error = None;
                 Ok(())
             }
             Err(error) => {
-                state.retired.push_front(raw);
+                state.retired.push_front(retired);
                 state.error = Some(error.clone());
                 drop(state);
                 self.changed.notify_all();
@@ -352,21 +391,32 @@ impl Pool {
         }
     }
 
-    /// Renames a file in use to a spare one, durably.
-    pub(super) fn take_out_of_use(&self, path: &Path) -> Result<PathBuf, JournalError> {
-        let spare = path.with_extension(&SPARE_SUFFIX[1..]);
-        // A second attempt finds it renamed already.
+    fn rename_retired(&self, retired: &Retired) -> Result<(), JournalError> {
+        let Retired {
+            path, spare_path, ..
+        } = retired;
+        // A second attempt may find it renamed already, but not durably.
         if self
             .disk
             .exists(path)
             .map_err(JournalError::io("look up", path))?
         {
             self.disk
-                .rename(path, &spare)
+                .rename(path, spare_path)
                 .map_err(JournalError::io("rename", path))?;
         }
-        self.sync_dir()?;
-        Ok(spare)
+        self.sync_dir()
+    }
+
+    /// Makes a file in use that holds nothing into a spare one, on the caller's thread.
+    pub(super) fn take_out_of_use(&self, path: PathBuf) -> Result<(), JournalError> {
+        let retired = self.lock().retired(&self.config.dir, path, 0);
+        self.rename_retired(&retired)?;
+        self.lock().raw.push(Raw {
+            path: retired.spare_path,
+            written_to: 0,
+        });
+        Ok(())
     }
 
     fn make_ready(&self, raw: Option<Raw>) -> Result<(), JournalError> {
@@ -396,25 +446,23 @@ impl Pool {
         result
     }
 
-    /// Makes a file of `bytes` with a fresh header, durable but for its name. On an error the raw
-    /// file stays for another attempt; a new one is removed.
+    /// Makes a file of `bytes` with a fresh header, durable but for its name. For want of space a
+    /// raw file stays for another attempt; else what failed is removed.
     fn prepare(&self, raw: Option<Raw>, bytes: u64) -> Result<Spare, JournalError> {
-        let sequence = {
-            let mut state = self.lock();
-            state.next_sequence += 1;
-            state.next_sequence - 1
+        let sequence = self.lock().take_number();
+        let mode = if raw.is_some() {
+            OpenMode::ReadWrite
+        } else {
+            OpenMode::CreateNew
         };
-        let is_new = raw.is_none();
-        let raw = raw.unwrap_or_else(|| Raw {
-            path: spare_path(&self.config.dir, sequence),
+        let path = spare_path(&self.config.dir, sequence);
+        let raw = raw.unwrap_or(Raw {
+            path,
             written_to: 0,
         });
-        let identity = FileIdentity {
-            sequence,
-            salt: RandomState::new().hash_one((sequence, &raw.path)),
-        };
-        let result = self.write_header(&raw.path, identity, bytes);
-        match result {
+        let salt = RandomState::new().hash_one((sequence, &raw.path));
+        let identity = FileIdentity { sequence, salt };
+        match self.write_header(&raw.path, mode, identity, bytes) {
             Ok(file) => Ok(Spare {
                 written_to: raw
                     .written_to
@@ -427,7 +475,7 @@ impl Pool {
                 },
             }),
             Err(error) => {
-                if !is_new {
+                if mode == OpenMode::ReadWrite && is_short_of_space(&error) {
                     self.lock().raw.push(raw);
                 } else if let Err(removal) = self.remove(&raw.path) {
                     tracing::debug!(%removal, "journal leaves an unfinished spare file");
@@ -440,12 +488,13 @@ impl Pool {
     fn write_header(
         &self,
         path: &Path,
+        mode: OpenMode,
         identity: FileIdentity,
         bytes: u64,
     ) -> Result<DiskFile, JournalError> {
         let file = self
             .disk
-            .open(path, OpenMode::Create)
+            .open(path, mode)
             .map_err(JournalError::io("open", path))?;
         if file.len().map_err(JournalError::io("look up", path))? > bytes {
             file.set_len(bytes)
@@ -507,7 +556,12 @@ impl Pool {
         let result = result.map_err(JournalError::io("fill", &file.path));
         spare.written_to = if result.is_ok() { end } else { file.len };
         let mut state = self.lock();
-        state.ready.push_front(spare);
+        let sequence = spare.file.identity.sequence;
+        let at = state
+            .ready
+            .partition_point(|it| it.file.identity.sequence < sequence);
+        state.ready.insert(at, spare);
+        state.is_filling = false;
         self.changed.notify_all();
         result
     }
@@ -522,7 +576,7 @@ impl Pool {
 
 /// What the spares thread does next.
 enum Job {
-    Recycle(Raw),
+    Recycle(Retired),
     Prepare(Option<Raw>),
     Remove(Raw),
     Reserve,

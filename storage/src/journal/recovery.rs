@@ -6,7 +6,6 @@
 //! dropped whole.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -32,7 +31,7 @@ pub(super) struct Scan {
     pub(super) has_reserve: bool,
     pub(super) last_round: Option<LastRound>,
     pub(super) next_round: u64,
-    pub(super) next_sequence: u64,
+    pub(super) next_number: u64,
     pub(super) is_sealed: bool,
     /// Where the last round is torn, if it is.
     pub(super) torn: Option<(PathBuf, u64)>,
@@ -68,13 +67,17 @@ struct Fault {
 pub(super) fn scan(disk: &Disk, dir: &Path) -> Result<Scan, JournalError> {
     let mut scan = Scan {
         next_round: 1,
-        next_sequence: NO_FILE + 1,
+        next_number: NO_FILE + 1,
         ..Scan::default()
     };
     let mut in_use = Vec::new();
     for entry in disk.read_dir(dir).map_err(JournalError::io("list", dir))? {
         let path = dir.join(&entry.name);
-        match pool::name_kind(&entry.name) {
+        let (kind, number) = pool::name_kind(&entry.name);
+        scan.next_number = scan
+            .next_number
+            .max(number.map_or(0, |number| number.saturating_add(1)));
+        match kind {
             NameKind::InUse { sequence } => in_use.push((sequence, path)),
             NameKind::Spare => scan.spares.push(path),
             NameKind::Reserve => scan.has_reserve = true,
@@ -87,7 +90,6 @@ pub(super) fn scan(disk: &Disk, dir: &Path) -> Result<Scan, JournalError> {
     // What ended the file before, which a later file may prove to be damage.
     let mut fault: Option<(PathBuf, Fault)> = None;
     for (sequence, path) in in_use {
-        scan.next_sequence = sequence + 1;
         let reader = FileReader::open(disk, &path, sequence)?;
         match scan.read_file(&reader, fault.take())? {
             Some(ended_by) => fault = Some((path, ended_by)),
@@ -444,11 +446,18 @@ fn in_memory(position: u64) -> usize {
 
 /// See [`super::verify`].
 pub(super) fn verify(disk: &Disk, dir: &Path) -> JournalReport {
+    match disk.exists(dir).map_err(JournalError::io("look up", dir)) {
+        Ok(true) => {}
+        Ok(false) => return JournalReport::default(),
+        Err(error) => {
+            return JournalReport {
+                error: Some(error),
+                ..JournalReport::default()
+            };
+        }
+    }
     match scan(disk, dir) {
         Ok(scan) => scan.report(),
-        Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            JournalReport::default()
-        }
         Err(error) => JournalReport {
             error: Some(error),
             ..JournalReport::default()

@@ -357,8 +357,19 @@ impl PartitionLog {
     pub(crate) fn note_damage(&self, damage: Damage) {
         let mut memory = self.memory();
         if memory.failed.is_none() && !memory.is_removed {
-            tracing::error!(partition = %self.shared.id, %damage, "partition log is damaged");
             memory.failed = Some(StorageError::Corrupt(damage));
+            // While the journal is replayed, it may still say that this log was deleted: then its
+            // missing files are no damage.
+            if self.shared.core.is_recovered() {
+                self.report_damage(&memory);
+            }
+        }
+    }
+
+    /// Logs the damage that was found, if any.
+    pub(crate) fn report_damage(&self, memory: &Memory) {
+        if let Some(StorageError::Corrupt(damage)) = &memory.failed {
+            tracing::error!(partition = %self.shared.id, %damage, "partition log is damaged");
         }
     }
 
