@@ -13,11 +13,12 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::error::{Fatal, LinearizableReadError, RaftError};
 use openraft::network::{NetSnapshot, RaftNetworkFactory};
 use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
-use storage::{LogPosition, ShardId, Term};
+use storage::{ShardId, Term};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::batcher::Batcher;
+use crate::checkpointer::Checkpointer;
 use crate::host::Shared;
 use crate::machine::Machine;
 use crate::queue::Queue;
@@ -26,18 +27,14 @@ use crate::snapshot::{Checkpoints, Manifest};
 use crate::status::{End, Status};
 use crate::store::Log;
 use crate::types::{Types, node_id};
-use crate::{Apply, CheckpointError, HostFailure, Leadership, OpenError, ProposeError, Shard};
+use crate::{Apply, HostFailure, Leadership, OpenError, ProposeError, Shard};
 
 /// Callers that may wait for a read point or a checkpoint before the next one waits to ask.
-const REQUESTS_MAX: usize = 1_024;
+pub(crate) const REQUESTS_MAX: usize = 1_024;
 /// How long a closing shard waits for its entries in flight.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// Pause before a checkpoint that failed is tried again.
-const CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
-/// openraft ignores a trigger while it believes a snapshot is being built; then ask again.
-const TRIGGER_RETRY: Duration = Duration::from_millis(20);
 
-type GroupRaft<A> = Raft<Types, Machine<A>>;
+pub(crate) type GroupRaft<A> = Raft<Types, Machine<A>>;
 
 /// An open shard and its tasks.
 pub(crate) struct Group<A: Apply> {
@@ -45,19 +42,21 @@ pub(crate) struct Group<A: Apply> {
     queue: Arc<Queue<A::Outcome>>,
     status: Arc<Status>,
     log: Log,
-    checkpointer: Checkpointer<A>,
+    id: ShardId,
+    checkpoint_requests: mpsc::Sender<CheckpointReply>,
     tasks: JoinSet<()>,
 }
 
 /// Opens a shard: reads checkpoint and log, replays, starts the tasks. When the shard is new, its
 /// members become `voters`. With this node as the only voter it campaigns at once, and serves on
-/// return.
+/// return. `attach` gets the way in for what peers send, before anything is sent to them.
 pub(crate) async fn open<A, N>(
     shared: &Arc<Shared>,
     id: ShardId,
     machine: A,
     network: N,
     voters: BTreeSet<u64>,
+    attach: impl FnOnce(GroupRaft<A>),
 ) -> Result<(Group<A>, Shard<A::Outcome>), OpenError>
 where
     A: Apply,
@@ -87,6 +86,7 @@ where
         .await
         .map_err(fatal)?;
 
+    attach(raft.clone());
     let mut tasks = JoinSet::new();
     let queue = Arc::new(Queue::new(
         shared.config.pending_bytes_max,
@@ -123,14 +123,15 @@ where
         shared: Arc::clone(shared),
     };
     let (checkpoint_requests, requests) = mpsc::channel(REQUESTS_MAX);
-    tasks.spawn(checkpointer.clone().run(requests));
+    tasks.spawn(checkpointer.run(requests));
 
     let group = Group {
         raft,
         queue: Arc::clone(&queue),
         status: Arc::clone(&status),
         log: log.clone(),
-        checkpointer,
+        id,
+        checkpoint_requests: checkpoint_requests.clone(),
         tasks,
     };
     if let Err(error) = group.start(id, voters, solo).await {
@@ -250,14 +251,14 @@ impl<A: Apply> Group<A> {
         if self.status.ended() == Some(End::Closed) && !self.log.journal_failed() {
             // What has not landed by then is answered `Unknown` when openraft drops it.
             let _ = tokio::time::timeout(DRAIN_MAX, self.queue.drained()).await;
-            if let Err(error) = self.checkpointer.make().await {
-                let shard = self.checkpointer.id.0;
-                tracing::warn!(shard, %error, "no checkpoint at shutdown; the next start replays");
+            // The checkpointer says what went wrong; the next start then replays more.
+            let (reply, made) = oneshot::channel();
+            if self.checkpoint_requests.send(reply).await.is_ok() {
+                let _ = made.await;
             }
         }
         if let Err(error) = self.raft.shutdown().await {
-            let shard = self.checkpointer.id.0;
-            tracing::error!(shard, %error, "the shard's task ended badly");
+            tracing::error!(shard = self.id.0, %error, "the shard's task ended badly");
         }
         self.tasks.shutdown().await;
     }
@@ -346,91 +347,5 @@ async fn confirm_reads<A: Apply>(
             // The caller may have stopped waiting.
             let _ = reply.send(answer.clone());
         }
-    }
-}
-
-/// Makes the shard's checkpoints.
-struct Checkpointer<A: Apply> {
-    id: ShardId,
-    raft: GroupRaft<A>,
-    checkpoints: Arc<Checkpoints>,
-    status: Arc<Status>,
-    log: Log,
-    shared: Arc<Shared>,
-}
-
-impl<A: Apply> Clone for Checkpointer<A> {
-    fn clone(&self) -> Checkpointer<A> {
-        Checkpointer {
-            id: self.id,
-            raft: self.raft.clone(),
-            checkpoints: Arc::clone(&self.checkpoints),
-            status: Arc::clone(&self.status),
-            log: self.log.clone(),
-            shared: Arc::clone(&self.shared),
-        }
-    }
-}
-
-impl<A: Apply> Checkpointer<A> {
-    /// One at a time, when asked or due; all who ask while one is made share the next.
-    async fn run(self, mut requests: mpsc::Receiver<CheckpointReply>) {
-        let mut waiting: Vec<CheckpointReply> = Vec::new();
-        let mut retry = false;
-        loop {
-            tokio::select! {
-                count = requests.recv_many(&mut waiting, REQUESTS_MAX) => if count == 0 { return },
-                () = self.status.checkpoint_due.notified() => {}
-                () = tokio::time::sleep(CHECKPOINT_RETRY), if retry => {}
-            }
-            let made = self.make().await;
-            retry = matches!(made, Err(CheckpointError::Storage(_)));
-            if let Err(error) = &made {
-                self.status.checkpoint_failed(self.log.appended_bytes());
-                let shard = self.id.0;
-                tracing::warn!(shard, %error, "checkpoint failed; the one before it stands");
-            }
-            for reply in waiting.drain(..) {
-                // The caller may have stopped waiting.
-                let _ = reply.send(same(&made));
-            }
-            self.shared.pace();
-        }
-    }
-
-    /// Asks openraft for a snapshot, and returns when it has taken note of it.
-    async fn make(&self) -> Result<LogPosition, CheckpointError> {
-        let (wanted, mut made) = oneshot::channel();
-        self.checkpoints.want(wanted);
-        let position = loop {
-            if self.checkpoints.is_wanted() {
-                self.raft
-                    .trigger()
-                    .snapshot()
-                    .await
-                    .map_err(|_| CheckpointError::Closed)?;
-            }
-            tokio::select! {
-                answer = &mut made => break answer.map_err(|_| CheckpointError::Closed)??,
-                () = tokio::time::sleep(TRIGGER_RETRY), if self.checkpoints.is_wanted() => {}
-            }
-        };
-        let mut data = self.raft.data_metrics();
-        while data.borrow_watched().snapshot.as_ref().map(|id| id.index) < Some(position.index.0) {
-            data.changed().await.map_err(|_| CheckpointError::Closed)?;
-        }
-        Ok(position)
-    }
-}
-
-/// A copy of a checkpoint's result; an I/O error keeps its kind and its words.
-fn same(made: &Result<LogPosition, CheckpointError>) -> Result<LogPosition, CheckpointError> {
-    match made {
-        Ok(position) => Ok(*position),
-        Err(CheckpointError::Closed) => Err(CheckpointError::Closed),
-        Err(CheckpointError::Storage(error)) => Err(CheckpointError::Storage(io::Error::new(
-            error.kind(),
-            error.to_string(),
-        ))),
     }
 }

@@ -22,7 +22,7 @@ use storage::journal::Journal;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, oneshot, watch};
 
-use crate::group::{self, Group};
+use crate::group::{self, Group, GroupRaft};
 use crate::network::Nobody;
 use crate::snapshot::Manifest;
 use crate::status::{End, Status};
@@ -187,16 +187,18 @@ impl Host {
         machine: A,
     ) -> Result<Shard<A::Outcome>, OpenError> {
         let voters = BTreeSet::from([u64::from(self.shared.config.node.0)]);
-        self.open_group(shard, machine, Nobody, voters).await
+        self.open_group(shard, machine, Nobody, voters, |_| ())
+            .await
     }
 
-    /// Opens a shard with the given members and transport.
+    /// Opens a shard with the given members and transport; see [`group::open`].
     pub(crate) async fn open_group<A, N>(
         &self,
         shard: ShardId,
         machine: A,
         network: N,
         voters: BTreeSet<u64>,
+        attach: impl FnOnce(GroupRaft<A>) + Send + 'static,
     ) -> Result<Shard<A::Outcome>, OpenError>
     where
         A: Apply,
@@ -217,7 +219,7 @@ impl Host {
         let (shared, shards) = (Arc::clone(&self.shared), Arc::clone(&self.shards));
         let opened = self.handle.spawn(async move {
             let _opening = opening;
-            let opened = group::open(&shared, shard, machine, network, voters).await;
+            let opened = group::open(&shared, shard, machine, network, voters, attach).await;
             let mut open = locked(&shards.open);
             match opened {
                 Ok((group, handle)) => {

@@ -9,6 +9,7 @@
 //! majority and applied, and an error called definite means that the entry can never commit.
 
 mod batcher;
+mod checkpointer;
 mod config;
 mod entry;
 mod error;

@@ -166,6 +166,7 @@ impl<A: Apply> RaftStateMachine<Types> for Machine<A> {
             return None;
         }
         if !force && self.position() == self.checkpoints.position() {
+            self.status.checkpoint_begins(self.log.appended_bytes());
             if let Some(wanted) = wanted {
                 // Whoever asked may have stopped waiting.
                 let _ = wanted.send(Ok(self.position().unwrap_or_default()));

@@ -255,3 +255,111 @@ impl<O> Queue<O> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<u32, ProposeError>>;
+
+    fn proposal(bytes: usize) -> (Proposal<u32>, Answer) {
+        let (waiter, answer) = oneshot::channel();
+        let op = Op::data(Bytes::new(), vec![0; bytes].into());
+        (
+            Proposal::new(vec![op], |_| Reply::One(waiter)).unwrap(),
+            answer,
+        )
+    }
+
+    fn push(queue: &Queue<u32>, bytes: usize) -> Answer {
+        let (proposal, answer) = proposal(bytes);
+        queue.try_push(proposal).unwrap();
+        answer
+    }
+
+    /// Sizes of the operations in the entry that may start now.
+    fn take(queue: &Queue<u32>) -> Option<Vec<usize>> {
+        let taken = queue.take().now_or_never()??;
+        Some(
+            taken
+                .iter()
+                .flat_map(|proposal| &proposal.ops)
+                .map(Op::bytes)
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn what_waits_travels_together_up_to_the_limit() {
+        let queue = Queue::new(1 << 20, 1_000, 2);
+        assert_eq!(take(&queue), None);
+        let _answers = [400, 400, 400, 5_000, 10, 20].map(|bytes| push(&queue, bytes));
+        for entry in [vec![400, 400], vec![400], vec![5_000], vec![10, 20]] {
+            assert_eq!(take(&queue), Some(entry));
+            assert_eq!(take(&queue), None, "little waits: one entry at a time");
+            queue.landed();
+        }
+        assert_eq!(take(&queue), None);
+    }
+
+    #[test]
+    fn a_second_entry_starts_only_when_much_waits_and_a_third_never() {
+        let queue = Queue::new(64 << 20, 100_000, 2);
+        let _first = push(&queue, 10);
+        assert_eq!(take(&queue), Some(vec![10]));
+        let mut answers: Vec<Answer> = (0..3).map(|_| push(&queue, 80_000)).collect();
+        assert_eq!(take(&queue), None);
+        answers.extend((0..20).map(|_| push(&queue, 80_000)));
+        assert_eq!(take(&queue), Some(vec![80_000]));
+        assert_eq!(take(&queue), None);
+    }
+
+    #[tokio::test]
+    async fn room_is_given_in_the_order_it_was_asked_for() {
+        let queue = Queue::new(1_000, 1_000, 1);
+        let _held = push(&queue, 900);
+        let (large, _large) = proposal(800);
+        let (small, _small) = proposal(10);
+        let (mut first, mut second) = (Box::pin(queue.push(large)), Box::pin(queue.push(small)));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(
+            second.as_mut().now_or_never().is_none(),
+            "it overtook an earlier one"
+        );
+        assert_eq!(take(&queue), Some(vec![900]));
+        first.await.unwrap();
+        second.await.unwrap();
+        queue.landed();
+        assert_eq!(take(&queue), Some(vec![800, 10]));
+    }
+
+    #[tokio::test]
+    async fn a_submitter_that_gives_up_leaves_nothing_behind() {
+        let queue = Queue::new(1_000, 1_000, 1);
+        let _held = push(&queue, 900);
+        let (given_up, _answer) = proposal(500);
+        assert!(queue.push(given_up).now_or_never().is_none());
+        assert_eq!(take(&queue), Some(vec![900]));
+        queue.landed();
+        assert_eq!(take(&queue), None);
+        assert_eq!(queue.room.available_permits(), 1_000);
+    }
+
+    #[tokio::test]
+    async fn closing_refuses_what_waits_and_waits_for_what_flies() {
+        let queue = Queue::new(1_000, 300, 1);
+        let (_flying, refused) = (push(&queue, 300), push(&queue, 300));
+        assert_eq!(take(&queue), Some(vec![300]));
+        queue.close(End::Closed);
+        assert_eq!(refused.await.unwrap(), Err(ProposeError::ShuttingDown));
+        let (late, _answer) = proposal(1);
+        assert_eq!(queue.push(late).await, Err(ProposeError::ShuttingDown));
+        assert!(queue.drained().now_or_never().is_none());
+        queue.landed();
+        queue.drained().await;
+        assert_eq!(take(&queue), None);
+    }
+}

@@ -241,3 +241,55 @@ impl Builder {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use openraft::Membership;
+    use storage::disk::SimDisk;
+
+    use super::*;
+    use crate::types::LogId;
+
+    fn checkpoint(index: u64) -> Checkpoint {
+        let at = LogId::new_term_index(3, index);
+        let membership = Membership::new_with_defaults(vec![[1, 2].into()], [7]);
+        Checkpoint {
+            meta: SnapshotMeta {
+                last_log_id: Some(at),
+                last_membership: StoredMembership::new(Some(at), membership),
+            },
+            manifest: Manifest {
+                time_ms: -5,
+                bytes: Bytes::from(vec![1; 50]),
+            },
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_survives_its_file_and_never_steps_back() {
+        let disk = Disk::Sim(SimDisk::new(1));
+        let open = || Checkpoints::open(disk.clone(), Path::new("/0.checkpoint").into()).unwrap();
+        let checkpoints = open();
+        assert_eq!(checkpoints.current(), None);
+        checkpoints.save(&checkpoint(10)).unwrap();
+        assert_eq!(open().current(), Some(checkpoint(10)));
+        checkpoints.save(&checkpoint(9)).unwrap();
+        assert_eq!(checkpoints.position().map(|at| at.index.0), Some(10));
+        assert_eq!(open().current(), Some(checkpoint(10)));
+    }
+
+    #[test]
+    fn a_cut_body_is_refused() {
+        let whole = checkpoint(10).encode();
+        let manifest = whole.len() - 50;
+        for end in 0..manifest {
+            assert!(
+                Checkpoint::decode(whole.slice(..end)).is_err(),
+                "{end} bytes"
+            );
+        }
+        assert_eq!(Checkpoint::decode(whole).unwrap(), checkpoint(10));
+    }
+}

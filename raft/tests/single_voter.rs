@@ -200,35 +200,47 @@ async fn a_checkpoint_comes_by_itself_after_enough_journal() {
 
 #[tokio::test]
 async fn an_idle_shard_does_not_hold_the_journal() {
-    let (computer, idle, busy) = (Computer::new(7), Ledger::default(), Ledger::default());
-    let config = HostConfig {
-        checkpoint_journal_bytes: 64 << 10,
-        ..computer.config()
-    };
-    let node = computer.boot_with(config);
-    let one = node
-        .host
-        .open_shard(ShardId(1), idle.clone())
-        .await
-        .unwrap();
-    let two = node
-        .host
-        .open_shard(ShardId(2), busy.clone())
-        .await
-        .unwrap();
-    submit_all(&one, 0..1).await;
-    for _ in 0..100 {
-        two.submit(op(vec![7; 8 << 10]))
-            .await
-            .unwrap()
+    let computer = Computer::new(7);
+    for round in 1..4 {
+        let (idle, busy) = (Ledger::default(), Ledger::default());
+        let config = HostConfig {
+            checkpoint_journal_bytes: 64 << 10,
+            ..computer.config()
+        };
+        let node = computer.boot_with(config);
+        let one = node
+            .host
+            .open_shard(ShardId(1), idle.clone())
             .await
             .unwrap();
+        let two = node
+            .host
+            .open_shard(ShardId(2), busy.clone())
+            .await
+            .unwrap();
+        let write = async |shard: &Shard<Outcome>, count| {
+            for _ in 0..count {
+                shard
+                    .submit(op(vec![7; 8 << 10]))
+                    .await
+                    .unwrap()
+                    .await
+                    .unwrap();
+            }
+        };
+        write(&two, 100).await;
+        // What its own election wrote is saved, though it is far below its own threshold.
+        let is_saved = || one.progress().purged == one.progress().last;
+        until("the idle shard is saved too", is_saved).await;
+        // And it goes on as any other.
+        write(&one, 20).await;
+        until("its own checkpoint", || idle.view().checkpoints >= 2).await;
+        if round % 2 == 0 {
+            node.shutdown().await
+        } else {
+            computer.kill(node)
+        }
     }
-    until("the idle shard is saved too", || {
-        one.progress().purged == one.progress().last
-    })
-    .await;
-    node.shutdown().await;
 }
 
 #[tokio::test]
@@ -491,5 +503,23 @@ async fn a_fresh_shard_opens_fast() {
         fastest = fastest.min(start.elapsed());
     }
     assert!(fastest < Duration::from_millis(30), "{fastest:?}");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_operation_costs_one_write_and_one_sync() {
+    let (computer, ledger) = (Computer::new(17), Ledger::default());
+    let node = computer.boot();
+    let shard = node.host.open_shard(SHARD, ledger).await.unwrap();
+    shard.submit(op("warm up")).await.unwrap().await.unwrap();
+    let before = computer.sim.op_count();
+    for number in 0..50 {
+        shard.submit(op(body(number))).await.unwrap().await.unwrap();
+    }
+    let each = (computer.sim.op_count() - before) as f64 / 50.0;
+    assert!(
+        (2.0..2.2).contains(&each),
+        "{each} disk operations for each"
+    );
     node.shutdown().await;
 }

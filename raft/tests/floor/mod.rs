@@ -3,6 +3,7 @@
 
 mod checks;
 mod cluster;
+mod failover;
 #[path = "../ledger/mod.rs"]
 mod ledger;
 mod network;
