@@ -80,7 +80,7 @@ def read_from(reader, topic, start, end, seconds_max=300, partition=0):
     while expected < end:
         if time.monotonic() > deadline:
             raise TimeoutError(f"read up to offset {expected} of {end}")
-        for message in reader.consume(10_000, timeout=1.0):
+        for message in reader.consume(min(10_000, end - expected), timeout=1.0):
             if error := message.error():
                 if error.code() == KafkaError._PARTITION_EOF:
                     continue
