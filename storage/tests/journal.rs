@@ -239,7 +239,10 @@ fn a_callback_that_panics_fails_the_journal_instead_of_stopping_it_silently() {
 
 #[test]
 fn a_failure_answers_everything_queued_and_is_told_once() {
-    let (sim, disk, config) = sim_disk(1);
+    let (sim, disk, mut config) = sim_disk(1);
+    // No spares, so that the flusher makes the only writes.
+    config.file_bytes = 1 << 20;
+    config.spare_files = 0;
     let journal = Journal::open(&disk, config).unwrap();
     let told = Arc::new(AtomicU64::new(0));
     let count = told.clone();
@@ -364,4 +367,64 @@ fn an_empty_directory_is_ready_at_once_with_files_of_full_size() {
     );
     journal.close();
     Disk::Real.remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn names_of_spare_files_never_collide_over_many_restarts() {
+    let (sim, disk, mut config) = sim_disk(9);
+    config.spare_files = 3;
+    let (answers, mut model) = (Answers::new(), Model::default());
+    for turn in 0..60 {
+        let journal = Journal::open(&disk, config.clone()).unwrap();
+        model.take_committed_of(&journal);
+        model.check(&journal);
+        for _ in 0..turn % 7 {
+            let append = Op::Append {
+                shard: 0,
+                term: 1,
+                sizes: vec![3000; 3],
+            };
+            model.run(&journal, &append, answers.synced(0)).unwrap();
+            answers.next().1.unwrap();
+        }
+        if turn % 5 == 4 {
+            let purge = Op::Purge {
+                shard: 0,
+                count: 30,
+                wrong_term: false,
+            };
+            model.run(&journal, &purge, answers.synced(0)).unwrap();
+            answers.next().1.unwrap();
+        }
+        if turn % 2 == 0 {
+            sim.cut_power();
+            journal.close();
+            sim.crash(turn);
+        } else {
+            journal.close();
+        }
+    }
+}
+
+#[test]
+fn a_change_without_frames_never_lets_older_files_go() {
+    let (sim, disk, config) = sim_disk(9);
+    let answers = Answers::new();
+    for turn in 0..20 {
+        let journal = Journal::open(&disk, config.clone()).unwrap();
+        if turn == 0 {
+            journal
+                .save_vote(ShardId(1), "vote".into(), answers.synced(0))
+                .unwrap();
+            answers.next().1.unwrap();
+        }
+        journal
+            .append(ShardId(1), Vec::new(), answers.synced(0))
+            .unwrap();
+        answers.next().1.unwrap();
+        assert_eq!(journal.shard_log(ShardId(1)).vote, Some("vote".into()));
+        sim.cut_power();
+        journal.close();
+        sim.crash(turn);
+    }
 }

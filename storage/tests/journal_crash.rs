@@ -180,7 +180,8 @@ fn a_power_cut_at_any_operation_loses_nothing_answered_and_invents_nothing() {
     for seed in 0..8 {
         let mut n_ops = 1;
         loop {
-            let (sim, disk, config) = sim_disk(seed);
+            let (sim, disk, mut config) = sim_disk(seed);
+            config.spare_files = 1 + seed as usize % 3;
             sim.fail_after(n_ops);
             let stride = [1, 3, 7, 40][seed as usize % 4];
             let outcome = match Journal::open(&disk, config.clone()) {

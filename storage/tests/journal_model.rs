@@ -141,14 +141,16 @@ fn check(disk: &Disk, config: &JournalConfig, steps: &[Step], crash: &dyn Fn(u64
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn the_journal_holds_what_a_few_vectors_would(
         seed in 0_u64..1000,
-        steps in proptest::collection::vec(step(), 1..80),
+        spare_files in 0_usize..4,
+        steps in proptest::collection::vec(step(), 1..120),
     ) {
-        let (sim, disk, config) = sim_disk(seed);
+        let (sim, disk, mut config) = sim_disk(seed);
+        config.spare_files = spare_files;
         check(&disk, &config, &steps, &|seed| match seed {
             u64::MAX => sim.cut_power(),
             seed => sim.crash(seed),

@@ -180,7 +180,7 @@ impl Flusher {
 
     /// The frame that a file starts with, while nothing is in it.
     fn state_frame(&self) -> Option<QueuedFrame> {
-        if self.position != format::FILE_HEADER_BYTES as u64 {
+        if !self.is_fresh() {
             return None;
         }
         let head = FrameHead {
@@ -190,6 +190,11 @@ impl Flusher {
             position: LogPosition::default(),
         };
         Some((head, Arc::new([format::encode_state(&self.ledger)])))
+    }
+
+    /// Whether nothing has been written to the file in use: then it stands for nothing yet.
+    fn is_fresh(&self) -> bool {
+        self.position == format::FILE_HEADER_BYTES as u64
     }
 
     fn roll(&mut self) -> Result<(), JournalError> {
@@ -208,6 +213,9 @@ impl Flusher {
 
     /// Gives back files that nothing needs any more: this one starts with the state of all before.
     fn reclaim(&mut self) {
+        if self.is_fresh() {
+            return;
+        }
         let active = self.file.identity.sequence;
         let oldest_needed = self
             .ledger
