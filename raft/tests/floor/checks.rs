@@ -80,11 +80,8 @@ async fn b1(end: Option<End>) {
     assert_eq!((c.installs(3), c.snapshots_sent()), (1, 1));
 
     c.start(4).await.unwrap();
-    c.raft(1).add_learner(4, (), true).await.unwrap();
-    c.raft(1)
-        .change_membership([1, 2, 3, 4], false)
-        .await
-        .unwrap();
+    c.add_learner(1, 4).await;
+    c.change_voters(1, [1, 2, 3, 4]).await;
     c.write(10).await;
     c.equal(&[1, 2, 3, 4]).await;
     assert_eq!(c.voters(4), [1, 2, 3, 4]);
@@ -231,7 +228,7 @@ async fn c2c_a_completely_purged_log_still_feeds_followers() {
     c.up(3);
     c.equal(&[1, 2, 3]).await;
     c.start(4).await.unwrap();
-    c.raft(1).add_learner(4, (), true).await.unwrap();
+    c.add_learner(1, 4).await;
     c.equal(&[1, 2, 3, 4]).await;
     c.write(5).await;
     c.drive(3, &[1, 2]).await;
@@ -489,15 +486,12 @@ async fn d1(end: End) {
     let mut c = Cluster::new(&[1, 2, 3]).await;
     c.write(20).await;
     c.start(4).await.unwrap();
-    c.raft(1).add_learner(4, (), true).await.unwrap();
+    c.add_learner(1, 4).await;
     c.write(5).await;
     c.equal(&[1, 2, 3, 4]).await;
     // 2's checkpoint ends before the joint entry, those of 1 and 3 after it.
     let before = c.capture(2).await;
-    c.raft(1)
-        .change_membership([1, 2, 3, 4], false)
-        .await
-        .unwrap();
+    c.change_voters(1, [1, 2, 3, 4]).await;
     c.release(before).await;
     c.floor_and_purge(1).await;
     c.write(10).await;
@@ -519,9 +513,9 @@ async fn d1(end: End) {
     c.equal(&[1, 2, 3, 4]).await;
     c.drive(1, &[2, 3, 4]).await;
     c.start(5).await.unwrap();
-    c.raft(1).add_learner(5, (), true).await.unwrap();
+    c.add_learner(1, 5).await;
     c.equal(&[1, 2, 3, 4, 5]).await;
-    c.raft(1).change_membership([1, 4, 5], false).await.unwrap();
+    c.change_voters(1, [1, 4, 5]).await;
     c.write(10).await;
     c.equal(&[1, 4, 5]).await;
     for node in [1, 4, 5] {
@@ -556,7 +550,7 @@ async fn d2_an_uncommitted_change_above_a_floor_is_taken_back() {
     let mut c = Cluster::new(&[1, 2, 3]).await;
     c.write(30).await;
     c.start(4).await.unwrap();
-    c.raft(1).add_learner(4, (), true).await.unwrap();
+    c.add_learner(1, 4).await;
     c.write(10).await;
     c.equal(&[1, 2, 3, 4]).await;
     c.cut(&[(1, 2), (1, 3), (1, 4)]);

@@ -355,6 +355,34 @@ impl Cluster {
             .map(|(node, _)| *node)
     }
 
+    /// Adds a learner and waits until it has caught up.
+    pub(super) async fn add_learner(&self, leader: u64, node: u64) {
+        let raft = self.raft(leader);
+        self.persist(async || raft.add_learner(node, (), true).await.is_ok())
+            .await;
+    }
+
+    pub(super) async fn change_voters(&self, leader: u64, voters: impl Into<BTreeSet<u64>>) {
+        let (raft, voters) = (self.raft(leader), voters.into());
+        self.persist(async || raft.change_membership(voters.clone(), false).await.is_ok())
+            .await;
+    }
+
+    /// A busy machine delays heartbeats, and a leader without a fresh majority refuses: ask again.
+    async fn persist(&self, mut done: impl AsyncFnMut() -> bool) {
+        let asking = async {
+            while !done().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(15), asking)
+            .await
+            .is_err()
+        {
+            panic!("the membership never changes\n{}", self.describe());
+        }
+    }
+
     fn next_body(&mut self) -> Bytes {
         self.written += 1;
         // A hundred bytes: the cache holds a few, older ones are read back.
