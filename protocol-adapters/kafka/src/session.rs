@@ -127,6 +127,11 @@ impl Session {
         self.ended
     }
 
+    /// Bytes in hand: of requests without an outcome and of answers that are not sent.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether no request is in hand.
     pub(crate) fn is_idle(&self) -> bool {
         self.requests.is_empty()

@@ -7,13 +7,16 @@
 //!   the server stops. With an error in any partition it does not wait.
 //! - Versions before 10 cannot carry zstd (KIP-110).
 
-use broker::{Broker, BrokerError, FetchPartition, FetchRequest, FetchedPartition, Isolation};
+use broker::{
+    Broker, BrokerError, ByteShare, FetchPartition, FetchRequest, FetchedPartition, Isolation,
+};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest as WireRequest;
 use storage::{Offset, PartitionId, TopicId};
 
 use super::fetch_response::{FetchAnswer, PartitionAnswer, PartitionRecords};
 use super::{Begun, Call, Context, leader_elsewhere};
+use crate::budget;
 use crate::mapping::{self, Surface, TopicKey};
 
 /// First version that names topics by id.
@@ -48,19 +51,23 @@ pub(super) fn begin(context: &Context, call: Call, request: WireRequest) -> Begu
     let (places, fetch) = plan(context, call.version, request);
     let broker = context.broker.clone();
     let listener_name = context.listener_name.clone();
+    let reads = context.reads.clone();
     let mut stop = context.stop.clone();
     Begun::PendingFetch(Box::pin(async move {
         let read_committed = fetch.isolation == Isolation::ReadCommitted;
-        let results = tokio::select! {
-            results = broker.fetch(fetch.clone()) => results,
-            // Nothing is lost by asking again without waiting: reading changes nothing.
+        let (results, share) = tokio::select! {
+            fetched = broker.fetch_within(fetch.clone(), &reads) => fetched,
+            // Nothing is lost by asking again without waiting: reading changes nothing. A little
+            // needs no room.
             () = stop.requested() => {
-                broker.fetch(FetchRequest { wait_ms_max: 0, ..fetch }).await
+                let bytes_max = fetch.bytes_max.min(budget::FREE_BYTES);
+                let at_once = FetchRequest { wait_ms_max: 0, bytes_max, ..fetch };
+                (broker.fetch(at_once).await, ByteShare::default())
             }
         };
         let mut answer = respond(call.version, read_committed, places, results);
         name_leaders(&broker, &listener_name, &mut answer);
-        answer.0.encode(call)
+        (answer.0.encode(call), share)
     }))
 }
 

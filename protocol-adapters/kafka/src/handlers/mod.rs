@@ -28,7 +28,7 @@ mod produce_unsupported;
 use std::future::Future;
 use std::pin::Pin;
 
-use broker::{Broker, BrokerError};
+use broker::{Broker, BrokerError, ByteBudget, ByteShare};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::{Decodable, Encodable};
@@ -53,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) listener_name: String,
     /// Largest amount of records in one answer to a fetch.
     pub(crate) fetch_bytes_max: usize,
+    /// What fetches take from before they read.
+    pub(crate) reads: ByteBudget,
     /// Ends waiting when the server stops.
     pub(crate) stop: Stop,
 }
@@ -65,11 +67,13 @@ pub(crate) enum Begun {
     Pending(Work),
     /// It goes on by itself when no other fetch of the connection does and what those read is sent:
     /// what it answers may be large, and cannot be answered earlier anyway.
-    PendingFetch(Work),
+    PendingFetch(FetchWork),
 }
 
 /// What is left to do of a request.
 pub(crate) type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+/// What is left to do of a fetch; its answer holds the share until it is sent.
+pub(crate) type FetchWork = Pin<Box<dyn Future<Output = (Outcome, ByteShare)> + Send>>;
 
 /// Why a connection is closed without an answer, as Kafka does.
 #[derive(Debug, thiserror::Error)]
