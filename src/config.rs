@@ -62,6 +62,13 @@ pub struct KafkaConfig {
     pub handshake_max: Period,
     /// A connection on which nothing moves for this long is closed. Default 10 min.
     pub idle_max: Period,
+    /// A request must have come completely within this time of its first byte. Default 60 s.
+    pub frame_time_max: Period,
+    /// While answers are not sent, 1 MiB of them, or all, must leave within this. Default 60 s.
+    pub send_time_max: Period,
+    /// Bytes of requests in hand and of records read for answers, over all connections; at least 4
+    /// times `frame_bytes_max`. Default 1 GiB.
+    pub inflight_bytes_max: ByteSize,
     /// Bytes of requests in hand and answers not yet sent, for one connection. Default 32 MiB.
     pub inflight_bytes_per_connection_max: ByteSize,
     /// Requests in hand for one connection. Default 256.
@@ -140,6 +147,9 @@ impl Default for KafkaConfig {
             connections_per_address_max: 10_000,
             handshake_max: Period::from_secs(10),
             idle_max: Period::from_secs(600),
+            frame_time_max: Period::from_secs(60),
+            send_time_max: Period::from_secs(60),
+            inflight_bytes_max: ByteSize(1 << 30),
             inflight_bytes_per_connection_max: ByteSize(32 << 20),
             inflight_requests_per_connection_max: 256,
             fetch_bytes_max: ByteSize(55 << 20),
@@ -249,6 +259,20 @@ impl Config {
         if self.kafka.frame_bytes_max.0 < 1024 || self.kafka.frame_bytes_max.0 > 0x7fff_ffff {
             return refuse("kafka.frame_bytes_max", "must be between 1KiB and 2GiB");
         }
+        if self.kafka.inflight_bytes_max.0 / 4 < self.kafka.frame_bytes_max.0 {
+            return refuse(
+                "kafka.inflight_bytes_max",
+                "must be at least 4 times kafka.frame_bytes_max",
+            );
+        }
+        for (key, period) in [
+            ("kafka.frame_time_max", self.kafka.frame_time_max),
+            ("kafka.send_time_max", self.kafka.send_time_max),
+        ] {
+            if period.ms == 0 {
+                return refuse(key, "must be above 0");
+            }
+        }
         if self.kafka.connections_max == 0 || self.kafka.connections_per_address_max == 0 {
             return refuse("kafka.connections_max", "must be at least 1");
         }
@@ -315,6 +339,9 @@ impl Config {
             connections_per_address_max: kafka.connections_per_address_max,
             handshake_ms_max: kafka.handshake_max.signed_ms(),
             idle_ms_max: kafka.idle_max.signed_ms(),
+            frame_ms_max: kafka.frame_time_max.signed_ms(),
+            send_ms_max: kafka.send_time_max.signed_ms(),
+            inflight_bytes_max: kafka.inflight_bytes_max.as_usize(),
             inflight_bytes_per_connection_max: kafka.inflight_bytes_per_connection_max.as_usize(),
             inflight_requests_per_connection_max: kafka.inflight_requests_per_connection_max,
             fetch_bytes_max: kafka.fetch_bytes_max.as_usize(),
@@ -448,6 +475,10 @@ mod tests {
             ("port_offset=60000", "port_offset"),
             ("node_id=4294967295", "node_id"),
             ("storage.shards=0", "storage.shards"),
+            ("kafka.inflight_bytes_max=399MiB", "kafka.inflight_bytes_max"),
+            ("kafka.frame_bytes_max=257MiB", "kafka.inflight_bytes_max"),
+            ("kafka.frame_time_max=0s", "kafka.frame_time_max"),
+            ("kafka.send_time_max=0s", "kafka.send_time_max"),
         ] {
             let error = read("", &[assignment])
                 .unwrap()
