@@ -5,6 +5,7 @@ mod cluster;
 mod connection;
 mod fetch;
 mod harness;
+mod hostile;
 mod metadata;
 mod offsets;
 mod produce;
