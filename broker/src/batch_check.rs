@@ -15,27 +15,57 @@ use crate::config::TopicConfig;
 use crate::produce::{AppendError, RecordError as BadRecord};
 use crate::record::{self, RecordError, RecordView};
 
-/// Most bytes that one batch may have when decompressed; a batch that claims more is refused.
-pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
+/// Most bytes that one batch may have when unpacked, whatever its topic allows.
+pub(crate) const UNPACKED_BYTES_MAX: usize = 128 << 20;
+/// What any batch may have when unpacked.
+const UNPACKED_BYTES_ALLOWED: usize = 16 << 20;
+/// How much larger than `max.message.bytes` a batch may be when unpacked.
+const UNPACKED_RATIO_MAX: usize = 32;
 /// Records named in one refusal.
 const BAD_RECORDS_MAX: usize = 100;
 /// Attribute bit: records carry the time of the append.
 const LOG_APPEND_TIME: i16 = 0b1000;
 
+/// Why a check came to no good end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CheckFailure {
+    /// The batch is refused.
+    Refused(AppendError),
+    /// Unpacked it is larger than the check was allowed to look at.
+    LargerUnpacked {
+        /// What was allowed.
+        max: usize,
+    },
+}
+
+impl From<AppendError> for CheckFailure {
+    fn from(error: AppendError) -> CheckFailure {
+        CheckFailure::Refused(error)
+    }
+}
+
+/// How large a batch of this topic may be when unpacked.
+pub(crate) fn unpacked_bytes_max(config: &TopicConfig) -> usize {
+    let packed = usize::try_from(config.max_message_bytes).unwrap_or(0);
+    let unpacked = packed.saturating_mul(UNPACKED_RATIO_MAX);
+    unpacked.clamp(UNPACKED_BYTES_ALLOWED, UNPACKED_BYTES_MAX)
+}
+
 /// Checks a batch against the rules and its topic's config at the broker's time `now_ms`; answers
-/// it as it is to be appended.
+/// it as it is to be appended. Unpacks at most `unpacked_max` bytes.
 pub(crate) fn check_batch(
-    batch: Bytes,
+    batch: &Bytes,
     config: &TopicConfig,
     now_ms: i64,
-) -> Result<Bytes, AppendError> {
-    let header = check_header(&batch, config)?;
-    let (max_timestamp, attributes) = check_records(&batch, &header, config, now_ms)?;
+    unpacked_max: usize,
+) -> Result<Bytes, CheckFailure> {
+    let header = check_header(batch, config)?;
+    let (max_timestamp, attributes) = check_records(batch, &header, config, now_ms, unpacked_max)?;
     if max_timestamp == header.max_timestamp && attributes == header.attributes {
-        return Ok(batch);
+        return Ok(batch.clone());
     }
     Ok(restamp(
-        &batch,
+        batch,
         BatchHeader {
             max_timestamp,
             attributes,
@@ -117,7 +147,8 @@ fn check_records(
     header: &BatchHeader,
     config: &TopicConfig,
     now_ms: i64,
-) -> Result<(i64, i16), AppendError> {
+    unpacked_max: usize,
+) -> Result<(i64, i16), CheckFailure> {
     let append_time = config.timestamp_type == TimestampType::LogAppendTime;
     let earliest = now_ms.saturating_sub(config.timestamp_before_max_ms);
     let latest = now_ms.saturating_add(config.timestamp_after_max_ms);
@@ -142,24 +173,30 @@ fn check_records(
             bad_times.truncate(BAD_RECORDS_MAX);
         }
     };
-    record::walk_records(batch, header, DECOMPRESSED_BYTES_MAX, visit).map_err(
-        |error| match error {
-            RecordError::Malformed(what) => invalid(what.to_owned()),
-            RecordError::Decompress(_) => AppendError::Corrupt(error.to_string()),
-            RecordError::TooLarge { .. } => invalid(error.to_string()),
-        },
-    )?;
+    // What is not packed is there already, whatever its size.
+    let unpacked_max = unpacked_max.max(batch.len());
+    record::walk_records(batch, header, unpacked_max, visit).map_err(|error| match error {
+        RecordError::Malformed(what) => invalid(what.to_owned()).into(),
+        RecordError::Decompress(_) => {
+            CheckFailure::Refused(AppendError::Corrupt(error.to_string()))
+        }
+        RecordError::TooLarge { max } => CheckFailure::LargerUnpacked { max },
+    })?;
     if let Some(record) = out_of_order {
+        let message = "offset deltas must count from 0".to_owned();
         return Err(AppendError::InvalidRecord {
-            message: "offset deltas must count from 0".to_owned(),
+            message,
             records: vec![record],
-        });
+        }
+        .into());
     }
     if !bad_times.is_empty() {
+        let message = format!("timestamps must lie within {earliest}..={latest}");
         return Err(AppendError::InvalidTimestamp {
-            message: format!("timestamps must lie within {earliest}..={latest}"),
+            message,
             records: bad_times,
-        });
+        }
+        .into());
     }
     if append_time {
         return Ok((now_ms, header.attributes | LOG_APPEND_TIME));

@@ -17,7 +17,37 @@ fn batch(compression: Compression) -> Bytes {
 }
 
 fn check(batch: Bytes) -> Result<Bytes, AppendError> {
-    check_batch(batch, &TopicConfig::default(), NOW)
+    check_with(&batch, &TopicConfig::default())
+}
+
+fn check_with(batch: &Bytes, config: &TopicConfig) -> Result<Bytes, AppendError> {
+    match check_batch(batch, config, NOW, unpacked_bytes_max(config)) {
+        Ok(batch) => Ok(batch),
+        Err(CheckFailure::Refused(error)) => Err(error),
+        Err(larger) => panic!("{larger:?}"),
+    }
+}
+
+#[test]
+fn a_bomb_is_seen_before_it_goes_off() {
+    let value = Some(Bytes::from(vec![0; 17 << 20]));
+    let record = Record {
+        timestamp_ms: NOW,
+        value,
+        ..Record::default()
+    };
+    let bomb = encode_batch(&[record], Compression::Zstd, BatchProducer::default());
+    assert!(bomb.len() < 10_000);
+    let small = TopicConfig {
+        max_message_bytes: 10_000,
+        ..TopicConfig::default()
+    };
+    let max = unpacked_bytes_max(&small);
+    assert_eq!(
+        check_batch(&bomb, &small, NOW, max),
+        Err(CheckFailure::LargerUnpacked { max })
+    );
+    assert!(check_with(&bomb, &TopicConfig::default()).is_ok());
 }
 
 /// The batch with a changed header and a checksum that fits it.
@@ -118,9 +148,9 @@ fn size_counts_the_compressed_batch_with_its_header() {
         max_message_bytes,
         ..TopicConfig::default()
     };
-    assert!(check_batch(batch.clone(), &limit(len), NOW).is_ok());
+    assert!(check_with(&batch, &limit(len)).is_ok());
     assert_eq!(
-        check_batch(batch.clone(), &limit(len - 1), NOW),
+        check_with(&batch, &limit(len - 1)),
         Err(AppendError::TooLarge {
             bytes: batch.len(),
             max: batch.len() - 1
@@ -143,7 +173,7 @@ fn timestamps_out_of_limits_are_named_record_by_record() {
     let mut records = records(3);
     records[1].timestamp_ms = NOW + 1;
     let batch = encode_batch(&records, Compression::None, BatchProducer::default());
-    match check_batch(batch, &config, NOW) {
+    match check_with(&batch, &config) {
         Err(AppendError::InvalidTimestamp { records, .. }) => {
             assert_eq!(
                 records
@@ -170,7 +200,7 @@ fn log_append_time_is_the_brokers() {
         timestamp_type: TimestampType::LogAppendTime,
         ..TopicConfig::default()
     };
-    let stamped = check_batch(batch(Compression::Gzip), &config, NOW).expect("passes");
+    let stamped = check_with(&batch(Compression::Gzip), &config).expect("passes");
     assert!(crc_matches(&stamped));
     let times: Vec<_> = decode_batch(&stamped, 1 << 20)
         .expect("decodes")

@@ -70,6 +70,16 @@ pub enum StartError {
         /// This node.
         expected: NodeId,
     },
+    /// The data directory has a history that its files no longer hold.
+    #[error(
+        "the data directory belongs to cluster {cluster_id}, but its files hold {found}: restore what is missing, or start on another directory"
+    )]
+    DataMissing {
+        /// The cluster it belongs to.
+        cluster_id: String,
+        /// What its files hold instead.
+        found: String,
+    },
     /// The catalogue could not be founded or read.
     #[error("the catalogue does not answer: {0}")]
     Catalogue(BrokerError),
@@ -162,6 +172,9 @@ impl Broker {
             let (found, expected) = (identity.node_id, config.node_id);
             return Err(StartError::WrongNode { found, expected });
         }
+        if let Some(identity) = &identity {
+            check_journal_is_there(identity, &env, &data_dir)?;
+        }
         let (failure, _) = watch::channel(None);
         let (journal, logs) = open_disk(&config, &env, &data_dir).await?;
         watch_disk(&journal, &logs, &failure);
@@ -178,6 +191,13 @@ impl Broker {
         let (machine, mut images) = CatalogueMachine::new();
         let catalogue_shard = host.open_shard(CATALOGUE_SHARD, machine).await?;
         let mut ids = Ids::new(env.seed);
+        if let Some(identity) = &identity
+            && let Err(error) = check_history(identity, &images.borrow())
+        {
+            host.shutdown().await;
+            close_disk(logs, journal).await;
+            return Err(error);
+        }
         found_cluster(&catalogue_shard, &mut images, &config, &mut ids).await?;
         let catalogue = images.borrow_and_update().clone();
         if identity.is_none() {
@@ -260,14 +280,7 @@ impl Broker {
             partition.waiters.wake_all();
         }
         self.inner.host.shutdown().await;
-        let (logs, journal) = (self.inner.logs.clone(), self.inner.journal.clone());
-        let closing = tokio::task::spawn_blocking(move || {
-            logs.close();
-            journal.close();
-        });
-        if let Err(error) = closing.await {
-            tracing::error!(%error, "closing the disk failed");
-        }
+        close_disk(self.inner.logs.clone(), self.inner.journal.clone()).await;
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
@@ -458,6 +471,48 @@ impl Broker {
             |waiting| (waiting < max).then_some(waiting + 1),
         );
         counted.is_ok()
+    }
+}
+
+/// A directory that has an identity has a journal, always: looked at before anything is made, so
+/// that what is missing can still be put back.
+fn check_journal_is_there(
+    identity: &Identity,
+    env: &Env,
+    data_dir: &DataDir,
+) -> Result<(), StartError> {
+    let there = Journal::exists(&env.disk, &data_dir.journal_dir());
+    if there.map_err(StartError::Journal)? {
+        return Ok(());
+    }
+    let cluster_id = identity.cluster_id.clone();
+    Err(StartError::DataMissing {
+        cluster_id,
+        found: "no journal".to_owned(),
+    })
+}
+
+/// A directory that has an identity was founded: an empty catalogue means that files are gone, and
+/// founding anew would hide it.
+fn check_history(identity: &Identity, catalogue: &Catalogue) -> Result<(), StartError> {
+    if catalogue.cluster_id == identity.cluster_id {
+        return Ok(());
+    }
+    let found = match catalogue.cluster_id.as_str() {
+        "" => "nothing".to_owned(),
+        other => format!("cluster {other}"),
+    };
+    let cluster_id = identity.cluster_id.clone();
+    Err(StartError::DataMissing { cluster_id, found })
+}
+
+async fn close_disk(logs: LogStore, journal: Journal) {
+    let closing = tokio::task::spawn_blocking(move || {
+        logs.close();
+        journal.close();
+    });
+    if let Err(error) = closing.await {
+        tracing::error!(%error, "closing the disk failed");
     }
 }
 

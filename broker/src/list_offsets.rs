@@ -7,7 +7,7 @@ use storage::batch::BatchHeader;
 use storage::partition_log::ReadError;
 use storage::{LeaderEpoch, Offset, PartitionId};
 
-use crate::batch_check::DECOMPRESSED_BYTES_MAX;
+use crate::batch_check::UNPACKED_BYTES_MAX;
 use crate::fetch::{check_epoch, read_failed};
 use crate::partition::Partition;
 use crate::record::{RecordView, walk_records};
@@ -180,7 +180,7 @@ impl Search {
         };
         // Batches were walked when they were produced, so this reads through; if it does not, the
         // batch as a whole is still the right place to begin reading.
-        let walked = walk_records(batch, &header, DECOMPRESSED_BYTES_MAX, visit);
+        let walked = walk_records(batch, &header, UNPACKED_BYTES_MAX, visit);
         let (delta, timestamp_ms) = match (walked, found) {
             (_, Some(record)) => (i64::from(record.offset_delta), record.timestamp_ms),
             (Err(_), None) => ((start.0 - header.base_offset).max(0), header.max_timestamp),

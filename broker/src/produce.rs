@@ -7,17 +7,16 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use raft::ProposeError;
-use storage::batch::BatchHeader;
 use storage::{Offset, PartitionId};
 
-use crate::batch_check::check_batch;
+use crate::batch_check::{CheckFailure, check_batch, unpacked_bytes_max};
 use crate::broker::refused;
 use crate::partition::machine::Outcome;
 use crate::partition::op::PartitionOp;
 use crate::{Broker, BrokerError, TopicConfig};
 
-/// Compressed batches up to this size are checked on the connection's own thread.
-const UNPACK_INLINE_BYTES_MAX: usize = 16 << 10;
+/// Compressed batches up to this size, unpacked, are checked on the connection's own thread.
+const UNPACK_INLINE_BYTES_MAX: usize = 256 << 10;
 
 /// How much must have happened before a produce is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,22 +200,29 @@ impl Broker {
         Ok(())
     }
 
-    /// Checks a batch; large compressed ones off the connection's thread, few at a time.
+    /// Checks a batch: what is small when unpacked at once, the rest off the connection's thread
+    /// and few at a time, so that nobody waits for someone else's unpacking.
     async fn check(&self, batch: Bytes, config: &Arc<TopicConfig>) -> Result<Bytes, AppendError> {
         let now_ms = self.inner.clock.wall_ms();
-        let compressed =
-            BatchHeader::parse(&batch).is_ok_and(|header| header.attributes & 0b111 != 0);
-        if !compressed {
-            return check_batch(batch, config, now_ms);
+        match check_batch(&batch, config, now_ms, UNPACK_INLINE_BYTES_MAX) {
+            Ok(batch) => return Ok(batch),
+            Err(CheckFailure::Refused(error)) => return Err(error),
+            Err(CheckFailure::LargerUnpacked { .. }) => {}
         }
         let permit = self.inner.unpacking.acquire().await;
         let _permit = permit.expect("the semaphore is never closed");
-        if batch.len() <= UNPACK_INLINE_BYTES_MAX {
-            return check_batch(batch, config, now_ms);
-        }
         let config = Arc::clone(config);
-        let checking = tokio::task::spawn_blocking(move || check_batch(batch, &config, now_ms));
-        checking.await.expect("checking a batch does not panic")
+        let max = unpacked_bytes_max(&config);
+        let checking =
+            tokio::task::spawn_blocking(move || check_batch(&batch, &config, now_ms, max));
+        match checking.await.expect("checking a batch does not panic") {
+            Ok(batch) => Ok(batch),
+            Err(CheckFailure::Refused(error)) => Err(error),
+            Err(CheckFailure::LargerUnpacked { max }) => Err(AppendError::InvalidRecord {
+                message: format!("more than {max} bytes when unpacked"),
+                records: Vec::new(),
+            }),
+        }
     }
 }
 

@@ -284,8 +284,14 @@ impl Broker {
                 .topic_by_id(*id)
                 .ok_or(BrokerError::UnknownTopicId)?,
         };
-        self.change_catalogue(&Command::DeleteTopic(found.id))
-            .await?;
+        let deleted = self.change_catalogue(&Command::DeleteTopic(found.id)).await;
+        deleted.map_err(|error| match (error, &topic) {
+            // Somebody else deleted it meanwhile; who asked by name is answered by name.
+            (BrokerError::UnknownTopicId, TopicRef::Name(_)) => {
+                BrokerError::UnknownTopicOrPartition
+            }
+            (error, _) => error,
+        })?;
         Ok((found.name.clone(), found.id))
     }
 

@@ -492,3 +492,33 @@ async fn retention_deletes_what_is_over_the_size() {
     );
     broker.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_directory_that_lost_its_journal_is_refused_and_left_as_it_is() {
+    let dir = TempDir::new();
+    let broker = start(&dir.0).await;
+    topic(&broker, "t", 1).await;
+    broker.shutdown().await;
+    drop(broker);
+    let (journal, aside) = (dir.0.join("journal"), dir.0.join("journal.aside"));
+    Disk::Real.rename(&journal, &aside).expect("renamed");
+    for _ in 0..2 {
+        let env = Env {
+            clock: Clock::system(),
+            disk: Disk::Real,
+            seed: [5; 4],
+        };
+        let data_dir = DataDir::open(&Disk::Real, &dir.0).expect("the directory is free");
+        let started = Broker::start(BrokerConfig::default(), env, data_dir).await;
+        assert!(
+            matches!(started, Err(StartError::DataMissing { .. })),
+            "{started:?}"
+        );
+    }
+    let made = Disk::Real.read_dir(&journal).expect("an empty directory");
+    assert!(made.is_empty(), "nothing is made anew");
+    Disk::Real.rename(&aside, &journal).expect("renamed back");
+    let broker = start(&dir.0).await;
+    assert!(broker.catalogue().topics.contains_key("t"));
+    broker.shutdown().await;
+}

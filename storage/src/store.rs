@@ -60,6 +60,8 @@ struct Inner {
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held by the one `sync` at a time.
     syncing: Mutex<()>,
+    /// Logs removed while the journal was replayed: the writer may still be deleting their files.
+    removed: Mutex<HashSet<PartitionId>>,
 }
 
 impl LogStore {
@@ -93,6 +95,7 @@ impl LogStore {
             logs: Mutex::default(),
             writer: Mutex::new(Some(thread)),
             syncing: Mutex::new(()),
+            removed: Mutex::default(),
         };
         Ok(LogStore {
             inner: Arc::new(inner),
@@ -121,6 +124,9 @@ impl LogStore {
     pub fn remove(&self, id: PartitionId) {
         let removed = self.inner.logs().remove(&id);
         if let Some(log) = removed {
+            if !self.inner.core.is_recovered() {
+                self.inner.removed().insert(id);
+            }
             log.remove();
         }
     }
@@ -129,19 +135,22 @@ impl LogStore {
     /// in them meanwhile is reported, later damage at once.
     pub fn note_recovered(&self) {
         self.inner.core.note_recovered();
+        self.inner.removed().clear();
         for log in self.inner.logs().values() {
             log.report_damage(&log.memory());
         }
     }
 
     /// Renames directories of partitions that are not `known` to `*.unknown`; deletes none of
-    /// them. Returns how many. To be called before anything is written.
+    /// them. Returns how many. To be called when the journal has been replayed, before
+    /// [`LogStore::note_recovered`]; those that the replay removed are left to the writer.
     ///
     /// # Errors
     /// When the disk fails.
     pub fn set_aside_unknown(&self, known: &HashSet<PartitionId>) -> io::Result<usize> {
         let Core { disk, config, .. } = &*self.inner.core;
-        let names: HashSet<String> = known.iter().map(ToString::to_string).collect();
+        let removed = self.inner.removed().clone();
+        let names: HashSet<String> = known.union(&removed).map(ToString::to_string).collect();
         let mut count = 0;
         for entry in disk
             .read_dir(&config.dir)?
@@ -234,6 +243,12 @@ impl LogStore {
 }
 
 impl Inner {
+    fn removed(&self) -> MutexGuard<'_, HashSet<PartitionId>> {
+        self.removed
+            .lock()
+            .expect("nothing panics while it holds the set")
+    }
+
     fn logs(&self) -> MutexGuard<'_, HashMap<PartitionId, PartitionLog>> {
         self.logs
             .lock()

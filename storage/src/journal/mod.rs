@@ -117,6 +117,19 @@ struct Threads {
 }
 
 impl Journal {
+    /// Whether a directory holds a journal, that is, at least one file of one. Changes nothing.
+    pub fn exists(disk: &Disk, dir: &Path) -> Result<bool, JournalError> {
+        if !disk
+            .exists(dir)
+            .map_err(JournalError::io("look for", dir))?
+        {
+            return Ok(false);
+        }
+        let entries = disk.read_dir(dir).map_err(JournalError::io("list", dir))?;
+        let in_use = |name: &str| matches!(pool::name_kind(name).0, pool::NameKind::InUse { .. });
+        Ok(entries.iter().any(|entry| in_use(&entry.name)))
+    }
+
     /// Opens the journal of a directory, makes it when there is none, and recovers what a crash
     /// left: a torn last round is dropped (and reported with `tracing`), the last whole one is
     /// written and synced again, since a failed sync may have left it in memory only. Damage
