@@ -12,6 +12,7 @@ mod journal_support;
 
 use std::io;
 
+use proptest::prelude::*;
 use storage::disk::{Disk, OpKind};
 use storage::journal::{Journal, JournalConfig};
 use storage::{LogIndex, ShardId};
@@ -71,12 +72,11 @@ struct Outcome {
 }
 
 /// Runs the script until the journal fails, waiting for an answer after every `stride` changes.
-fn run(journal: &Journal, mut model: Model, stride: usize) -> Outcome {
+fn run(journal: &Journal, mut model: Model, script: &[Op], stride: usize) -> Outcome {
     let answers = Answers::new();
     let mut states = vec![model.clone()];
     let (mut durable, mut issued, mut has_failed) = (0, 0, false);
     let mut waiting = 0;
-    let script = script();
     for (at, op) in script.iter().enumerate() {
         if model.run(journal, op, answers.synced(at + 1)).is_err() {
             has_failed = true;
@@ -137,15 +137,19 @@ fn check_prefix(held: Model, journal: &Journal, outcome: &Outcome) -> Model {
                 .is_some_and(|it| it.committed.as_ref() == Some(committed))
         });
         assert!(saved, "a committed position is one that was saved");
-        let index = u64::from_le_bytes(committed[..].try_into().unwrap());
-        assert!(
-            shard.last().is_some_and(|last| index <= last.index.0),
-            "and never ahead"
-        );
     }
     let mut model = outcome.states[found].clone();
     model.take_committed_of(journal);
     model
+}
+
+/// What was committed lies in the log, as long as the script never truncates it.
+fn check_committed(journal: &Journal) {
+    let log = journal.shard_log(ShardId(0));
+    if let Some(committed) = log.committed {
+        let index = u64::from_le_bytes(committed[..].try_into().unwrap());
+        assert!(log.last.is_some_and(|last| index <= last.index.0));
+    }
 }
 
 /// The journal works on, closes, and opens again with everything.
@@ -186,7 +190,7 @@ fn a_power_cut_at_any_operation_loses_nothing_answered_and_invents_nothing() {
             let stride = [1, 3, 7, 40][seed as usize % 4];
             let outcome = match Journal::open(&disk, config.clone()) {
                 Ok(journal) => {
-                    let outcome = run(&journal, Model::default(), stride);
+                    let outcome = run(&journal, Model::default(), &script(), stride);
                     sim.cut_power();
                     journal.close();
                     outcome
@@ -215,6 +219,7 @@ fn a_power_cut_at_any_operation_loses_nothing_answered_and_invents_nothing() {
             let journal = Journal::open(&disk, config.clone())
                 .unwrap_or_else(|error| panic!("seed {seed}, operation {n_ops}: {error}"));
             let model = check_prefix(Model::of(&journal).unwrap(), &journal, &outcome);
+            check_committed(&journal);
             check_goes_on(&disk, &config, &journal, model);
             if !outcome.has_failed {
                 let least = if stride == 1 { 100 } else { 40 };
@@ -234,6 +239,7 @@ fn check_fault(kind: OpKind, nth: u64, error: io::ErrorKind, seed: u64) -> bool 
     let outcome = run(
         &journal,
         Model::default(),
+        &script(),
         1 + (seed as usize + nth as usize) % 9,
     );
     if outcome.has_failed {
@@ -479,4 +485,74 @@ fn a_crash_loop_holds_little_space() {
         sim.used_bytes() < 12 * journal_support::FILE_BYTES
     });
     check_goes_on(&disk, &config, &journal, model);
+}
+
+/// One run of a process, and how it ends.
+#[derive(Debug, Clone)]
+struct Life {
+    ops: Vec<Op>,
+    stride: usize,
+    /// The power goes at this operation.
+    n_ops: u64,
+    /// Whether the machine goes down with it, losing what was not synced.
+    is_crash: bool,
+    seed: u64,
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    (
+        proptest::collection::vec(journal_support::op(), 0..25),
+        1_usize..12,
+        1_u64..60,
+        proptest::bool::weighted(0.8),
+        0_u64..1000,
+    )
+        .prop_map(|(ops, stride, n_ops, is_crash, seed)| Life {
+            ops,
+            stride,
+            n_ops,
+            is_crash,
+            seed,
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_of_changes_and_power_cuts_keeps_what_was_answered(
+        seed in 0_u64..1000,
+        spare_files in 0_usize..4,
+        lives in proptest::collection::vec(life(), 1..8),
+    ) {
+        let (sim, disk, mut config) = sim_disk(seed);
+        config.spare_files = spare_files;
+        let mut model = Model::default();
+        for life in lives {
+            sim.fail_after(life.n_ops);
+            let outcome = match Journal::open(&disk, config.clone()) {
+                Ok(journal) => {
+                    let outcome = run(&journal, model.clone(), &life.ops, life.stride);
+                    sim.cut_power();
+                    journal.close();
+                    outcome
+                }
+                Err(_) => Outcome {
+                    states: vec![model.clone()],
+                    durable: 0,
+                    issued: 0,
+                    has_failed: true,
+                },
+            };
+            let reboot = |seed| if life.is_crash { sim.crash(seed) } else { sim.kill_processes() };
+            reboot(life.seed);
+            let journal = Journal::open(&disk, config.clone()).unwrap();
+            model = check_prefix(Model::of(&journal).unwrap(), &journal, &outcome);
+            sim.cut_power();
+            journal.close();
+            reboot(life.seed + 1);
+        }
+        let journal = Journal::open(&disk, config.clone()).unwrap();
+        check_goes_on(&disk, &config, &journal, model);
+    }
 }

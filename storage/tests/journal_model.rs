@@ -34,20 +34,9 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let shard = || 0_u32..3;
-    let size = prop_oneof![8 => 0_usize..200, 4 => 200_usize..3000, 1 => 20_000_usize..40_000];
-    let sizes = proptest::collection::vec(size, 0..6);
     prop_oneof![
-        12 => (shard(), 0_u64..9, sizes)
-            .prop_map(|(shard, term, sizes)| Step::Change(Op::Append { shard, term, sizes })),
-        3 => (shard(), 0_u64..8).prop_map(|(shard, count)| Step::Change(Op::Truncate { shard, count })),
-        4 => (shard(), 0_u64..12, proptest::bool::weighted(0.2)).prop_map(
-            |(shard, count, wrong_term)| Step::Change(Op::Purge { shard, count, wrong_term })
-        ),
-        3 => (shard(), 0_u64..100).prop_map(|(shard, vote)| Step::Change(Op::Vote { shard, vote })),
-        3 => shard().prop_map(|shard| Step::Change(Op::Committed { shard })),
-        1 => shard().prop_map(|shard| Step::Change(Op::Remove { shard })),
-        5 => (shard(), 0_u64..20, 0_u64..10, 0_usize..5000).prop_map(
+        26 => journal_support::op().prop_map(Step::Change),
+        5 => (0_u32..3, 0_u64..20, 0_u64..10, 0_usize..5000).prop_map(
             |(shard, skip, count, bytes_max)| Step::Read { shard, skip, count, bytes_max }
         ),
         4 => Just(Step::Wait),

@@ -71,7 +71,7 @@ impl ShardIndex {
         let mut last = self.last();
         for position in positions {
             if let Some(last) = last {
-                let next = last.index.0 + 1;
+                let next = last.index.0.saturating_add(1);
                 assert_eq!(position.index.0, next, "an entry must follow the last one");
             }
             last = Some(position);
@@ -94,7 +94,9 @@ impl ShardIndex {
 
     /// Drops the entries behind `last_kept`; returns the last that is left, if any is.
     pub(super) fn truncate_after(&mut self, last_kept: Option<LogPosition>) -> Option<LogPosition> {
-        let kept = last_kept.map_or(0, |kept| (kept.index.0 + 1).saturating_sub(self.first));
+        let kept = last_kept.map_or(0, |kept| {
+            (kept.index.0.saturating_add(1)).saturating_sub(self.first)
+        });
         self.entries
             .truncate(usize::try_from(kept).unwrap_or(usize::MAX));
         if self.entries.is_empty() {
@@ -119,7 +121,7 @@ impl ShardIndex {
         let gone = if all {
             self.entries.len()
         } else {
-            let count = (upto.index.0 + 1).saturating_sub(self.first);
+            let count = (upto.index.0.saturating_add(1)).saturating_sub(self.first);
             usize::try_from(count).map_or(self.entries.len(), |count| count.min(self.entries.len()))
         };
         if gone > 0 {
@@ -129,7 +131,7 @@ impl ShardIndex {
         self.floor = Some(upto);
         // Recovery may meet a purge below the entries it has found, where others are missing.
         self.first = if all || self.entries.is_empty() {
-            upto.index.0 + 1
+            upto.index.0.saturating_add(1)
         } else {
             self.first + gone as u64
         };

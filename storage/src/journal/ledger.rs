@@ -77,7 +77,7 @@ impl ShardLedger {
     /// Index that an appended entry must have; `None` when any will do.
     pub(super) fn next_index(&self) -> Option<LogIndex> {
         let last = self.last.or(self.floor)?;
-        Some(LogIndex(last.index.0 + 1))
+        Some(LogIndex(last.index.0.saturating_add(1)))
     }
 
     /// Books entries from `first` to `last` to a file.
@@ -124,12 +124,12 @@ impl ShardLedger {
         while self
             .runs
             .get(1)
-            .is_some_and(|(next, _)| next.0 <= upto.index.0 + 1)
+            .is_some_and(|(next, _)| next.0 <= upto.index.0.saturating_add(1))
         {
             self.runs.pop_front();
         }
         if let Some((first, _)) = self.runs.front_mut() {
-            *first = (*first).max(LogIndex(upto.index.0 + 1));
+            *first = (*first).max(LogIndex(upto.index.0.saturating_add(1)));
         }
     }
 

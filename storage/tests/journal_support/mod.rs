@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use storage::disk::{Disk, SimDisk};
 use storage::journal::{Journal, JournalConfig, JournalEntry, JournalError, ShardLog, Synced};
 use storage::{LogIndex, LogPosition, ShardId, Term};
@@ -73,6 +74,23 @@ pub enum Op {
     Remove {
         shard: u32,
     },
+}
+
+/// Any change.
+pub fn op() -> impl Strategy<Value = Op> {
+    let shard = || 0_u32..3;
+    let size = prop_oneof![8 => 0_usize..200, 4 => 200_usize..3000, 1 => 20_000_usize..40_000];
+    let sizes = proptest::collection::vec(size, 0..6);
+    prop_oneof![
+        12 => (shard(), 0_u64..9, sizes)
+            .prop_map(|(shard, term, sizes)| Op::Append { shard, term, sizes }),
+        3 => (shard(), 0_u64..8).prop_map(|(shard, count)| Op::Truncate { shard, count }),
+        4 => (shard(), 0_u64..12, proptest::bool::weighted(0.2))
+            .prop_map(|(shard, count, wrong_term)| Op::Purge { shard, count, wrong_term }),
+        3 => (shard(), 0_u64..100).prop_map(|(shard, vote)| Op::Vote { shard, vote }),
+        3 => shard().prop_map(|shard| Op::Committed { shard }),
+        1 => shard().prop_map(|shard| Op::Remove { shard }),
+    ]
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -257,8 +275,11 @@ impl Model {
 
     /// Keeps of a recovered journal what may lawfully be older, and goes on from there.
     pub fn take_committed_of(&mut self, journal: &Journal) {
-        for (id, shard) in &mut self.shards {
-            shard.committed = journal.shard_log(*id).committed;
+        self.shards
+            .values_mut()
+            .for_each(|shard| shard.committed = None);
+        for id in journal.shards() {
+            self.shards.entry(id).or_default().committed = journal.shard_log(id).committed;
         }
     }
 }
