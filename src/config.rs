@@ -475,7 +475,10 @@ mod tests {
             ("port_offset=60000", "port_offset"),
             ("node_id=4294967295", "node_id"),
             ("storage.shards=0", "storage.shards"),
-            ("kafka.inflight_bytes_max=399MiB", "kafka.inflight_bytes_max"),
+            (
+                "kafka.inflight_bytes_max=399MiB",
+                "kafka.inflight_bytes_max",
+            ),
             ("kafka.frame_bytes_max=257MiB", "kafka.inflight_bytes_max"),
             ("kafka.frame_time_max=0s", "kafka.frame_time_max"),
             ("kafka.send_time_max=0s", "kafka.send_time_max"),
@@ -494,5 +497,43 @@ mod tests {
     fn the_effective_configuration_reads_back() {
         let config = read("", &["rack=\"quo\\\"te\"", "kafka.advertised_port=7"]).unwrap();
         assert_eq!(read(&config.to_toml(), &[]), Ok(config));
+    }
+
+    /// Rows of the page's table of keys: key and default, as they stand there.
+    fn documented() -> Vec<(String, String)> {
+        let page = include_str!("../docs/operating.md");
+        let (_, table) = page.split_once("### Every key").unwrap();
+        let cells = |row: &str| -> Option<(String, String)> {
+            let mut cells = row.strip_prefix("| `")?.split(" | ");
+            let key = cells.next()?.trim_end_matches('`').to_owned();
+            Some((key, cells.next()?.trim_matches('`').to_owned()))
+        };
+        let rows = table.lines().skip_while(|line| !line.starts_with('|'));
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        rows.filter_map(cells).collect()
+    }
+
+    #[test]
+    fn the_page_on_operating_has_every_key_with_its_default() {
+        let text = |value: &serde_json::Value| match value {
+            serde_json::Value::Null => "none".to_owned(),
+            value => value.to_string(),
+        };
+        let mut expected = Vec::new();
+        let all = serde_json::to_value(Config::default()).unwrap();
+        for (key, value) in all.as_object().unwrap() {
+            match value.as_object() {
+                Some(section) => expected.extend(
+                    section
+                        .iter()
+                        .map(|(inner, value)| (format!("{key}.{inner}"), text(value))),
+                ),
+                None => expected.push((key.clone(), text(value))),
+            }
+        }
+        let mut documented = documented();
+        documented.sort();
+        expected.sort();
+        assert_eq!(documented, expected, "left: docs/operating.md");
     }
 }

@@ -148,4 +148,23 @@ mod tests {
             assert_eq!(ApiSpec::of_key(key), None);
         }
     }
+
+    #[test]
+    fn the_page_on_the_protocol_has_every_api_with_its_versions() {
+        let page = include_str!("../../../docs/protocols/kafka.md");
+        let (_, table) = page.split_once("| API | key | versions |").unwrap();
+        let rows = table.lines().skip(2);
+        let documented: Vec<String> = rows
+            .take_while(|row| row.starts_with('|'))
+            .map(|row| row.split('|').take(4).collect::<Vec<_>>().join("|"))
+            .collect();
+        let expected = APIS.each_ref().map(|spec| {
+            let versions = match spec.served_min == spec.max {
+                true => spec.max.to_string(),
+                false => format!("{}–{}", spec.served_min, spec.max),
+            };
+            format!("| {:?} | {} | {versions} ", spec.api, spec.api.key())
+        });
+        assert_eq!(documented, expected, "left: docs/protocols/kafka.md");
+    }
 }
