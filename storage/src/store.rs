@@ -196,10 +196,7 @@ impl LogStore {
             .lock()
             .expect("a panic in a sync ends the node");
         core.wait_written(ends)?;
-        let synced = ends
-            .iter()
-            .try_for_each(|(log, _)| core.sync_log(log))
-            .and_then(|()| core.sync_dir());
+        let synced = core.sync_logs(ends.iter().map(|(log, _)| log));
         if let Err(error) = &synced {
             core.fail(error.clone());
         }

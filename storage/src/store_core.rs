@@ -39,6 +39,10 @@ pub(crate) struct Core {
     is_recovered: AtomicBool,
 }
 
+/// Logs up to this many are synced file by file: it costs less, and does not make everything else
+/// on the file system wait.
+const SYNCED_ONE_BY_ONE_MAX: usize = 64;
+
 #[derive(Default)]
 struct Failure {
     error: Option<StorageError>,
@@ -262,16 +266,39 @@ impl Core {
         result
     }
 
+    /// Syncs what was written of these logs: file by file, or all at once when they are many.
+    pub(crate) fn sync_logs<'a>(
+        &self,
+        logs: impl Iterator<Item = &'a PartitionLog> + Clone,
+    ) -> Result<(), StorageError> {
+        let dirty = logs
+            .clone()
+            .filter(|log| log.memory().is_unsynced())
+            .count();
+        let dir = &self.config.dir;
+        if dirty > SYNCED_ONE_BY_ONE_MAX && self.disk.can_sync_file_system() {
+            // Marks first: what is written after they are taken gets its own.
+            self.is_dir_unsynced.store(false, Ordering::Release);
+            for log in logs {
+                log.memory().take_unsynced();
+            }
+            let synced = self.disk.sync_file_system(dir);
+            return synced.map_err(|error| StorageError::io(dir, "sync all files of", error));
+        }
+        for log in logs {
+            self.sync_log(log)?;
+        }
+        self.sync_dir()
+    }
+
     /// Syncs what was written of a log.
-    pub(crate) fn sync_log(&self, log: &PartitionLog) -> Result<(), StorageError> {
+    fn sync_log(&self, log: &PartitionLog) -> Result<(), StorageError> {
         let (bases, is_dir_unsynced) = {
             let mut memory = log.memory();
-            let is_dir_unsynced = std::mem::replace(&mut memory.is_dir_unsynced, false);
             let newest = memory.segments.last().map(|segment| segment.base);
-            let bases: Vec<(Offset, bool)> = std::mem::take(&mut memory.unsynced)
-                .into_iter()
-                .map(|base| (base, Some(base) != newest))
-                .collect();
+            let (bases, is_dir_unsynced) = memory.take_unsynced();
+            let is_sealed = |base| (base, Some(base) != newest);
+            let bases: Vec<(Offset, bool)> = bases.into_iter().map(is_sealed).collect();
             (bases, is_dir_unsynced)
         };
         for (base, is_sealed) in bases {
@@ -316,7 +343,7 @@ impl Core {
     }
 
     /// Syncs the names of partitions' directories.
-    pub(crate) fn sync_dir(&self) -> Result<(), StorageError> {
+    fn sync_dir(&self) -> Result<(), StorageError> {
         if !self.is_dir_unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
         }

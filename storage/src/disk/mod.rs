@@ -111,6 +111,20 @@ impl Disk {
         }
     }
 
+    /// Whether [`Disk::sync_file_system`] can be used.
+    #[must_use]
+    pub fn can_sync_file_system(&self) -> bool {
+        matches!(self, Disk::Real)
+    }
+
+    /// Makes everything durable that the file system holding `path` has, names included.
+    pub fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        match self {
+            Disk::Real => real::sync_file_system(path),
+            Disk::Sim(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Whether anything has this name.
     pub fn exists(&self, path: &Path) -> io::Result<bool> {
         match self {

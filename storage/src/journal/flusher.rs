@@ -49,7 +49,6 @@ impl Flusher {
         ledger: Ledger,
         file: JournalFile,
         next_round: u64,
-        is_sealed: bool,
     ) -> Flusher {
         let position = format::FILE_HEADER_BYTES as u64;
         Flusher {
@@ -59,7 +58,7 @@ impl Flusher {
             file,
             position,
             next_round,
-            is_sealed,
+            is_sealed: false,
             fill_asked: false,
         }
     }
@@ -126,21 +125,32 @@ impl Flusher {
                     .as_ref()
                     .map_or(0, |(_, payload)| frame_bytes(payload))) as u64
         };
-        if state.is_none() && self.position + needs(&state) > self.file.len {
+        let end = |position: u64, state: &Option<QueuedFrame>| {
+            format::align_round(position + needs(state)) + format::NEXT_ROUND_BYTES
+        };
+        if state.is_none() && end(self.position, &state) > self.file.len {
             self.roll()?;
             state = self.state_frame();
         }
-        let end = self.position + needs(&state);
+        let end = end(self.position, &state);
         if end > self.file.len {
             self.pool.extend(&mut self.file, end)?;
         }
+        self.put_round(state.as_ref(), frames)
+    }
 
+    /// Writes and syncs one round where there is room for it.
+    fn put_round(
+        &mut self,
+        state: Option<&QueuedFrame>,
+        frames: &[QueuedFrame],
+    ) -> Result<Vec<Written>, JournalError> {
         let count = frames.len() + usize::from(state.is_some());
         let count = u32::try_from(count).expect("a round is bounded in bytes");
         let mut encoder =
             RoundEncoder::new(self.file.identity, self.next_round, self.position, count);
         let mut written = Vec::new();
-        for (head, payload) in state.iter().chain(frames) {
+        for (head, payload) in state.into_iter().chain(frames) {
             let position = encoder.push(*head, payload);
             if head.kind == Kind::Entry {
                 let payload_len = payload.iter().map(Bytes::len).sum::<usize>();
@@ -203,6 +213,7 @@ impl Flusher {
             file.identity.sequence > self.file.identity.sequence,
             "files follow one another"
         );
+        self.put_round(None, &[(format::next_frame(), Arc::new([]))])?;
         self.shared.add_file(&file, self.position);
         tracing::debug!(sequence = file.identity.sequence, "journal starts a file");
         self.file = file;

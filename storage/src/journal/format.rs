@@ -10,8 +10,9 @@
 //! 12  zero      u32                8  length       u32  of the payload
 //! 16  sequence  u64               12  kind         u8
 //! 24  salt      u64               13  flags        u8   1 last of its round, 2 "all"
-//! 32  zeros                                             (0x80 reserved: payload by reference)
-//! 4092 crc      u32  of 0..4092   14  zero         u16
+//! 32  length    u64  reserved                           (0x80 reserved: payload by reference)
+//! 40  zeros                       14  zero         u16
+//! 4092 crc      u32  of 0..4092
 //!                                 16  shard        u32
 //!                                 20  number       u32  in its round, from 0
 //!                                 24  index        u64
@@ -61,6 +62,9 @@ pub(super) enum Kind {
     RemoveShard = 7,
     /// Alone at the end of a journal that was closed.
     Seal = 8,
+    /// Alone at the end of a file: a later one is in use, and has been since before this was
+    /// written.
+    Next = 10,
 }
 
 impl Kind {
@@ -74,6 +78,7 @@ impl Kind {
             6 => Kind::Purge,
             7 => Kind::RemoveShard,
             8 => Kind::Seal,
+            10 => Kind::Next,
             _ => return None,
         })
     }
@@ -86,18 +91,24 @@ pub(super) struct FileIdentity {
     pub(super) salt: u64,
 }
 
-pub(super) fn encode_file_header(identity: FileIdentity) -> [u8; FILE_HEADER_BYTES] {
+/// The header of a file that is `len` bytes long while it is the newest in use.
+pub(super) fn encode_file_header(identity: FileIdentity, len: u64) -> [u8; FILE_HEADER_BYTES] {
     let mut header = [0; FILE_HEADER_BYTES];
     header[..8].copy_from_slice(&FILE_MAGIC);
     header[8..12].copy_from_slice(&FILE_VERSION.to_le_bytes());
     header[16..24].copy_from_slice(&identity.sequence.to_le_bytes());
     header[24..32].copy_from_slice(&identity.salt.to_le_bytes());
+    header[32..40].copy_from_slice(&len.to_le_bytes());
     let crc = crc32fast::hash(&header[..FILE_HEADER_BYTES - 4]);
     header[FILE_HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
     header
 }
 
-pub(super) fn decode_file_header(file: &Path, bytes: &[u8]) -> Result<FileIdentity, JournalError> {
+/// The file's identity, and the length that was reserved for it.
+pub(super) fn decode_file_header(
+    file: &Path,
+    bytes: &[u8],
+) -> Result<(FileIdentity, u64), JournalError> {
     let corrupt = |position: u64, expected: String, found: String| {
         Err(JournalError::Corrupt {
             file: file.to_owned(),
@@ -135,10 +146,24 @@ pub(super) fn decode_file_header(file: &Path, bytes: &[u8]) -> Result<FileIdenti
             number: version,
         });
     }
-    Ok(FileIdentity {
+    let identity = FileIdentity {
         sequence: u64_at(header, 16),
         salt: u64_at(header, 24),
-    })
+    };
+    Ok((identity, u64_at(header, 32)))
+}
+
+/// Bytes kept free at the end of a file for the round that says which way it goes on.
+pub(super) const NEXT_ROUND_BYTES: u64 = ROUND_ALIGNMENT;
+
+/// The frame of that round.
+pub(super) fn next_frame() -> FrameHead {
+    FrameHead {
+        kind: Kind::Next,
+        flags: 0,
+        shard: ShardId::default(),
+        position: LogPosition::default(),
+    }
 }
 
 /// What a frame carries besides its payload and its place in the round.

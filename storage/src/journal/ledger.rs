@@ -39,7 +39,7 @@ impl Ledger {
     /// like change nothing.
     pub(super) fn apply(&mut self, head: &FrameHead, payload: impl FnOnce() -> Bytes, file: u64) {
         match head.kind {
-            Kind::State | Kind::Seal => {}
+            Kind::State | Kind::Seal | Kind::Next => {}
             Kind::Entry => self
                 .shard(head.shard)
                 .append(head.position.index, head.position, file),

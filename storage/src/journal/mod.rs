@@ -28,6 +28,7 @@ use bytes::Bytes;
 
 pub use self::error::JournalError;
 use self::flusher::Flusher;
+use self::format::RoundEncoder;
 use self::index::ShardIndex;
 use self::pool::{JournalFile, Pool};
 use self::recovery::{Scan, ScannedFile};
@@ -136,10 +137,10 @@ impl Journal {
     /// anywhere else is [`JournalError::Corrupt`], and nothing is changed then.
     pub fn open(disk: &Disk, config: JournalConfig) -> Result<Journal, JournalError> {
         make_dir(disk, &config.dir)?;
-        let scan = recovery::scan(disk, &config.dir)?;
+        let mut scan = recovery::scan(disk, &config.dir)?;
         if let Some((file, position)) = &scan.torn {
             let file = file.display();
-            tracing::warn!(%file, position, "journal drops a torn round that was never answered");
+            tracing::warn!(%file, position, "journal drops its last round, which is incomplete");
         }
         confirm_last_round(disk, &scan)?;
         let pool = Arc::new(Pool::new(
@@ -149,10 +150,12 @@ impl Journal {
             scan.has_reserve,
             scan.next_number,
         ));
+        let file = pool.first_file()?;
+        hand_over(disk, &mut scan)?;
+        // Only now, so that the newest file always is one in use.
         for path in &scan.unused {
             pool.take_out_of_use(path.clone())?;
         }
-        let file = pool.first_file()?;
         let files = files_in_use(disk, &scan, &file)?;
 
         let round_bytes_max = config.round_bytes_max;
@@ -163,7 +166,6 @@ impl Journal {
             scan.ledger,
             file,
             scan.next_round,
-            scan.is_sealed,
         );
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let thread = std::thread::Builder::new().name(name.to_owned());
@@ -410,7 +412,7 @@ fn make_dir(disk: &Disk, dir: &Path) -> Result<(), JournalError> {
 /// Writes the last whole round once more and syncs it, then gives back what its file has reserved
 /// behind it: the next round goes to another file.
 fn confirm_last_round(disk: &Disk, scan: &Scan) -> Result<(), JournalError> {
-    let (Some(round), Some(scanned)) = (&scan.last_round, scan.files.last()) else {
+    let Some(round) = &scan.last_round else {
         return Ok(());
     };
     let path = &round.path;
@@ -419,7 +421,29 @@ fn confirm_last_round(disk: &Disk, scan: &Scan) -> Result<(), JournalError> {
         .map_err(JournalError::io("open", path))?;
     file.write_all_at(&round.bytes, round.start)
         .map_err(JournalError::io("write", path))?;
-    file.sync_data().map_err(JournalError::io("sync", path))?;
+    file.sync_data().map_err(JournalError::io("sync", path))
+}
+
+/// Says at the end of what was the newest file that there is a later one now, and cuts it there.
+fn hand_over(disk: &Disk, scan: &mut Scan) -> Result<(), JournalError> {
+    let Some(scanned) = scan.files.last_mut() else {
+        return Ok(());
+    };
+    let path = &scanned.path;
+    let file = disk
+        .open(path, OpenMode::ReadWrite)
+        .map_err(JournalError::io("open", path))?;
+    if !scan.is_continued {
+        let position = format::align_round(scanned.used_bytes);
+        let mut round = RoundEncoder::new(scanned.identity, scan.next_round, position, 1);
+        round.push(format::next_frame(), &[]);
+        let (pieces, bytes) = round.finish();
+        file.write_vectored_all_at(&pieces, position)
+            .map_err(JournalError::io("write", path))?;
+        file.sync_data().map_err(JournalError::io("sync", path))?;
+        scanned.used_bytes = position + bytes;
+        scan.next_round += 1;
+    }
     if scanned.len > scanned.used_bytes {
         file.set_len(scanned.used_bytes)
             .map_err(JournalError::io("shorten", path))?;

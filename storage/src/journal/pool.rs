@@ -502,7 +502,7 @@ impl Pool {
         }
         file.allocate(0, bytes)
             .map_err(JournalError::io("reserve space for", path))?;
-        file.write_all_at(&format::encode_file_header(identity), 0)
+        file.write_all_at(&format::encode_file_header(identity, bytes), 0)
             .map_err(JournalError::io("write", path))?;
         file.sync_data().map_err(JournalError::io("sync", path))?;
         Ok(file)

@@ -33,6 +33,8 @@ pub(super) struct Scan {
     pub(super) next_round: u64,
     pub(super) next_number: u64,
     pub(super) is_sealed: bool,
+    /// The newest file says that there is a later one.
+    pub(super) is_continued: bool,
     /// Where the last round is torn, if it is.
     pub(super) torn: Option<(PathBuf, u64)>,
 }
@@ -97,6 +99,7 @@ pub(super) fn scan(disk: &Disk, dir: &Path) -> Result<Scan, JournalError> {
         }
     }
     scan.check_nothing_is_missing()?;
+    scan.check_the_end_is_there()?;
     Ok(scan)
 }
 
@@ -165,6 +168,7 @@ impl Scan {
             scanned.rounds += 1;
             scanned.frames += frames.len() as u64;
             self.is_sealed = last.head.kind == Kind::Seal;
+            self.is_continued = last.head.kind == Kind::Next;
             self.torn = None;
             self.next_round = round + 1;
             last_start = Some(position);
@@ -173,6 +177,17 @@ impl Scan {
                 break None;
             }
         };
+        // A file is cut only behind the round that says that there is a later one.
+        let may_be_cut = scanned.rounds > 0 && self.is_continued;
+        let shortened = scanned.len < file.reserved_bytes && !may_be_cut;
+        if shortened {
+            let fault = Fault {
+                position: scanned.len,
+                expected: format!("{} bytes", file.reserved_bytes),
+                found: format!("{} bytes", scanned.len),
+            };
+            return Err(fault.corrupt(&file.path));
+        }
         match last_start {
             Some(start) => {
                 let bytes = file.bytes[in_memory(start)..in_memory(scanned.used_bytes)].to_vec();
@@ -275,7 +290,7 @@ impl Scan {
                     .purge(head.position, head.is_all());
             }
             Kind::RemoveShard => drop(self.indexes.remove(&head.shard)),
-            Kind::Seal => {}
+            Kind::Seal | Kind::Next => {}
         }
         self.ledger
             .apply(head, || Bytes::copy_from_slice(frame.payload), sequence);
@@ -330,6 +345,19 @@ impl Scan {
         .corrupt(&oldest.path))
     }
 
+    /// Errs when the newest file that is left says that there was a later one.
+    fn check_the_end_is_there(&self) -> Result<(), JournalError> {
+        match self.files.last() {
+            Some(newest) if self.is_continued && self.unused.is_empty() => Err(Fault {
+                position: newest.used_bytes,
+                expected: "a later file".into(),
+                found: "none".into(),
+            }
+            .corrupt(&newest.path)),
+            _ => Ok(()),
+        }
+    }
+
     fn report(self) -> JournalReport {
         let file = |file: ScannedFile| JournalFileReport {
             path: file.path,
@@ -367,6 +395,7 @@ impl Fault {
 struct FileReader {
     path: PathBuf,
     identity: FileIdentity,
+    reserved_bytes: u64,
     bytes: Vec<u8>,
 }
 
@@ -375,7 +404,7 @@ impl FileReader {
         let bytes = disk
             .read_file(path)
             .map_err(JournalError::io("read", path))?;
-        let identity = format::decode_file_header(path, &bytes)?;
+        let (identity, reserved_bytes) = format::decode_file_header(path, &bytes)?;
         if identity.sequence != sequence {
             let expected = format!("file {sequence}");
             let found = format!("file {}", identity.sequence);
@@ -389,6 +418,7 @@ impl FileReader {
         Ok(FileReader {
             path: path.to_owned(),
             identity,
+            reserved_bytes,
             bytes,
         })
     }

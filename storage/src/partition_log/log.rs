@@ -404,6 +404,18 @@ impl PartitionLog {
 }
 
 impl Memory {
+    /// Whether anything was written since it was last synced.
+    pub(crate) fn is_unsynced(&self) -> bool {
+        self.is_dir_unsynced || !self.unsynced.is_empty()
+    }
+
+    /// What was written since it was last synced, which the caller now does: segments, and whether
+    /// the directory has new names.
+    pub(crate) fn take_unsynced(&mut self) -> (Vec<Offset>, bool) {
+        let is_dir_unsynced = std::mem::replace(&mut self.is_dir_unsynced, false);
+        (std::mem::take(&mut self.unsynced), is_dir_unsynced)
+    }
+
     /// Offset below which everything is in the files.
     pub(crate) fn written_end(&self) -> Offset {
         self.tail
