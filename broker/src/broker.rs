@@ -70,6 +70,11 @@ pub enum StartError {
         /// This node.
         expected: NodeId,
     },
+    /// The file that says whose data this is has gone.
+    #[error(
+        "the data directory holds data but its identity file is missing: restore it, or start on another directory"
+    )]
+    IdentityMissing,
     /// The data directory has a history that its files no longer hold.
     #[error(
         "the data directory belongs to cluster {cluster_id}, but its files hold {found}: restore what is missing, or start on another directory"
@@ -163,21 +168,26 @@ impl Broker {
         env: Env,
         data_dir: DataDir,
     ) -> Result<Broker, StartError> {
-        let identity = data_dir
+        let mut ids = Ids::new(env.seed);
+        let known = data_dir
             .identity()
             .map_err(|e| StartError::DataDir(e.to_string()))?;
-        if let Some(identity) = &identity
-            && identity.node_id != config.node_id
-        {
-            let (found, expected) = (identity.node_id, config.node_id);
-            return Err(StartError::WrongNode { found, expected });
-        }
-        if let Some(identity) = &identity {
-            check_journal_is_there(identity, &env, &data_dir)?;
+        if let Some(identity) = &known {
+            check_identity(identity, &config, &env, &data_dir)?;
         }
         let (failure, _) = watch::channel(None);
         let (journal, logs) = open_disk(&config, &env, &data_dir).await?;
         watch_disk(&journal, &logs, &failure);
+        let identity = match known {
+            Some(identity) => identity,
+            None => match new_identity(&config, &data_dir, &journal, &mut ids) {
+                Ok(identity) => identity,
+                Err(error) => {
+                    close_disk(logs, journal).await;
+                    return Err(error);
+                }
+            },
+        };
         let mut host_config = HostConfig::new(config.node_id, data_dir.shards_dir());
         host_config.checkpoint_journal_bytes = config.checkpoint_journal_bytes;
         host_config.pending_bytes_max = PENDING_BYTES_MAX;
@@ -190,26 +200,14 @@ impl Broker {
 
         let (machine, mut images) = CatalogueMachine::new();
         let catalogue_shard = host.open_shard(CATALOGUE_SHARD, machine).await?;
-        let mut ids = Ids::new(env.seed);
-        if let Some(identity) = &identity
-            && let Err(error) = check_history(identity, &images.borrow())
-        {
+        let history = check_history(&identity, &images.borrow(), &env, &data_dir);
+        if let Err(error) = history {
             host.shutdown().await;
             close_disk(logs, journal).await;
             return Err(error);
         }
-        found_cluster(&catalogue_shard, &mut images, &config, &mut ids).await?;
+        found_cluster(&catalogue_shard, &images, &config, &identity).await?;
         let catalogue = images.borrow_and_update().clone();
-        if identity.is_none() {
-            let identity = Identity {
-                cluster_id: catalogue.cluster_id.clone(),
-                node_id: config.node_id,
-                layout_version: LAYOUT_VERSION,
-            };
-            data_dir
-                .set_identity(&identity)
-                .map_err(|e| StartError::DataDir(e.to_string()))?;
-        }
 
         let directory = Directory::default();
         let shards = open_shards(&host, &logs, &directory, &catalogue, config.node_id).await?;
@@ -474,36 +472,75 @@ impl Broker {
     }
 }
 
-/// A directory that has an identity has a journal, always: looked at before anything is made, so
-/// that what is missing can still be put back.
-fn check_journal_is_there(
+/// The directory must be this node's, and its journal must be there: looked at before anything is
+/// made, so that what is missing can still be put back.
+fn check_identity(
     identity: &Identity,
+    config: &BrokerConfig,
     env: &Env,
     data_dir: &DataDir,
 ) -> Result<(), StartError> {
+    if identity.node_id != config.node_id {
+        let (found, expected) = (identity.node_id, config.node_id);
+        return Err(StartError::WrongNode { found, expected });
+    }
     let there = Journal::exists(&env.disk, &data_dir.journal_dir());
     if there.map_err(StartError::Journal)? {
         return Ok(());
     }
-    let cluster_id = identity.cluster_id.clone();
-    Err(StartError::DataMissing {
-        cluster_id,
-        found: "no journal".to_owned(),
-    })
+    Err(data_missing(identity, "no journal"))
 }
 
-/// A directory that has an identity was founded: an empty catalogue means that files are gone, and
-/// founding anew would hide it.
-fn check_history(identity: &Identity, catalogue: &Catalogue) -> Result<(), StartError> {
+/// Gives a new directory its identity. The journal is there by then, and empty; one that holds
+/// something belongs to somebody whose name is missing.
+fn new_identity(
+    config: &BrokerConfig,
+    data_dir: &DataDir,
+    journal: &Journal,
+    ids: &mut Ids,
+) -> Result<Identity, StartError> {
+    if !journal.shards().is_empty() {
+        return Err(StartError::IdentityMissing);
+    }
+    let identity = Identity {
+        cluster_id: ids.cluster_id(),
+        node_id: config.node_id,
+        layout_version: LAYOUT_VERSION,
+    };
+    data_dir
+        .set_identity(&identity)
+        .map_err(|error| StartError::DataDir(error.to_string()))?;
+    Ok(identity)
+}
+
+/// An empty catalogue is right only before the cluster was founded: then there are no partitions.
+fn check_history(
+    identity: &Identity,
+    catalogue: &Catalogue,
+    env: &Env,
+    data_dir: &DataDir,
+) -> Result<(), StartError> {
     if catalogue.cluster_id == identity.cluster_id {
         return Ok(());
     }
-    let found = match catalogue.cluster_id.as_str() {
-        "" => "nothing".to_owned(),
-        other => format!("cluster {other}"),
-    };
+    if !catalogue.cluster_id.is_empty() {
+        let found = format!("those of cluster {}", catalogue.cluster_id);
+        return Err(data_missing(identity, &found));
+    }
+    let partitions = env.disk.read_dir(&data_dir.partitions_dir());
+    match partitions {
+        Ok(partitions) if partitions.is_empty() => Ok(()),
+        Ok(_) => Err(data_missing(identity, "partitions and no catalogue")),
+        Err(error) => Err(StartError::DataDir(error.to_string())),
+    }
+}
+
+fn data_missing(identity: &Identity, found: &str) -> StartError {
     let cluster_id = identity.cluster_id.clone();
-    Err(StartError::DataMissing { cluster_id, found })
+    StartError::DataMissing {
+        cluster_id,
+        found: found.to_owned(),
+    }
 }
 
 async fn close_disk(logs: LogStore, journal: Journal) {
@@ -575,9 +612,9 @@ async fn propose(
 /// On an empty directory: names the cluster and lays out its shards, all on this node.
 async fn found_cluster(
     shard: &Shard<CatalogueOutcome>,
-    images: &mut watch::Receiver<Arc<Catalogue>>,
+    images: &watch::Receiver<Arc<Catalogue>>,
     config: &BrokerConfig,
-    ids: &mut Ids,
+    identity: &Identity,
 ) -> Result<(), StartError> {
     if !images.borrow().cluster_id.is_empty() {
         return Ok(());
@@ -590,7 +627,7 @@ async fn found_cluster(
         })
         .collect();
     let command = Command::Found {
-        cluster_id: ids.cluster_id(),
+        cluster_id: identity.cluster_id.clone(),
         shards,
     };
     propose(shard, &command)

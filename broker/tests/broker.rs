@@ -522,3 +522,32 @@ async fn a_directory_that_lost_its_journal_is_refused_and_left_as_it_is() {
     assert!(broker.catalogue().topics.contains_key("t"));
     broker.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_directory_that_lost_its_identity_is_refused() {
+    let dir = TempDir::new();
+    let broker = start(&dir.0).await;
+    broker.shutdown().await;
+    drop(broker);
+    let (identity, aside) = (dir.0.join("identity"), dir.0.join("identity.aside"));
+    Disk::Real.rename(&identity, &aside).expect("renamed");
+    for node_id in [1, 2] {
+        let env = Env {
+            clock: Clock::system(),
+            disk: Disk::Real,
+            seed: [5; 4],
+        };
+        let data_dir = DataDir::open(&Disk::Real, &dir.0).expect("the directory is free");
+        let config = BrokerConfig {
+            node_id: NodeId(node_id),
+            ..BrokerConfig::default()
+        };
+        let started = Broker::start(config, env, data_dir).await;
+        assert!(
+            matches!(started, Err(StartError::IdentityMissing)),
+            "{started:?}"
+        );
+    }
+    Disk::Real.rename(&aside, &identity).expect("renamed back");
+    start(&dir.0).await.shutdown().await;
+}
