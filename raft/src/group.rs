@@ -25,12 +25,14 @@ use crate::queue::Queue;
 use crate::shard::{BarrierReply, CheckpointReply, Inner};
 use crate::snapshot::{Checkpoints, Manifest};
 use crate::status::{End, Status};
-use crate::store::Log;
+use crate::store::{CacheLimits, Log};
 use crate::types::{Types, node_id};
 use crate::{Apply, HostFailure, Leadership, OpenError, ProposeError, Shard};
 
 /// Callers that may wait for a read point or a checkpoint before the next one waits to ask.
 pub(crate) const REQUESTS_MAX: usize = 1_024;
+/// Entries found at open that are kept to be applied, as many as a checkpoint leaves behind.
+const OPEN_CACHE_BYTES: usize = 64 << 20;
 /// How long a closing shard waits for its entries in flight.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -165,7 +167,10 @@ async fn read_disk(
         let log = Log::open(
             from.journal.clone(),
             id,
-            from.config.entry_cache_bytes_max,
+            CacheLimits {
+                open_bytes: OPEN_CACHE_BYTES,
+                bytes_max: from.config.entry_cache_bytes_max,
+            },
             Arc::clone(&from.node_bytes),
         )
         .map_err(|source| OpenError::Log { shard: id, source })?;

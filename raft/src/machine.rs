@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::vec;
 
 use futures_util::{Stream, TryStreamExt};
 use openraft::OptionalSend;
@@ -16,11 +17,13 @@ use crate::snapshot::{Builder, Checkpoint, Checkpoints, Manifest};
 use crate::status::{End, Status};
 use crate::store::Log;
 use crate::types::{
-    Bundle, EntryPayload, LogId, Outcomes, Payload, Snapshot, SnapshotMeta, StoredMembership,
-    Types, position,
+    Bundle, Entry, EntryPayload, LogId, Outcomes, Payload, Snapshot, SnapshotMeta,
+    StoredMembership, Types, position,
 };
 use crate::{Apply, EntryAt, InstallError};
 
+/// Entries read at once when openraft only located them; it replays this many at a time.
+const READ_AHEAD_ENTRIES: u64 = 64;
 /// Entries applied before other tasks of the thread get a turn.
 const ENTRIES_PER_TURN: usize = 16;
 
@@ -87,6 +90,22 @@ impl<A: Apply> Machine<A> {
             .applied(position(applied), self.log.appended_bytes());
     }
 
+    /// The whole entry at `index`. What was read with it stays in `ahead`, which must not outlive
+    /// one run of apply: entries beyond may not be committed and may change.
+    async fn whole(&self, index: u64, ahead: &mut vec::IntoIter<Entry>) -> io::Result<Entry> {
+        if let Some(entry) = ahead.find(|entry| entry.log_id.index == index) {
+            return Ok(entry);
+        }
+        *ahead = self
+            .log
+            .entries(index, index + READ_AHEAD_ENTRIES)
+            .await?
+            .into_iter();
+        ahead
+            .next()
+            .ok_or_else(|| io::Error::other("an entry that is applied is not in the log"))
+    }
+
     fn outcomes(&mut self, id: &LogId, bundle: Option<&Bundle>, leads: bool) -> Outcomes {
         if let Some(bundle) = bundle {
             self.time_ms = bundle.time_ms;
@@ -122,9 +141,10 @@ impl<A: Apply> RaftStateMachine<Types> for Machine<A> {
         S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
         let mut turn = 0;
+        let mut ahead = Vec::new().into_iter();
         while let Some((mut entry, responder)) = entries.try_next().await? {
             if matches!(entry.payload, EntryPayload::Normal(Payload::Deferred)) {
-                entry = self.log.entry(entry.log_id.index).await?;
+                entry = self.whole(entry.log_id.index, &mut ahead).await?;
             }
             let id = entry.log_id;
             assert!(

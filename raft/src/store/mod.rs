@@ -22,8 +22,15 @@ use crate::types::{Entry, EntryPayload, LogId, Membership, Vote, journal_io, log
 
 /// Bytes read from the journal at a time.
 const READ_BYTES: usize = 2 << 20;
-/// Bytes of entries kept while a shard is opened, for they are applied next.
-const OPEN_CACHE_BYTES: usize = 64 << 20;
+
+/// How many bytes of entries are kept in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CacheLimits {
+    /// Of those found when the shard is opened: they are applied next.
+    pub(crate) open_bytes: usize,
+    /// Of recent ones.
+    pub(crate) bytes_max: usize,
+}
 
 /// The log of one shard. Clones share it; one of them is openraft's reader.
 #[derive(Clone)]
@@ -58,14 +65,14 @@ impl Log {
     pub(crate) fn open(
         journal: Journal,
         shard: ShardId,
-        cache_bytes_max: usize,
+        caches: CacheLimits,
         node_bytes: Arc<AtomicU64>,
     ) -> io::Result<Log> {
         let known = journal.shard_log(shard);
         let vote = known.vote.map(entry::decode_vote).transpose()?;
         let state = State {
             begin: 0,
-            cache: Cache::new(OPEN_CACHE_BYTES),
+            cache: Cache::new(caches.open_bytes),
             memberships: BTreeMap::new(),
             vote,
         };
@@ -80,7 +87,7 @@ impl Log {
             }),
         };
         log.scan()?;
-        log.state().cache.limit(cache_bytes_max);
+        log.state().cache.limit(caches.bytes_max);
         Ok(log)
     }
 

@@ -76,11 +76,15 @@ impl Log {
         taken
     }
 
-    /// The one entry at `index`, whole.
-    pub(crate) async fn entry(&self, index: u64) -> io::Result<Entry> {
-        let mut read = self.read(index, index + 1, READ_BYTES).await?;
-        read.pop()
-            .ok_or_else(|| io::Error::other("an entry that is applied is not in the log"))
+    /// Whole entries from `index` on, at least that one, below `to`.
+    pub(crate) async fn entries(&self, index: u64, to: u64) -> io::Result<Vec<Entry>> {
+        let read = self.read(index, to, READ_BYTES).await?;
+        match read.first() {
+            Some(first) if first.log_id.index == index => Ok(read),
+            _ => Err(io::Error::other(
+                "an entry that is applied is not in the log",
+            )),
+        }
     }
 
     fn located(&self, index: u64) -> io::Result<Entry> {

@@ -28,12 +28,15 @@ use crate::entry::encode_committed;
 use crate::machine::Machine;
 use crate::snapshot::Checkpoints;
 use crate::status::Status;
-use crate::store::Log;
-use crate::types::{Bundle, LogId, Payload, Types, log_id};
+use crate::store::{CacheLimits, Log};
+use crate::types::{Bundle, Entry, LogId, Payload, Types, log_id};
 
 const SHARD: ShardId = ShardId(0);
 /// Small, so that replication and apply read the journal too.
-const CACHE_BYTES_MAX: usize = 600;
+const CACHES: CacheLimits = CacheLimits {
+    open_bytes: 3_000,
+    bytes_max: 600,
+};
 
 /// How a replica's process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -568,6 +571,16 @@ impl Cluster {
         None
     }
 
+    async fn entry(&self, node: u64, index: u64) -> Entry {
+        let mut read = self
+            .running(node)
+            .log
+            .entries(index, index + 1)
+            .await
+            .unwrap();
+        read.remove(0)
+    }
+
     /// Every entry that all of them hold is the same entry.
     async fn same_entries(&self, nodes: &[u64]) {
         let first = nodes
@@ -575,9 +588,9 @@ impl Cluster {
             .map(|node| self.purged(*node).map_or(0, |floor| floor + 1))
             .max();
         for index in first.unwrap()..=self.last(nodes[0]) {
-            let entry = self.running(nodes[0]).log.entry(index).await.unwrap();
+            let entry = self.entry(nodes[0], index).await;
             for node in &nodes[1..] {
-                let other = self.running(*node).log.entry(index).await.unwrap();
+                let other = self.entry(*node, index).await;
                 assert!(
                     entry == other,
                     "entry {index} differs: {entry:?} and {other:?}"
@@ -624,7 +637,7 @@ fn open(sim: &SimDisk) -> Running {
         ..JournalConfig::new(data_dir.journal_dir())
     };
     let journal = Journal::open(&disk, config).unwrap();
-    let log = Log::open(journal.clone(), SHARD, CACHE_BYTES_MAX, Arc::default()).unwrap();
+    let log = Log::open(journal.clone(), SHARD, CACHES, Arc::default()).unwrap();
     let checkpoints = Checkpoints::open(disk, data_dir.shard_checkpoint(SHARD)).unwrap();
     Running {
         _data_dir: data_dir,

@@ -14,7 +14,7 @@ use super::ledger::Ledger;
 use crate::machine::Machine;
 use crate::snapshot::Checkpoints;
 use crate::status::Status;
-use crate::store::Log;
+use crate::store::{CacheLimits, Log};
 use crate::types::Types;
 
 /// Every store is another shard of one journal.
@@ -22,7 +22,7 @@ struct Stores {
     disk: Disk,
     journal: Journal,
     next: AtomicU32,
-    cache_bytes_max: usize,
+    caches: CacheLimits,
 }
 
 impl StoreBuilder<Types, Log, Machine<Ledger>, ()> for Stores {
@@ -31,7 +31,7 @@ impl StoreBuilder<Types, Log, Machine<Ledger>, ()> for Stores {
         let log = Log::open(
             self.journal.clone(),
             ShardId(id),
-            self.cache_bytes_max,
+            self.caches,
             Arc::default(),
         );
         let log = log.unwrap();
@@ -57,7 +57,10 @@ fn check(cache_bytes_max: usize) {
         disk,
         journal,
         next: AtomicU32::new(0),
-        cache_bytes_max,
+        caches: CacheLimits {
+            open_bytes: cache_bytes_max,
+            bytes_max: cache_bytes_max,
+        },
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
