@@ -99,6 +99,8 @@ pub struct StorageConfig {
     pub shards: u32,
     /// Recent batches kept in memory. Default 256 MiB.
     pub tail_bytes_max: ByteSize,
+    /// Segment files and indexes open at the same time. Default 1,000.
+    pub open_files_max: usize,
     /// Size of one journal file. Default 64 MiB.
     pub journal_file_bytes: ByteSize,
     /// Journal written for a shard after which it is checkpointed. Default 64 MiB.
@@ -173,6 +175,7 @@ impl Default for StorageConfig {
         StorageConfig {
             shards: 4,
             tail_bytes_max: ByteSize(256 << 20),
+            open_files_max: 1_000,
             journal_file_bytes: ByteSize(64 << 20),
             checkpoint_journal_bytes: ByteSize(64 << 20),
             upkeep_interval: Period::from_secs(5),
@@ -294,6 +297,9 @@ impl Config {
         if self.storage.journal_file_bytes.0 < 1 << 20 {
             return refuse("storage.journal_file_bytes", "must be at least 1MiB");
         }
+        if self.storage.open_files_max == 0 {
+            return refuse("storage.open_files_max", "must be at least 1");
+        }
         if self.storage.upkeep_interval.ms == 0 {
             return refuse("storage.upkeep_interval", "must be above 0");
         }
@@ -322,6 +328,7 @@ impl Config {
             partitions_max: self.limits.partitions_max,
             waiting_fetches_max: self.limits.waiting_fetches_max,
             tail_bytes_max: self.storage.tail_bytes_max.as_usize(),
+            open_files_max: self.storage.open_files_max,
             journal_file_bytes: self.storage.journal_file_bytes.0,
             checkpoint_journal_bytes: self.storage.checkpoint_journal_bytes.0,
             upkeep_interval_ms: self.storage.upkeep_interval.signed_ms(),

@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod descriptors;
 pub mod node;
 pub mod telemetry;
 pub mod units;

@@ -574,6 +574,7 @@ async fn open_disk(
     let mut logs_config = LogStoreConfig::new(data_dir.partitions_dir());
     logs_config.tail_bytes_max = config.tail_bytes_max;
     logs_config.use_mmap = config.use_mmap;
+    logs_config.open_files_max = config.open_files_max;
     let (disk, clock) = (env.disk.clone(), env.clock.clone());
     let open = move || {
         let journal = Journal::open(&disk, journal_config).map_err(StartError::Journal)?;

@@ -30,6 +30,8 @@ pub struct BrokerConfig {
     pub waiting_fetches_max: usize,
     /// Bytes of recent batches kept in memory.
     pub tail_bytes_max: usize,
+    /// Segment files and indexes open at the same time.
+    pub open_files_max: usize,
     /// Size of one journal file, in bytes.
     pub journal_file_bytes: u64,
     /// Journal bytes of a shard after which it is checkpointed.
@@ -52,6 +54,7 @@ impl Default for BrokerConfig {
             partitions_max: 100_000,
             waiting_fetches_max: 100_000,
             tail_bytes_max: 256 << 20,
+            open_files_max: 1_000,
             journal_file_bytes: 64 << 20,
             checkpoint_journal_bytes: 64 << 20,
             upkeep_interval_ms: 5_000,

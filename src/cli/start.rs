@@ -14,6 +14,7 @@ use super::config::read_config;
 use super::failure::{Failure, Kind};
 use super::port_holder::port_holder;
 use crate::config::Config;
+use crate::descriptors;
 use crate::node::{Node, NodeError};
 use crate::telemetry;
 
@@ -64,8 +65,9 @@ impl StartArguments {
 }
 
 pub(super) async fn start(arguments: StartArguments, context: &mut Context) -> Result<(), Failure> {
-    let config = arguments.configuration()?;
+    let mut config = arguments.configuration()?;
     telemetry::start(&config.log).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    descriptors::share_out(&mut config);
     // From here on a signal waits until the node is up, and then stops it in good order.
     let mut stop = StopSignals::listen()?;
     let env = Env {
