@@ -90,6 +90,7 @@ impl<A: Apply> Checkpointer<A> {
 fn same(made: &Result<LogPosition, CheckpointError>) -> Result<LogPosition, CheckpointError> {
     match made {
         Ok(position) => Ok(*position),
+        Err(CheckpointError::Empty) => Err(CheckpointError::Empty),
         Err(CheckpointError::Closed) => Err(CheckpointError::Closed),
         Err(CheckpointError::Storage(error)) => Err(CheckpointError::Storage(io::Error::new(
             error.kind(),

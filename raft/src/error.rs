@@ -137,6 +137,9 @@ pub enum CheckpointError {
     /// The state could not be made durable, or the checkpoint file not written.
     #[error("cannot write the checkpoint")]
     Storage(#[from] io::Error),
+    /// Nothing has been applied yet.
+    #[error("there is nothing to hold yet")]
+    Empty,
     /// The shard is closing or has failed.
     #[error("the shard is closed")]
     Closed,

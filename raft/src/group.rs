@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use openraft::error::{Fatal, LinearizableReadError, RaftError};
+use openraft::error::{Fatal, InitializeError, LinearizableReadError, RaftError};
 use openraft::network::{NetSnapshot, RaftNetworkFactory};
 use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
 use storage::{ShardId, Term};
@@ -226,10 +226,11 @@ impl<A: Apply> Group<A> {
             .await
             .map_err(|error| failed(&error))?
         {
-            self.raft
-                .initialize(voters)
-                .await
-                .map_err(|error| failed(&error))?;
+            match self.raft.initialize(voters).await {
+                // A peer that was first has asked for a vote meanwhile: the members are the same.
+                Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+                Err(error) => return Err(failed(&error)),
+            }
         }
         if !solo {
             return Ok(());
@@ -256,10 +257,12 @@ impl<A: Apply> Group<A> {
         if self.status.ended() == Some(End::Closed) && !self.log.journal_failed() {
             // What has not landed by then is answered `Unknown` when openraft drops it.
             let _ = tokio::time::timeout(DRAIN_MAX, self.queue.drained()).await;
-            // The checkpointer says what went wrong; the next start then replays more.
-            let (reply, made) = oneshot::channel();
-            if self.checkpoint_requests.send(reply).await.is_ok() {
-                let _ = made.await;
+            if self.status.last_applied().is_some() {
+                // The checkpointer says what went wrong; the next start then replays more.
+                let (reply, made) = oneshot::channel();
+                if self.checkpoint_requests.send(reply).await.is_ok() {
+                    let _ = made.await;
+                }
             }
         }
         if let Err(error) = self.raft.shutdown().await {

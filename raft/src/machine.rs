@@ -20,7 +20,7 @@ use crate::types::{
     Bundle, Entry, EntryPayload, LogId, Outcomes, Payload, Snapshot, SnapshotMeta,
     StoredMembership, Types, position,
 };
-use crate::{Apply, EntryAt, InstallError};
+use crate::{Apply, CheckpointError, EntryAt, InstallError};
 
 /// Entries read at once when openraft only located them; it replays this many at a time.
 const READ_AHEAD_ENTRIES: u64 = 64;
@@ -189,7 +189,7 @@ impl<A: Apply> RaftStateMachine<Types> for Machine<A> {
             self.status.checkpoint_begins(self.log.appended_bytes());
             if let Some(wanted) = wanted {
                 // Whoever asked may have stopped waiting.
-                let _ = wanted.send(Ok(self.position().unwrap_or_default()));
+                let _ = wanted.send(self.position().ok_or(CheckpointError::Empty));
             }
             return None;
         }

@@ -10,7 +10,7 @@ use storage::{NodeId, ShardId};
 
 use super::ledger::{Computer, Ledger, Node, Outcome, op};
 use super::network::{Link, Net};
-use crate::{HostConfig, OpenError, ProposeError, Shard};
+use crate::{CheckpointError, HostConfig, OpenError, ProposeError, Shard};
 
 const SHARD: ShardId = ShardId(5);
 const NODES: [u64; 3] = [1, 2, 3];
@@ -18,6 +18,17 @@ const NODES: [u64; 3] = [1, 2, 3];
 struct Replica {
     computer: Computer,
     running: Option<(Node, Shard<Outcome>, Ledger)>,
+}
+
+impl Replica {
+    fn new(node: u64) -> Replica {
+        let mut computer = Computer::new(node);
+        computer.node = NodeId(u32::try_from(node).unwrap());
+        Replica {
+            computer,
+            running: None,
+        }
+    }
 }
 
 struct Hosts {
@@ -42,14 +53,7 @@ async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 impl Hosts {
     async fn new() -> Hosts {
-        let replicas = NODES.map(|node| {
-            let mut computer = Computer::new(node);
-            computer.node = NodeId(u32::try_from(node).unwrap());
-            Replica {
-                computer,
-                running: None,
-            }
-        });
+        let replicas = NODES.map(Replica::new);
         let mut hosts = Hosts {
             net: Arc::default(),
             replicas: replicas.into(),
@@ -196,6 +200,24 @@ impl Hosts {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_never_heard_of_anyone_closes() {
+    let mut hosts = Hosts {
+        net: Arc::default(),
+        replicas: vec![Replica::new(1)],
+    };
+    hosts.start(1).await.unwrap();
+    let shard = hosts.shard(1).unwrap();
+    assert_eq!(shard.progress().applied, None);
+    let nothing = in_time("an answer", shard.checkpoint()).await.unwrap_err();
+    assert!(matches!(nothing, CheckpointError::Empty), "{nothing}");
+    assert!(matches!(
+        shard.submit(op("x")).await,
+        Err(ProposeError::NotLeader { leader: None })
+    ));
+    hosts.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
