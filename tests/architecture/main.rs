@@ -1,7 +1,10 @@
 //! The arrows of the architecture, checked in manifests and sources: who may depend on whom, where
 //! third-party crates live, and which files stay free of tokio and of clocks.
 
-#![expect(clippy::disallowed_methods, reason = "a test that reads the sources from disk")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test that reads the sources from disk"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,9 +16,28 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("raft", "raft", &["storage"]),
     ("broker", "broker", &["raft", "storage"]),
     ("protocol-adapters/listener", "listener", &["storage"]),
-    ("protocol-adapters/kafka", "kafka", &["broker", "listener", "storage"]),
-    ("protocol-adapters/kafka-client", "kafka-client", &["broker", "storage"]),
-    (".", "braidlog", &["broker", "kafka", "kafka-client", "listener", "raft", "storage"]),
+    (
+        "protocol-adapters/kafka",
+        "kafka",
+        &["broker", "listener", "storage"],
+    ),
+    (
+        "protocol-adapters/kafka-client",
+        "kafka-client",
+        &["broker", "storage"],
+    ),
+    (
+        ".",
+        "braidlog",
+        &[
+            "broker",
+            "kafka",
+            "kafka-client",
+            "listener",
+            "raft",
+            "storage",
+        ],
+    ),
 ];
 
 /// A third-party crate and the only crates that may name it.
@@ -93,9 +115,14 @@ fn arrows_point_down_only() {
 fn third_party_crates_stay_at_home() {
     for (folder, name, _) in CRATES {
         for dependency in dependencies(&manifest_of(folder)) {
-            if let Some((_, homes)) = HOMES.iter().find(|(crate_name, _)| *crate_name == dependency)
+            if let Some((_, homes)) = HOMES
+                .iter()
+                .find(|(crate_name, _)| *crate_name == dependency)
             {
-                assert!(homes.contains(name), "{name} must not depend on {dependency}");
+                assert!(
+                    homes.contains(name),
+                    "{name} must not depend on {dependency}"
+                );
             }
         }
     }
@@ -118,9 +145,9 @@ fn pure_files_of_adapters_know_no_tokio_and_no_clock() {
         if is_pure {
             seen += 1;
             for word in ["tokio", "Instant", "SystemTime", "Clock"] {
-                let used = text.lines().any(|line| {
-                    !line.trim_start().starts_with("//") && line.contains(word)
-                });
+                let used = text
+                    .lines()
+                    .any(|line| !line.trim_start().starts_with("//") && line.contains(word));
                 assert!(!used, "{} uses {word}", path.display());
             }
         }
@@ -131,7 +158,10 @@ fn pure_files_of_adapters_know_no_tokio_and_no_clock() {
 #[test]
 fn every_member_of_the_workspace_is_known_here() {
     let manifest = manifest_of(".");
-    let members = manifest.split("members = [").nth(1).and_then(|rest| rest.split(']').next());
+    let members = manifest
+        .split("members = [")
+        .nth(1)
+        .and_then(|rest| rest.split(']').next());
     let tools = ["tests/support", "benches", "xtask"];
     for member in members.expect("a list of members").lines() {
         let member = member.trim().trim_matches(|c| c == '"' || c == ',');
@@ -147,12 +177,19 @@ fn unsafe_code_is_only_where_it_is_named() {
     let allowed = ["storage/src/disk/mmap.rs"];
     for (folder, _, _) in CRATES {
         for (path, text) in sources_of(folder) {
-            let relative = path.strip_prefix(root()).expect("below the root").display().to_string();
+            let relative = path
+                .strip_prefix(root())
+                .expect("below the root")
+                .display()
+                .to_string();
             let code = text.lines().any(|line| {
                 let line = line.trim_start();
                 !line.starts_with("//") && line.contains("unsafe {")
             });
-            assert!(!code || allowed.contains(&relative.trim_start_matches("./")), "{relative}");
+            assert!(
+                !code || allowed.contains(&relative.trim_start_matches("./")),
+                "{relative}"
+            );
         }
     }
 }
