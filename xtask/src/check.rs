@@ -35,12 +35,7 @@ const STEPS: &[Step] = &[
     },
     Step {
         name: "documentation",
-        arguments: &[
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-        ],
+        arguments: &["doc", "--workspace", "--no-deps"],
         environment: &[("RUSTDOCFLAGS", "-D warnings")],
     },
 ];
