@@ -133,8 +133,9 @@ impl Node {
 
     /// Asks it to end (SIGTERM) and waits for exit code 0.
     pub(crate) fn stop(mut self) -> Result<(), String> {
-        let id = self.child.0.id().to_string();
-        succeed(Command::new("kill").args(["-TERM", &id]), STOP_LIMIT)?;
+        // The shell's own `kill`: the program of that name is not on every machine.
+        let signal = format!("kill -TERM {}", self.child.0.id());
+        succeed(Command::new("sh").args(["-c", &signal]), STOP_LIMIT)?;
         let status = self.child.wait_until(Instant::now() + STOP_LIMIT)?;
         // The Java virtual machine reports an orderly SIGTERM as 128 + 15.
         if status.success() || (self.command[0] == "java" && status.code() == Some(143)) {
