@@ -34,6 +34,8 @@ const READ_BYTES: usize = 16 << 10;
 /// Most memory that is made ready for a frame before its bytes have come; beyond it, as much again
 /// as has come.
 const READ_AHEAD_BYTES_MAX: usize = 1 << 20;
+/// Requests of one connection that are begun before other connections get a turn.
+const REQUESTS_PER_TURN: u32 = 8;
 /// Most pieces of answers in one write.
 const WRITE_PIECES_MAX: usize = 64;
 /// So much of the answers must leave for their deadline to start anew: a peer that reads a byte now
@@ -76,13 +78,21 @@ pub(crate) async fn serve(
     let mut deadlines = Deadlines::new(config);
     let timer = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(timer);
+    let mut begun_in_turn = 0;
     loop {
+        if begun_in_turn == REQUESTS_PER_TURN {
+            // Requests that are here already are answered without waiting for anything: others
+            // must get their turn all the same.
+            begun_in_turn = 0;
+            tokio::task::yield_now().await;
+        }
         if beginning.is_none() && session.may_take() && !stop.is_requested() {
             match codec::take_frame(&mut unread, config.frame_bytes_max) {
                 Ok(Some(frame)) => {
                     activity.established();
                     deadlines.frame.moved();
                     let ticket = session.take(frame.len());
+                    begun_in_turn += 1;
                     beginning = Some(Box::pin(begin(context, ticket, frame, peer)));
                 }
                 Ok(None) => {}

@@ -80,7 +80,6 @@ pub(crate) fn append_error_code(error: &AppendError) -> ResponseError {
         E::OutOfOrderSequence { .. } => Code::OutOfOrderSequenceNumber,
         E::DuplicateSequence { .. } => Code::DuplicateSequenceNumber,
         E::InvalidProducerEpoch { .. } => Code::InvalidProducerEpoch,
-        E::UnknownProducerId { .. } => Code::UnknownProducerId,
     }
 }
 
@@ -369,7 +368,6 @@ mod tests {
             codes(AppendError::InvalidProducerEpoch { got: 0, current: 1 }),
             47
         );
-        assert_eq!(codes(AppendError::UnknownProducerId { producer_id: 1 }), 59);
     }
 
     fn catalogue() -> Catalogue {
