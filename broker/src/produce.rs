@@ -108,12 +108,6 @@ pub enum AppendError {
         /// The newest epoch seen.
         current: i16,
     },
-    /// The producer is not known here and the batch does not start its sequence.
-    #[error("producer {producer_id} is not known")]
-    UnknownProducerId {
-        /// The producer.
-        producer_id: i64,
-    },
 }
 
 /// Where a batch went.

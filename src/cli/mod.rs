@@ -1,5 +1,5 @@
 //! The command line: one file a noun, each command one async function that ends well or with a
-//! [`Failure`].
+//! `Failure`.
 //!
 //! Results go to standard output, as tables for people or JSON for programs; progress, logs and
 //! errors go to standard error. A closed standard output (`| head`) is no error.
