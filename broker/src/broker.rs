@@ -35,6 +35,8 @@ const PENDING_BYTES_MAX: usize = 16 << 20;
 /// Compressed batches that are unpacked for validation at the same time; with the largest size of
 /// one it bounds the memory this takes.
 const UNPACKING_MAX: usize = 4;
+/// Look-ups by time that run at the same time; each may unpack a batch.
+const SEARCHING_MAX: usize = 2;
 
 /// What a node gives its broker: time, a disk and randomness.
 #[derive(Debug, Clone)]
@@ -119,6 +121,7 @@ pub(crate) struct Inner {
     pub(crate) administration: tokio::sync::Mutex<()>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) unpacking: Semaphore,
+    pub(crate) searching: Semaphore,
     pub(crate) waiting_fetches: AtomicUsize,
     /// Counts up whenever partitions were made, removed or changed hands.
     pub(crate) changes: watch::Sender<u64>,
@@ -206,6 +209,10 @@ impl Broker {
             close_disk(logs, journal).await;
             return Err(error);
         }
+        // The term is new at each start, also within one process: so is every id from here on.
+        let mut seed = env.seed;
+        seed[0] ^= catalogue_shard.leadership().borrow().term.0;
+        let ids = Ids::new(seed);
         found_cluster(&catalogue_shard, &images, &config, &identity).await?;
         let catalogue = images.borrow_and_update().clone();
 
@@ -230,6 +237,7 @@ impl Broker {
                 administration: tokio::sync::Mutex::new(()),
                 producer_ids: ProducerIds::default(),
                 unpacking: Semaphore::new(UNPACKING_MAX),
+                searching: Semaphore::new(SEARCHING_MAX),
                 waiting_fetches: AtomicUsize::new(0),
                 changes,
                 failure,
@@ -426,7 +434,7 @@ impl Broker {
         }
     }
 
-    fn why_absent(&self, id: PartitionId) -> BrokerError {
+    pub(crate) fn why_absent(&self, id: PartitionId) -> BrokerError {
         let catalogue = self.catalogue();
         match catalogue.topic_by_id(id.topic) {
             None => BrokerError::UnknownTopicId,

@@ -1,5 +1,6 @@
 //! Reading committed batches, waiting for more when there are too few.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -78,6 +79,8 @@ const SHORT_READ_BYTES_MIN: usize = 1 << 20;
 /// What a fetch may read when there is no room at all, so that readers of a few records are served
 /// whatever the others do.
 const FREE_READ_BYTES: usize = 64 << 10;
+/// Partitions of one fetch that are looked at before others get a turn.
+const PARTITIONS_PER_TURN: usize = 256;
 /// How long a fetch is held up that may not wait, because too many do: clients ask again at once.
 const CROWDED_WAIT: Duration = Duration::from_millis(100);
 
@@ -125,12 +128,14 @@ impl Broker {
                 }
                 continue;
             };
-            if waiting.bytes != bytes {
-                waiting.bytes = bytes;
+            if waiting.bytes != Some(bytes) {
+                // What came while it was read does not count for the new target: read once more.
+                waiting.bytes = Some(bytes);
                 waiting.waiter.rearm(missing);
+                continue;
             }
             tokio::select! {
-                () = waiting.waiter.woken() => {}
+                () = waiting.waiter.woken() => waiting.bytes = None,
                 () = &mut deadline => is_last = true,
                 _ = stopping.changed() => {}
             }
@@ -183,7 +188,10 @@ impl Broker {
             bytes_max,
             failed: false,
         };
-        for wanted in &request.partitions {
+        for (position, wanted) in request.partitions.iter().enumerate() {
+            if position % PARTITIONS_PER_TURN == PARTITIONS_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
             let room = bytes_max.saturating_sub(read.bytes);
             let result = self.read_one(wanted, room, read.bytes == 0).await;
             match &result {
@@ -225,6 +233,9 @@ impl Broker {
             }
         }
         if wanted.offset < start || wanted.offset > end {
+            if !self.inner.directory.contains(wanted.partition) {
+                return Err(self.why_absent(wanted.partition));
+            }
             return Err(BrokerError::OffsetOutOfRange {
                 requested: wanted.offset,
                 start,
@@ -281,8 +292,7 @@ async fn read_log(
     }
 }
 
-/// What a failed read means to a client; damage is reported here, where it is known which
-/// partition it is in.
+/// What a failed read means to a client.
 pub(crate) fn read_failed(partition: PartitionId, error: ReadError) -> BrokerError {
     match error {
         // The log start rose while the read was on its way.
@@ -295,8 +305,12 @@ pub(crate) fn read_failed(partition: PartitionId, error: ReadError) -> BrokerErr
             start,
             end,
         },
-        error => {
-            tracing::error!(%partition, %error, "cannot read a partition, it refuses");
+        // Said once, when it was found.
+        ReadError::Corrupt { .. } => BrokerError::Storage {
+            reason: error.to_string(),
+        },
+        ReadError::Io { .. } => {
+            tracing::error!(%partition, %error, "cannot read a partition");
             BrokerError::Storage {
                 reason: error.to_string(),
             }
@@ -334,7 +348,7 @@ fn diverging(
 /// A waiting fetch, entered with its partitions until it is dropped.
 struct Waiting {
     waiter: Arc<Waiter>,
-    bytes: usize, // found when the waiter was armed last
+    bytes: Option<usize>, // found when the waiter was armed last; `None` when it must be again
     broker: Broker,
     entries: Vec<(Arc<Partition>, u64)>,
 }
@@ -343,10 +357,14 @@ impl Waiting {
     /// Enters a fetch that was counted before.
     fn enter(broker: &Broker, request: &FetchRequest, bytes: usize, missing: usize) -> Waiting {
         let waiter = Waiter::new(missing);
-        let partitions = request
+        let ids: BTreeSet<PartitionId> = request
             .partitions
             .iter()
-            .filter_map(|wanted| broker.inner.directory.get(wanted.partition));
+            .map(|wanted| wanted.partition)
+            .collect();
+        let partitions = ids
+            .into_iter()
+            .filter_map(|id| broker.inner.directory.get(id));
         let enter = |partition: Arc<Partition>| {
             let number = partition.waiters.register(&waiter);
             (partition, number)
@@ -354,7 +372,7 @@ impl Waiting {
         Waiting {
             entries: partitions.map(enter).collect(),
             waiter,
-            bytes,
+            bytes: Some(bytes),
             broker: broker.clone(),
         }
     }

@@ -91,7 +91,7 @@ impl Broker {
         limit: Offset,
         search: Search,
     ) -> Result<FoundOffset, BrokerError> {
-        let permit = self.inner.unpacking.acquire().await;
+        let permit = self.inner.searching.acquire().await;
         let _permit = permit.expect("the semaphore is never closed");
         let id = partition.id;
         let searching = tokio::task::spawn_blocking(move || search.run(&partition, limit));
@@ -147,49 +147,117 @@ enum Search {
     Max,
 }
 
-impl Search {
-    fn run(self, partition: &Partition, limit: Offset) -> Result<FoundOffset, ReadError> {
-        let batch = match self {
-            Search::At(timestamp_ms) => partition.log.find_timestamp(timestamp_ms, limit)?,
-            Search::Max => partition.log.max_timestamp_batch(limit)?,
-        };
-        let nothing = FoundOffset {
-            offset: None,
-            timestamp_ms: None,
-            leader_epoch: None,
-        };
-        let start = partition.log.start_offset();
-        Ok(batch
-            .and_then(|batch| self.in_batch(&batch, start))
-            .unwrap_or(nothing))
-    }
+const NOTHING: FoundOffset = FoundOffset {
+    offset: None,
+    timestamp_ms: None,
+    leader_epoch: None,
+};
 
-    /// The record looked for inside the batch that must hold it, from the log start on.
-    fn in_batch(self, batch: &Bytes, start: Offset) -> Option<FoundOffset> {
-        let header = BatchHeader::parse(batch).ok()?;
-        let target = match self {
-            Search::At(timestamp_ms) => timestamp_ms,
-            Search::Max => header.max_timestamp,
+impl Search {
+    /// Looks among records from the log start on; the first batch may begin below it.
+    fn run(self, partition: &Partition, limit: Offset) -> Result<FoundOffset, ReadError> {
+        let start = partition.log.start_offset();
+        let found = match self {
+            Search::At(timestamp_ms) => first_at(partition, start, timestamp_ms, limit)?,
+            Search::Max => first_of_largest(partition, start, limit)?,
         };
-        let mut found: Option<RecordView> = None;
-        let visit = |record: RecordView| {
-            let deleted = header.base_offset + i64::from(record.offset_delta) < start.0;
-            if record.timestamp_ms >= target && !deleted && found.is_none() {
-                found = Some(record);
-            }
-        };
-        // Batches were walked when they were produced, so this reads through; if it does not, the
-        // batch as a whole is still the right place to begin reading.
-        let walked = walk_records(batch, &header, UNPACKED_BYTES_MAX, visit);
-        let (delta, timestamp_ms) = match (walked, found) {
-            (_, Some(record)) => (i64::from(record.offset_delta), record.timestamp_ms),
-            (Err(_), None) => ((start.0 - header.base_offset).max(0), header.max_timestamp),
-            (Ok(()), None) => return None,
-        };
-        Some(FoundOffset {
-            offset: Some(Offset(header.base_offset + delta)),
-            timestamp_ms: Some(timestamp_ms),
-            leader_epoch: Some(LeaderEpoch(header.partition_leader_epoch)),
-        })
+        Ok(found.unwrap_or(NOTHING))
     }
+}
+
+fn first_at(
+    partition: &Partition,
+    start: Offset,
+    timestamp_ms: i64,
+    limit: Offset,
+) -> Result<Option<FoundOffset>, ReadError> {
+    let mut from = start;
+    while let Some(batch) = partition
+        .log
+        .find_timestamp_from(from, timestamp_ms, limit)?
+    {
+        let Ok(header) = BatchHeader::parse(&batch) else {
+            return Ok(None);
+        };
+        if let Some(found) = in_batch(&batch, &header, start, timestamp_ms) {
+            return Ok(Some(found));
+        }
+        // Those of its records that are late enough have been deleted.
+        from = header.last_offset().plus(1);
+    }
+    Ok(None)
+}
+
+fn first_of_largest(
+    partition: &Partition,
+    start: Offset,
+    limit: Offset,
+) -> Result<Option<FoundOffset>, ReadError> {
+    let Some(batch) = partition.log.max_timestamp_batch_from(start, limit)? else {
+        return Ok(None);
+    };
+    let Ok(header) = BatchHeader::parse(&batch) else {
+        return Ok(None);
+    };
+    if Offset(header.base_offset) >= start {
+        return Ok(in_batch(&batch, &header, start, header.max_timestamp));
+    }
+    // The largest of this batch may have been deleted: compare what is left of it with the rest.
+    let here = largest_left(&batch, &header, start)
+        .and_then(|largest| in_batch(&batch, &header, start, largest));
+    let after = header.last_offset().plus(1);
+    let rest = match partition.log.max_timestamp_batch_from(after, limit)? {
+        Some(batch) => BatchHeader::parse(&batch)
+            .ok()
+            .and_then(|header| in_batch(&batch, &header, start, header.max_timestamp)),
+        None => None,
+    };
+    let time = |found: &Option<FoundOffset>| found.and_then(|found| found.timestamp_ms);
+    Ok(if time(&rest) > time(&here) {
+        rest
+    } else {
+        here
+    })
+}
+
+/// The largest timestamp of a batch's records from `start` on.
+fn largest_left(batch: &Bytes, header: &BatchHeader, start: Offset) -> Option<i64> {
+    let mut largest = None;
+    let visit = |record: RecordView| {
+        if header.base_offset + i64::from(record.offset_delta) >= start.0 {
+            largest = largest.max(Some(record.timestamp_ms));
+        }
+    };
+    // Read through when it was produced.
+    walk_records(batch, header, UNPACKED_BYTES_MAX, visit).ok()?;
+    largest
+}
+
+/// The first record of a batch from `start` on with at least this timestamp.
+fn in_batch(
+    batch: &Bytes,
+    header: &BatchHeader,
+    start: Offset,
+    timestamp_ms: i64,
+) -> Option<FoundOffset> {
+    let mut found: Option<RecordView> = None;
+    let visit = |record: RecordView| {
+        let deleted = header.base_offset + i64::from(record.offset_delta) < start.0;
+        if record.timestamp_ms >= timestamp_ms && !deleted && found.is_none() {
+            found = Some(record);
+        }
+    };
+    // Batches were walked when they were produced, so this reads through; if it does not, the
+    // batch as a whole is still the right place to begin reading.
+    let walked = walk_records(batch, header, UNPACKED_BYTES_MAX, visit);
+    let (delta, timestamp_ms) = match (walked, found) {
+        (_, Some(record)) => (i64::from(record.offset_delta), record.timestamp_ms),
+        (Err(_), None) => ((start.0 - header.base_offset).max(0), header.max_timestamp),
+        (Ok(()), None) => return None,
+    };
+    Some(FoundOffset {
+        offset: Some(Offset(header.base_offset + delta)),
+        timestamp_ms: Some(timestamp_ms),
+        leader_epoch: Some(LeaderEpoch(header.partition_leader_epoch)),
+    })
 }

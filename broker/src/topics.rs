@@ -179,12 +179,7 @@ impl Broker {
         };
         let overrides = overrides_of(topic.configs)?;
         TopicConfig::parse(overrides.clone())?;
-        let id = self
-            .inner
-            .ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .topic_id();
+        let id = self.new_topic_id(catalogue);
         let created = CreatedTopic {
             name: topic.name.clone(),
             id,
@@ -199,6 +194,21 @@ impl Broker {
             internal: false,
         };
         Ok((created, entry))
+    }
+
+    /// An id that no topic has.
+    fn new_topic_id(&self, catalogue: &Catalogue) -> TopicId {
+        let mut ids = self
+            .inner
+            .ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let id = ids.topic_id();
+            if !catalogue.names.contains_key(&id) {
+                return id;
+            }
+        }
     }
 
     fn check_count(&self, catalogue: &Catalogue, count: i32) -> Result<(), BrokerError> {
@@ -303,17 +313,19 @@ impl Broker {
         timeout_ms: i64,
     ) -> Vec<Result<(), BrokerError>> {
         let mut results = Vec::with_capacity(topics.len());
-        let mut grown = Vec::new();
         for topic in topics {
-            let result = self.add_partitions(topic, validate_only).await;
-            results.push(result.map(|id| grown.push(id)));
+            results.push(self.add_partitions(topic, validate_only).await);
         }
-        if !validate_only && !self.wait_until_served(&grown, timeout_ms).await {
-            for result in results.iter_mut().filter(|result| result.is_ok()) {
-                *result = Err(timed_out("the partitions' leaders"));
-            }
-        }
-        results
+        let grown: Vec<TopicId> = results
+            .iter()
+            .filter_map(|r| r.as_ref().ok().copied())
+            .collect();
+        let served = validate_only || self.wait_until_served(&grown, timeout_ms).await;
+        let outcome = |result: Result<TopicId, BrokerError>| match result {
+            Ok(id) if !served && !self.is_served(id) => Err(timed_out("the partitions' leaders")),
+            result => result.map(|_| ()),
+        };
+        results.into_iter().map(outcome).collect()
     }
 
     async fn add_partitions(
@@ -508,6 +520,7 @@ fn remember(catalogue: &mut Catalogue, entry: &TopicEntry) {
         config: Arc::new(TopicConfig::default()),
         internal: entry.internal,
     };
+    catalogue.names.insert(entry.id, entry.name.clone());
     catalogue.topics.insert(entry.name.clone(), Arc::new(topic));
 }
 

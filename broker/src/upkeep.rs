@@ -66,12 +66,13 @@ fn log_raised(partition: PartitionId, to: Offset) {
 /// The log start that retention asks for, when it is above the present one: the end of the last of
 /// the oldest segments that are all too old, or that are over the size together.
 fn expired(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) -> Option<Offset> {
-    let too_old = |segment: &&SegmentInfo| {
+    let too_old = |at: &usize| {
+        let newest_ms = newest_ms(segments, *at);
         config.retention_ms >= 0
-            && segment.end > segment.base
-            && now_ms.saturating_sub(segment.max_timestamp) > config.retention_ms
+            && segments[*at].end > segments[*at].base
+            && newest_ms.is_some_and(|newest| now_ms.saturating_sub(newest) > config.retention_ms)
     };
-    let by_age = segments.iter().take_while(too_old).count();
+    let by_age = (0..segments.len()).take_while(too_old).count();
     let mut size: u64 = segments.iter().map(|segment| segment.bytes).sum();
     let limit = u64::try_from(config.retention_bytes).ok();
     let too_much = |segment: &&SegmentInfo| {
@@ -85,6 +86,16 @@ fn expired(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) -> Optio
     segments[..count].last().map(|segment| segment.end)
 }
 
+/// The time of a segment's newest record; where records have none, the time by which the last of
+/// them was there: when the next segment was begun. `None` while that is not known.
+fn newest_ms(segments: &[SegmentInfo], at: usize) -> Option<i64> {
+    let newest = segments[at].max_timestamp;
+    let next = segments.get(at + 1);
+    (newest >= 0)
+        .then_some(newest)
+        .or(next.map(|next| next.created_ms))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +106,7 @@ mod tests {
             end: Offset(n * 10 + 10),
             bytes: 100,
             max_timestamp: n * 1_000,
+            created_ms: n * 1_000,
             sealed: n < 3,
         };
         (0..4).map(segment).collect()
@@ -128,5 +140,20 @@ mod tests {
         assert_eq!(expired(&config(-1, 250), &segments(), 0), Some(Offset(10)));
         assert_eq!(expired(&config(-1, 301), &segments(), 0), None);
         assert_eq!(expired(&config(-1, 0), &segments(), 0), Some(Offset(30)));
+    }
+
+    #[test]
+    fn records_without_a_time_are_as_old_as_the_segment_after_them() {
+        let mut segments = segments();
+        for segment in &mut segments {
+            segment.max_timestamp = -1;
+        }
+        assert_eq!(expired(&config(1_500, -1), &segments, 2_000), None);
+        assert_eq!(
+            expired(&config(1_500, -1), &segments, 4_000),
+            Some(Offset(20))
+        );
+        let never = expired(&config(1_500, -1), &segments, i64::MAX);
+        assert_eq!(never, Some(Offset(30)), "the active one stays");
     }
 }

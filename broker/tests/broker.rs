@@ -551,3 +551,59 @@ async fn a_directory_that_lost_its_identity_is_refused() {
     Disk::Real.rename(&aside, &identity).expect("renamed back");
     start(&dir.0).await.shutdown().await;
 }
+
+#[tokio::test]
+async fn times_are_found_behind_a_log_start_inside_a_batch() {
+    let dir = TempDir::new();
+    let broker = start(&dir.0).await;
+    let partition = topic(&broker, "t", 1).await;
+    let base = Clock::system().wall_ms() - 100_000;
+    let times = [[10, 10, 500, 20, 10], [200, 210, 200, 200, 200]];
+    for times in times {
+        let records: Vec<Record> = times
+            .iter()
+            .map(|time| Record {
+                timestamp_ms: base + time,
+                ..Record::default()
+            })
+            .collect();
+        let batch = encode_batch(&records, Compression::None, BatchProducer::default());
+        let pending = broker
+            .append(partition, batch, RequiredAcks::All)
+            .await
+            .expect("queued");
+        pending.await.expect("appended");
+    }
+    let find = async |query| {
+        let found = broker
+            .list_offset(partition, query, Isolation::ReadCommitted, None)
+            .await;
+        found.expect("found").offset.map(|offset| offset.0)
+    };
+    assert_eq!(find(OffsetQuery::MaxTimestamp).await, Some(2));
+    assert_eq!(find(OffsetQuery::AtTimestamp(base + 50)).await, Some(2));
+    broker
+        .delete_records(partition, Some(Offset(3)), DEADLINE_MS)
+        .await
+        .expect("trimmed");
+    assert_eq!(find(OffsetQuery::AtTimestamp(base + 15)).await, Some(3));
+    assert_eq!(find(OffsetQuery::AtTimestamp(base + 50)).await, Some(5));
+    assert_eq!(find(OffsetQuery::MaxTimestamp).await, Some(6));
+    assert_eq!(find(OffsetQuery::AtTimestamp(base + 300)).await, None);
+    broker.shutdown().await;
+}
+
+#[tokio::test]
+async fn ids_are_new_also_when_a_node_with_the_same_seed_starts_again() {
+    let dir = TempDir::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for name in ["a", "b", "c"] {
+        let broker = start(&dir.0).await;
+        assert!(
+            seen.insert(topic(&broker, name, 1).await.topic),
+            "{name} has its own id"
+        );
+        assert_eq!(broker.catalogue().names.len(), seen.len());
+        broker.shutdown().await;
+    }
+}

@@ -262,7 +262,10 @@ impl Inner {
         {
             tracing::error!("the segment writer panicked");
         }
-        self.logs().clear();
+        // A read that is still on its way, or waits for a thread, cuts nothing any more.
+        self.core.let_go();
+        let logs = std::mem::take(&mut *self.logs());
+        logs.into_values().for_each(|log| log.wait_for_files());
         self.core.finish_closing();
     }
 }

@@ -37,6 +37,7 @@ pub(crate) struct Core {
     has_failed: AtomicBool,
     /// Whether the journal has been replayed: only then is it known which logs still exist.
     is_recovered: AtomicBool,
+    has_let_go: AtomicBool,
 }
 
 /// Logs up to this many are synced file by file: it costs less, and does not make everything else
@@ -63,6 +64,7 @@ impl Core {
             failure: Mutex::default(),
             has_failed: AtomicBool::new(false),
             is_recovered: AtomicBool::new(false),
+            has_let_go: AtomicBool::new(false),
         }
     }
 
@@ -74,6 +76,16 @@ impl Core {
     }
 
     /// Lets go of everything that the queue and the cache hold, once the writer has stopped.
+    /// From now on no log's files are looked at for the first time: they may belong to the next
+    /// store by then.
+    pub(crate) fn let_go(&self) {
+        self.has_let_go.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_let_go(&self) -> bool {
+        self.has_let_go.load(Ordering::Acquire)
+    }
+
     pub(crate) fn finish_closing(&self) {
         let mut queue = self.queue();
         let tail = std::mem::take(&mut queue.tail);

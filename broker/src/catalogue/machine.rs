@@ -105,6 +105,10 @@ fn create_topic(state: &mut Catalogue, entry: TopicEntry) -> Outcome {
     if state.topics.contains_key(&entry.name) {
         return Outcome::Refused(BrokerError::TopicExists);
     }
+    if state.names.contains_key(&entry.id) {
+        let reason = format!("topic id {} is taken", entry.id);
+        return Outcome::Refused(BrokerError::InvalidRequest { reason });
+    }
     match topic_of(entry) {
         Ok(topic) => {
             state.names.insert(topic.id, topic.name.clone());

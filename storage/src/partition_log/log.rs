@@ -50,6 +50,8 @@ pub struct SegmentInfo {
     pub bytes: u64,
     /// Greatest timestamp, milliseconds; -1 when no record has one.
     pub max_timestamp: i64,
+    /// When it was begun, by the time of the entry that began it, milliseconds.
+    pub created_ms: i64,
     /// Whether it takes no more batches.
     pub sealed: bool,
 }
@@ -387,6 +389,11 @@ impl PartitionLog {
         let _files = self.files();
         self.forget();
         self.shared.core.fd_cache.forget_partition(self.shared.id);
+    }
+
+    /// Waits until nobody is opening this log's files; once the store is closed, nobody begins to.
+    pub(crate) fn wait_for_files(&self) {
+        drop(self.files());
     }
 
     fn forget(&self) -> bool {

@@ -90,6 +90,10 @@ impl PartitionLog {
             return Ok(());
         }
         let dir = self.dir();
+        if self.shared.core.has_let_go() {
+            let closed = io::Error::other("the log store is closed");
+            return Err(closed).on("open", &dir);
+        }
         let disk = &self.shared.core.disk;
         let mut logs = Vec::new();
         let mut others = Vec::new();

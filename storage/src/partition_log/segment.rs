@@ -105,6 +105,7 @@ impl Segment {
             end: self.end,
             bytes: self.bytes,
             max_timestamp: self.max_timestamp,
+            created_ms: self.created_ms,
             sealed,
         }
     }

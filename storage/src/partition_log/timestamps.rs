@@ -24,9 +24,22 @@ impl PartitionLog {
         timestamp_ms: i64,
         limit: Offset,
     ) -> Result<Option<Bytes>, ReadError> {
+        self.find_timestamp_from(Offset(0), timestamp_ms, limit)
+    }
+
+    /// The same among batches that reach above `from`.
+    ///
+    /// # Errors
+    /// When bytes are damaged or the disk fails.
+    pub fn find_timestamp_from(
+        &self,
+        from: Offset,
+        timestamp_ms: i64,
+        limit: Offset,
+    ) -> Result<Option<Bytes>, ReadError> {
         self.open_if_needed()?;
-        for base in self.segments_reaching(timestamp_ms, limit) {
-            let found = self.first_in_segment(base, timestamp_ms, limit)?;
+        for base in self.segments_reaching(timestamp_ms, from, limit) {
+            let found = self.first_in_segment(base, timestamp_ms, from, limit)?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -40,6 +53,18 @@ impl PartitionLog {
     /// # Errors
     /// When bytes are damaged or the disk fails.
     pub fn max_timestamp_batch(&self, limit: Offset) -> Result<Option<Bytes>, ReadError> {
+        self.max_timestamp_batch_from(Offset(0), limit)
+    }
+
+    /// The same among batches that reach above `from`.
+    ///
+    /// # Errors
+    /// When bytes are damaged or the disk fails.
+    pub fn max_timestamp_batch_from(
+        &self,
+        from: Offset,
+        limit: Offset,
+    ) -> Result<Option<Bytes>, ReadError> {
         self.open_if_needed()?;
         let mut best: Option<(i64, Offset, Bytes)> = None;
         let mut candidates: Vec<(i64, Offset)> = {
@@ -47,7 +72,7 @@ impl PartitionLog {
             let segments = memory
                 .segments
                 .iter()
-                .filter(|segment| segment.base < limit);
+                .filter(|segment| segment.base < limit && segment.end > from);
             segments
                 .map(|segment| (segment.max_timestamp, segment.base))
                 .collect()
@@ -57,11 +82,11 @@ impl PartitionLog {
             if max_timestamp < 0 || best.as_ref().is_some_and(|best| best.0 > max_timestamp) {
                 break;
             }
-            let mut found = self.first_in_segment(base, max_timestamp, limit)?;
+            let mut found = self.first_in_segment(base, max_timestamp, from, limit)?;
             if found.is_none() {
                 // The batch lies below the start or above the limit: look at all between.
                 let mut greatest = -1;
-                self.scan_segment(base, None, limit, &mut |header, bytes| {
+                self.scan_segment(base, None, from, limit, &mut |header, bytes| {
                     if header.max_timestamp > greatest {
                         greatest = header.max_timestamp;
                         found = Some(bytes());
@@ -82,12 +107,13 @@ impl PartitionLog {
     }
 
     /// Bases of segments that have a batch of at least this timestamp, and begin below `limit`.
-    fn segments_reaching(&self, timestamp_ms: i64, limit: Offset) -> Vec<Offset> {
+    fn segments_reaching(&self, timestamp_ms: i64, from: Offset, limit: Offset) -> Vec<Offset> {
         let memory = self.memory();
         let reaching = memory
             .segments
             .iter()
-            .filter(|segment| segment.base < limit && segment.max_timestamp >= timestamp_ms);
+            .filter(|segment| segment.base < limit && segment.end > from)
+            .filter(|segment| segment.max_timestamp >= timestamp_ms);
         reaching.map(|segment| segment.base).collect()
     }
 
@@ -95,33 +121,41 @@ impl PartitionLog {
         &self,
         base: Offset,
         timestamp_ms: i64,
+        from: Offset,
         limit: Offset,
     ) -> Result<Option<Bytes>, ReadError> {
         let mut found = None;
-        self.scan_segment(base, Some(timestamp_ms), limit, &mut |header, bytes| {
-            if header.max_timestamp < timestamp_ms {
-                return ControlFlow::Continue(());
-            }
-            found = Some(bytes());
-            ControlFlow::Break(())
-        })?;
+        self.scan_segment(
+            base,
+            Some(timestamp_ms),
+            from,
+            limit,
+            &mut |header, bytes| {
+                if header.max_timestamp < timestamp_ms {
+                    return ControlFlow::Continue(());
+                }
+                found = Some(bytes());
+                ControlFlow::Break(())
+            },
+        )?;
         Ok(found)
     }
 
-    /// Gives the batches of one segment that reach above the start and begin below `limit` to
+    /// Gives the batches of one segment that reach above the start and `from` and begin below `limit` to
     /// `each`, in order; with `reaching`, perhaps only those from the first on whose greatest
     /// timestamp is at least that.
     fn scan_segment(
         &self,
         base: Offset,
         reaching: Option<i64>,
+        from: Offset,
         limit: Offset,
         each: &mut Visit<'_>,
     ) -> Result<(), ReadError> {
         // Both parts are taken at once: a batch evicted meanwhile is in one of them.
         let (part, tail, start) = {
             let memory = self.memory();
-            let start = memory.start;
+            let start = memory.start.max(from);
             let Some(segment) = memory.segment(base) else {
                 return Ok(());
             };

@@ -7,6 +7,8 @@
 //!   the server stops. With an error in any partition it does not wait.
 //! - Versions before 10 cannot carry zstd (KIP-110).
 
+use std::collections::HashSet;
+
 use broker::{
     Broker, BrokerError, ByteShare, FetchPartition, FetchRequest, FetchedPartition, Isolation,
 };
@@ -79,6 +81,7 @@ fn plan(context: &Context, version: i16, request: WireRequest) -> (Vec<Place>, F
     let mut wanted = Vec::new();
     let mut places = Vec::with_capacity(request.topics.len());
     let mut any_error = false;
+    let mut seen = HashSet::new();
     for topic in request.topics {
         let key = if version >= TOPIC_ID_VERSION_MIN {
             TopicKey::Id(TopicId(*topic.topic_id.as_bytes()))
@@ -87,7 +90,13 @@ fn plan(context: &Context, version: i16, request: WireRequest) -> (Vec<Place>, F
         };
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let found = mapping::find_partition(&catalogue, &key, asked.partition);
+            let found =
+                mapping::find_partition(&catalogue, &key, asked.partition).and_then(|partition| {
+                    match seen.insert(partition) {
+                        true => Ok(partition),
+                        false => Err(ResponseError::InvalidRequest),
+                    }
+                });
             any_error |= found.is_err();
             if let Ok(partition) = found {
                 wanted.push(FetchPartition {
@@ -143,12 +152,18 @@ fn respond(
                 .map(|(_, found)| found.ok())
                 .collect(),
         );
+        let by_name = matches!(place.topic, TopicKey::Name(_));
         let partitions = place.partitions.into_iter().map(|(index, found)| {
             let result = found.and_then(|asked| {
                 let (partition, result) = results.next().expect("one result a partition");
                 assert_eq!(partition, asked, "results come in the order of the request");
                 match result {
                     Ok(fetched) => records(version, read_committed, fetched),
+                    // Deleted while it was waited for: who asked by name knows of no id.
+                    Err(BrokerError::UnknownTopicId) if by_name => {
+                        let error = BrokerError::UnknownTopicOrPartition;
+                        Err(mapping::error_code(&error, Surface::Fetch))
+                    }
                     Err(error) => Err(mapping::error_code(&error, Surface::Fetch)),
                 }
             });
