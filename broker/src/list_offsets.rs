@@ -172,10 +172,7 @@ fn first_at(
     limit: Offset,
 ) -> Result<Option<FoundOffset>, ReadError> {
     let mut from = start;
-    while let Some(batch) = partition
-        .log
-        .find_timestamp_from(from, timestamp_ms, limit)?
-    {
+    while let Some(batch) = partition.log.find_timestamp(timestamp_ms, from, limit)? {
         let Ok(header) = BatchHeader::parse(&batch) else {
             return Ok(None);
         };
@@ -193,7 +190,7 @@ fn first_of_largest(
     start: Offset,
     limit: Offset,
 ) -> Result<Option<FoundOffset>, ReadError> {
-    let Some(batch) = partition.log.max_timestamp_batch_from(start, limit)? else {
+    let Some(batch) = partition.log.max_timestamp_batch(start, limit)? else {
         return Ok(None);
     };
     let Ok(header) = BatchHeader::parse(&batch) else {
@@ -206,7 +203,7 @@ fn first_of_largest(
     let here = largest_left(&batch, &header, start)
         .and_then(|largest| in_batch(&batch, &header, start, largest));
     let after = header.last_offset().plus(1);
-    let rest = match partition.log.max_timestamp_batch_from(after, limit)? {
+    let rest = match partition.log.max_timestamp_batch(after, limit)? {
         Some(batch) => BatchHeader::parse(&batch)
             .ok()
             .and_then(|header| in_batch(&batch, &header, start, header.max_timestamp)),

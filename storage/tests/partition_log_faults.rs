@@ -385,7 +385,7 @@ fn mapped_and_read_indexes_give_the_same_answers() {
                     "round {round}"
                 );
                 let found = log
-                    .find_timestamp(batch.max_timestamp, model.end())
+                    .find_timestamp(batch.max_timestamp, Offset(0), model.end())
                     .unwrap();
                 assert_eq!(found.as_ref(), Some(&batch.bytes));
             }
@@ -465,7 +465,7 @@ fn read_at_random(log: &PartitionLog, model: &Model, is_done: &AtomicBool, seed:
             Err(error) => panic!("{error}"),
         }
         let timestamp = from.0 * 3;
-        if let Some(found) = log.find_timestamp(timestamp, end).unwrap() {
+        if let Some(found) = log.find_timestamp(timestamp, Offset(0), end).unwrap() {
             let found = header(&found);
             assert!(found.max_timestamp >= timestamp);
             // The start may have moved on while it looked, but nothing in between is skipped.

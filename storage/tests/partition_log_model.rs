@@ -222,14 +222,17 @@ impl Rig {
     }
 
     fn check_timestamp(&self, timestamp: i64, limit: Offset) {
-        let visible = || self.model.range(self.model.start, limit);
-        let expected = visible().find(|batch| batch.max_timestamp >= timestamp);
-        let found = self.log.find_timestamp(timestamp, limit).unwrap();
-        assert_eq!(found, expected.map(|batch| batch.bytes.clone()));
-        let greatest = visible().map(|batch| batch.max_timestamp).max();
-        let expected = visible().find(|batch| Some(batch.max_timestamp) == greatest);
-        let found = self.log.max_timestamp_batch(limit).unwrap();
-        assert_eq!(found, expected.map(|batch| batch.bytes.clone()));
+        let middle = Offset((self.model.start.0 + self.model.end().0) / 2);
+        for from in [Offset(0), middle] {
+            let visible = || self.model.range(self.model.start.max(from), limit);
+            let expected = visible().find(|batch| batch.max_timestamp >= timestamp);
+            let found = self.log.find_timestamp(timestamp, from, limit).unwrap();
+            assert_eq!(found, expected.map(|batch| batch.bytes.clone()));
+            let greatest = visible().map(|batch| batch.max_timestamp).max();
+            let expected = visible().find(|batch| Some(batch.max_timestamp) == greatest);
+            let found = self.log.max_timestamp_batch(from, limit).unwrap();
+            assert_eq!(found, expected.map(|batch| batch.bytes.clone()));
+        }
     }
 
     fn check_epochs(&self, epoch: i32) {

@@ -96,7 +96,7 @@ impl Fixture {
                 Err(ReadError::Corrupt { .. }) => refused.push(batch.base),
                 Err(error) => panic!("{error}"),
             }
-            let found = log.find_timestamp(batch.max_timestamp, self.model.end());
+            let found = log.find_timestamp(batch.max_timestamp, Offset(0), self.model.end());
             assert!(
                 matches!(found, Err(ReadError::Corrupt { .. }))
                     || found.unwrap() == Some(batch.bytes.clone())

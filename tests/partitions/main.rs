@@ -2,8 +2,8 @@
 //!
 //! Memory is asserted; times are printed, since this machine's say nothing about another's.
 
-use kafka_client::ErrorCode;
 use kafka_client::api::CreateTopic;
+use kafka_client::{Connection, ErrorCode};
 use storage::clock::Clock;
 use test_support::{Process, TempDir, Witness, connect, within};
 
@@ -26,6 +26,16 @@ fn resident_kib(process: &Process) -> u64 {
         .expect("resident memory");
     let number = line.split_whitespace().nth(1).expect("a number");
     number.parse().expect("a number")
+}
+
+/// How many partitions are led.
+async fn led(connection: &Connection) -> usize {
+    let metadata = connection.metadata(Some(&["wide"]), false).await;
+    let partitions = &metadata.expect("answered").topics[0].partitions;
+    partitions
+        .iter()
+        .filter(|partition| partition.leader == 1)
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,15 +62,7 @@ async fn ten_thousand_partitions_are_cheap_and_come_back() {
     let each_kib = resident_kib(&process).saturating_sub(before_kib) / 10_000;
     println!("{each_kib} KiB of memory each");
     assert!(each_kib <= PARTITION_KIB_MAX);
-    let metadata = connection
-        .metadata(Some(&["wide"]), false)
-        .await
-        .expect("answered");
-    let led = metadata.topics[0]
-        .partitions
-        .iter()
-        .filter(|partition| partition.leader == 1);
-    assert_eq!(led.count(), 10_000);
+    assert_eq!(led(&connection).await, 10_000);
     let mut witness = Witness::new("wide", 100);
     witness.produce(&connection, 10).await.expect("produced");
     process.kill();
@@ -68,15 +70,7 @@ async fn ten_thousand_partitions_are_cheap_and_come_back() {
     let process = Process::start(BINARY, dir.path(), &[]);
     println!("open again after kill -9: {}", process.ready()["ready_ms"]);
     let connection = connect(process.kafka()).await.expect("connected");
-    let metadata = connection
-        .metadata(Some(&["wide"]), false)
-        .await
-        .expect("answered");
-    let led = metadata.topics[0]
-        .partitions
-        .iter()
-        .filter(|partition| partition.leader == 1);
-    assert_eq!(led.count(), 10_000);
+    assert_eq!(led(&connection).await, 10_000);
     witness.check(&connection).await;
     assert!(process.terminate().success());
 }

@@ -14,27 +14,15 @@ use crate::batch::BatchHeader;
 type Visit<'a> = dyn FnMut(&BatchHeader, &mut dyn FnMut() -> Bytes) -> ControlFlow<()> + 'a;
 
 impl PartitionLog {
-    /// The first batch (whole) that reaches above the start, has a base below `limit` and a
-    /// greatest timestamp of at least `timestamp_ms`. May block on the disk.
+    /// The first batch (whole) that reaches above the start and `from`, has a base below `limit`
+    /// and a greatest timestamp of at least `timestamp_ms`. May block on the disk.
     ///
     /// # Errors
     /// When bytes are damaged or the disk fails.
     pub fn find_timestamp(
         &self,
         timestamp_ms: i64,
-        limit: Offset,
-    ) -> Result<Option<Bytes>, ReadError> {
-        self.find_timestamp_from(Offset(0), timestamp_ms, limit)
-    }
-
-    /// The same among batches that reach above `from`.
-    ///
-    /// # Errors
-    /// When bytes are damaged or the disk fails.
-    pub fn find_timestamp_from(
-        &self,
         from: Offset,
-        timestamp_ms: i64,
         limit: Offset,
     ) -> Result<Option<Bytes>, ReadError> {
         self.open_if_needed()?;
@@ -48,19 +36,12 @@ impl PartitionLog {
     }
 
     /// The first batch (whole) with the greatest timestamp of all that reach above the start and
-    /// have a base below `limit`; `None` when no record there has one. May block on the disk.
+    /// `from` and have a base below `limit`; `None` when no record there has one. May block on the
+    /// disk.
     ///
     /// # Errors
     /// When bytes are damaged or the disk fails.
-    pub fn max_timestamp_batch(&self, limit: Offset) -> Result<Option<Bytes>, ReadError> {
-        self.max_timestamp_batch_from(Offset(0), limit)
-    }
-
-    /// The same among batches that reach above `from`.
-    ///
-    /// # Errors
-    /// When bytes are damaged or the disk fails.
-    pub fn max_timestamp_batch_from(
+    pub fn max_timestamp_batch(
         &self,
         from: Offset,
         limit: Offset,
