@@ -27,10 +27,16 @@ const CRATES: &[(&str, &str, &[&str])] = &[
         &["broker", "storage"],
     ),
     (
+        "protocol-adapters/http",
+        "http",
+        &["broker", "listener", "storage"],
+    ),
+    (
         ".",
         "braidlog",
         &[
             "broker",
+            "http",
             "kafka",
             "kafka-client",
             "listener",
@@ -47,6 +53,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["http"]),
     ("memmap2", &["storage"]),
     ("crc32fast", &["storage"]),
+    ("rustls", &["raft"]),
+    ("tokio-rustls", &["raft"]),
     ("clap", &["braidlog"]),
     ("anyhow", &["braidlog"]),
 ];
