@@ -28,7 +28,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ),
     (
         "protocol-adapters/http",
-        "http",
+        "http-admin",
         &["broker", "listener", "storage"],
     ),
     (
@@ -36,7 +36,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
         "braidlog",
         &[
             "broker",
-            "http",
+            "http-admin",
             "kafka",
             "kafka-client",
             "listener",
@@ -50,7 +50,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("kafka-protocol", &["kafka"]),
-    ("axum", &["http"]),
+    ("axum", &["http-admin"]),
     ("memmap2", &["storage"]),
     ("crc32fast", &["storage"]),
     ("rustls", &["raft"]),
