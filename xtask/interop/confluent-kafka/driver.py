@@ -15,6 +15,7 @@ from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec, ResourceT
 SECONDS_MAX = 30  # of any single request
 LINES = 210
 BOOTSTRAP = sys.argv[1]
+NODES = len(BOOTSTRAP.split(","))
 
 
 def consumer(**settings):
@@ -121,7 +122,10 @@ def delete(topic):
 
 def produce(topic, codec, path):
     sender = producer(
-        compression_type=codec, message_max_bytes=2_000_000, queue_buffering_max_kbytes=65_536
+        compression_type=codec,
+        enable_idempotence=True,
+        message_max_bytes=2_000_000,
+        queue_buffering_max_kbytes=65_536,
     )
     return len(send_all(sender, topic, ({"value": value} for value in read_records(path))))
 
@@ -228,8 +232,8 @@ def now_ms():
 def check_describe_cluster(_):
     cluster = admin().describe_cluster(request_timeout=SECONDS_MAX).result()
     assert cluster.cluster_id, "no cluster id"
-    host = BOOTSTRAP.rsplit(":", 1)[1]
-    assert str(cluster.nodes[0].port) == host, f"node at {cluster.nodes[0]}"
+    ports = {int(address.rsplit(":", 1)[1]) for address in BOOTSTRAP.split(",")}
+    equal({node.port for node in cluster.nodes}, ports, "ports")
     assert cluster.controller is not None, "no controller"
 
 
@@ -237,7 +241,7 @@ def check_create_list_describe(prefix):
     create(prefix, 3, "retention.ms=86400000", "max.message.bytes=2000000")
     described = wait(admin().describe_topics(TopicCollection([prefix])))[prefix]
     equal([p.id for p in described.partitions], [0, 1, 2], "partitions")
-    assert all(p.leader is not None and len(p.isr) == 1 for p in described.partitions)
+    assert all(p.leader is not None and len(p.isr) == NODES for p in described.partitions)
     assert str(described.topic_id) != "AAAAAAAAAAAAAAAAAAAAAA", "no topic id"
 
 

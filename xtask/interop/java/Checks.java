@@ -199,8 +199,10 @@ final class Checks {
         var cluster = Driver.admin().describeCluster();
         check(!Driver.await(cluster.clusterId()).isEmpty(), "no cluster id");
         var nodes = Driver.await(cluster.nodes());
-        equal(nodes.size(), 1, "nodes");
-        check(Driver.bootstrap.endsWith(":" + nodes.iterator().next().port()), "node at " + nodes);
+        equal(nodes.size(), Driver.nodes(), "nodes");
+        for (var node : nodes) {
+            check((Driver.bootstrap + ",").contains(":" + node.port() + ","), "node at " + node);
+        }
         check(Driver.await(cluster.controller()) != null, "no controller");
     }
 
@@ -208,7 +210,7 @@ final class Checks {
         create(topic, 3, "retention.ms", "86400000", "max.message.bytes", "2000000");
         TopicDescription found = describe(topic);
         equal(found.partitions().stream().map(p -> p.partition()).toList(), List.of(0, 1, 2), "partitions");
-        check(found.partitions().stream().allMatch(p -> p.leader() != null && p.isr().size() == 1),
+        check(found.partitions().stream().allMatch(p -> p.leader() != null && p.isr().size() == Driver.nodes()),
             "partitions are " + found.partitions());
         check(!found.topicId().equals(Uuid.ZERO_UUID), "no topic id");
         try (KafkaConsumer<byte[], byte[]> consumer = Driver.consumer()) {

@@ -121,6 +121,11 @@ public final class Driver {
         return future.get(SECONDS_MAX, TimeUnit.SECONDS);
     }
 
+    /** How many nodes there are: every one of them is in the bootstrap addresses. */
+    static int nodes() {
+        return bootstrap.split(",").length;
+    }
+
     /** A producer with the client's defaults (idempotence on, acks=all) and the given settings. */
     static KafkaProducer<byte[], byte[]> producer(String... settings) {
         return new KafkaProducer<>(

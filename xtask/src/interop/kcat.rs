@@ -129,7 +129,8 @@ impl Client for Kcat {
     fn produce(&mut self, topic: &str, codec: &str, file: &RecordFile) -> Result<(), String> {
         let codec = format!("compression.codec={codec}");
         let mut command = self.command(&["-P", "-t", topic, "-p", "0", "-D", KCAT_DELIMITER]);
-        command.args(["-X", &codec, "-X", MESSAGE_BYTES_MAX, "-X", "acks=all"]);
+        command.args(["-X", &codec, "-X", MESSAGE_BYTES_MAX]);
+        command.args(["-X", "acks=all", "-X", "enable.idempotence=true"]);
         let records = file.clone();
         let feed = move |stdin| records.write_delimited(stdin);
         let finished = finish_with(&mut command, request_limit(file.bytes), feed)?;
@@ -230,7 +231,9 @@ fn creates_by_producing(kcat: &Kcat, topic: &str) -> Result<(), String> {
 fn lists_metadata(kcat: &Kcat, topic: &str) -> Result<(), String> {
     kcat.must_send(topic, "x\n", &[])?;
     let listed = kcat.output(&["-L"])?;
-    contains(&listed, &format!("at {}", kcat.bootstrap))?;
+    for address in kcat.bootstrap.split(',') {
+        contains(&listed, &format!("at {address}"))?;
+    }
     contains(&listed, &format!("topic \"{topic}\" with"))?;
     contains(&kcat.output(&["-L", "-t", topic])?, "partition 0, leader")
 }

@@ -1,10 +1,12 @@
-//! `cargo xtask interop`: real Kafka clients, installed here, against a node started here.
+//! `cargo xtask interop`: real Kafka clients, installed here, against nodes started here.
 //!
 //! Each client sends the word list with every codec and a large file of mixed records, and reads
-//! what every other client sent; then it runs its own behaviours. One line each: `passed`,
+//! what every other client sent; then it runs its own behaviours. On a cluster (`--nodes 3`) each
+//! also sends a large file while node after node is killed. One line each: `passed`,
 //! `failed: why` or `not run: reason`. What cannot be installed is not run, never left out.
 
 mod client;
+mod cluster;
 mod driver;
 mod install;
 mod kcat;
@@ -15,10 +17,10 @@ mod report;
 mod rounds;
 
 use client::Client;
+use cluster::Cluster;
 use driver::{Driver, Program};
 use install::Workshop;
 use kcat::Kcat;
-use node::Node;
 use options::{Options, Peer};
 use records::RecordFile;
 use report::{Outcome, Report};
@@ -36,33 +38,35 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     let options = Options::parse(arguments)?;
     let workshop = Workshop::open()?;
     let mut report = Report::default();
-    let node = match start(&options, &workshop) {
-        Ok(node) => node,
+    let cluster = match start(&options, &workshop) {
+        Ok(cluster) => cluster,
         Err(why) => {
             report.add("node", "start", Outcome::Failed(why));
             return Ok(report.close());
         }
     };
-    let bootstrap = match (&node, &options.bootstrap) {
-        (Some(node), _) => node.bootstrap(),
+    let bootstrap = match (&cluster, &options.bootstrap) {
+        (Some(cluster), _) => cluster.bootstrap(),
         (None, Some(address)) => address.clone(),
         (None, None) => unreachable!("a node is started unless there is an address"),
     };
     println!("broker: {bootstrap}");
 
     let clients = clients(&options, &workshop, &bootstrap, &mut report);
-    let mut rounds = Rounds::new(clients, report, node);
+    let mut rounds = Rounds::new(clients, report, cluster);
     if rounds.has_clients() {
         run_rounds(&mut rounds, &options, &workshop)?;
     }
     Ok(rounds.finish().close())
 }
 
-fn start(options: &Options, workshop: &Workshop) -> Result<Option<Node>, String> {
+fn start(options: &Options, workshop: &Workshop) -> Result<Option<Cluster>, String> {
     match &options.peer {
         Peer::Running => Ok(None),
-        Peer::Braidlog => Node::start(workshop, options.binary.as_deref()).map(Some),
-        Peer::Kafka => Node::start_kafka(workshop).map(Some),
+        Peer::Braidlog => {
+            Cluster::start(workshop, options.binary.as_deref(), options.nodes).map(Some)
+        }
+        Peer::Kafka => Cluster::start_kafka(workshop).map(Some),
     }
 }
 
@@ -89,7 +93,7 @@ fn run_rounds(rounds: &mut Rounds, options: &Options, workshop: &Workshop) -> Re
         large.bytes / MIB
     );
     rounds.large_file(&large);
-
+    rounds.under_kills(&large);
     rounds.words_after_kill();
     Ok(())
 }

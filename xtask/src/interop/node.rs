@@ -1,6 +1,6 @@
-//! The broker that the clients talk to: our node, or Apache Kafka to check the drivers.
+//! A broker that the clients talk to: a node of ours, or Apache Kafka to check the drivers.
 //!
-//! Either listens on a free port of the loopback interface, keeps its data below
+//! Either listens on free ports of the loopback interface, keeps its data below
 //! `target/interop`, and is ended by its own process id.
 
 use std::fs::{self, File};
@@ -37,37 +37,55 @@ enum Ready {
 }
 
 impl Node {
-    /// Builds the binary when none is given, and starts it on an empty data directory.
-    pub(crate) fn start(workshop: &Workshop, binary: Option<&Path>) -> Result<Self, String> {
-        let binary = match binary {
-            Some(binary) => binary.to_path_buf(),
-            None => build()?,
-        };
-        let data = workshop.empty_folder("node-data")?;
-        let log = workshop.log("node");
-        empty(&log)?;
-        let command = |port: u16| {
-            let words =
-                ["start", "--data-dir", &data.to_string_lossy(), "--set"].map(str::to_owned);
-            let binary = binary.to_string_lossy().into_owned();
-            [&[binary], &words[..], &[format!("kafka.port={port}")]].concat()
-        };
-        let mut child = spawn(&command(0), &log)?;
-        let port = announced_port(&mut child, &log)?;
-        Ok(Self {
-            command: command(port),
-            port,
-            log,
-            child,
-            ready: Ready::Announced,
-        })
+    /// Starts nodes on empty data directories: one alone, or several that form a cluster.
+    pub(crate) fn start(
+        workshop: &Workshop,
+        binary: &Path,
+        count: usize,
+    ) -> Result<Vec<Self>, String> {
+        let ports = free_ports(3 * count)?;
+        let seeds: Vec<String> = ports
+            .chunks(3)
+            .map(|ports| format!("127.0.0.1:{}", ports[1]))
+            .collect();
+        let mut nodes = Vec::new();
+        for (number, ports) in (1..).zip(ports.chunks(3)) {
+            let data = workshop.empty_folder(&format!("node-{number}-data"))?;
+            let log = workshop.log(&format!("node-{number}"));
+            empty(&log)?;
+            let mut command = vec![
+                binary.to_string_lossy().into_owned(),
+                "start".to_owned(),
+                "--data-dir".to_owned(),
+                data.to_string_lossy().into_owned(),
+            ];
+            for (key, port) in ["kafka", "peers", "http"].iter().zip(ports) {
+                command.extend(["--set".to_owned(), format!("{key}.port={port}")]);
+            }
+            if count > 1 {
+                command.extend(["--seeds".to_owned(), seeds.join(",")]);
+            }
+            let child = spawn(&command, &log)?;
+            nodes.push(Self {
+                command,
+                port: ports[0],
+                log,
+                child,
+                ready: Ready::Announced,
+            });
+        }
+        for node in &mut nodes {
+            node.wait_until_ready()?;
+        }
+        Ok(nodes)
     }
 
     /// Installs and starts Apache Kafka.
     pub(crate) fn start_kafka(workshop: &Workshop) -> Result<Self, String> {
         let jars = kafka_peer(workshop)?;
         let data = workshop.empty_folder("kafka-data")?;
-        let [port, controller] = free_ports()?;
+        let ports = free_ports(2)?;
+        let (port, controller) = (ports[0], ports[1]);
         let template = root().join("xtask/interop/kafka-peer/server.properties");
         let properties = fs::read_to_string(&template)
             .map_err(|problem| format!("cannot read {}: {problem}", template.display()))?
@@ -101,13 +119,13 @@ impl Node {
         Ok(node)
     }
 
-    /// Where clients find it.
-    pub(crate) fn bootstrap(&self) -> String {
+    /// Its address for clients.
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Ends it without warning and starts it again on the same data and port.
-    pub(crate) fn kill_and_restart(&mut self) -> Result<(), String> {
+    /// Ends it without warning.
+    pub(crate) fn kill(&mut self) -> Result<(), String> {
         self.child
             .0
             .kill()
@@ -115,7 +133,12 @@ impl Node {
         self.child
             .0
             .wait()
-            .map_err(|problem| format!("cannot reap it: {problem}"))?;
+            .map(|_| ())
+            .map_err(|problem| format!("cannot reap it: {problem}"))
+    }
+
+    /// Starts it again on the same data and ports.
+    pub(crate) fn restart(&mut self) -> Result<(), String> {
         self.log = self.log.with_extension("restarted.log");
         empty(&self.log)?;
         self.child = spawn(&self.command, &self.log)?;
@@ -147,7 +170,7 @@ impl Node {
 
     fn wait_until_ready(&mut self) -> Result<(), String> {
         match self.ready {
-            Ready::Announced => announced_port(&mut self.child, &self.log).map(|_| ()),
+            Ready::Announced => announced(&mut self.child, &self.log),
             Ready::Listening => {
                 let address = SocketAddr::from(([127, 0, 0, 1], self.port));
                 let connect = || TcpStream::connect_timeout(&address, START_LIMIT).ok();
@@ -182,13 +205,11 @@ fn wait_for<T>(
     }
 }
 
-/// The port in the line that a node prints when it is ready: `... kafka 127.0.0.1:PORT ...`.
-fn announced_port(child: &mut Owned, log: &Path) -> Result<u16, String> {
+/// Waits for the line that a node prints when it is ready.
+fn announced(child: &mut Owned, log: &Path) -> Result<(), String> {
     wait_for(child, log, || {
         let said = fs::read_to_string(log).ok()?;
-        let line = said.lines().find(|line| line.contains(" ready in "))?;
-        let mut words = line.split_whitespace().skip_while(|word| *word != "kafka");
-        words.nth(1)?.rsplit(':').next()?.parse().ok()
+        said.contains(" ready in ").then_some(())
     })
 }
 
@@ -219,7 +240,8 @@ fn spawn(command: &[String], log: &Path) -> Result<Owned, String> {
     Owned::spawn(&mut node)
 }
 
-fn build() -> Result<PathBuf, String> {
+/// Builds the binary.
+pub(crate) fn build() -> Result<PathBuf, String> {
     let arguments = ["build", "--release", "--package", "braidlog"];
     println!("building: cargo {}", arguments.join(" "));
     let started = Instant::now();
@@ -239,9 +261,10 @@ fn build() -> Result<PathBuf, String> {
 }
 
 /// Ports that were free a moment ago.
-fn free_ports() -> Result<[u16; 2], String> {
+fn free_ports(count: usize) -> Result<Vec<u16>, String> {
+    let bind = |_| TcpListener::bind(("127.0.0.1", 0));
+    let held: Result<Vec<TcpListener>, _> = (0..count).map(bind).collect();
     let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-    let bind = || TcpListener::bind(("127.0.0.1", 0));
-    let found = bind().and_then(|one| bind().and_then(|two| Ok([port(&one)?, port(&two)?])));
-    found.map_err(|problem| format!("no free port: {problem}"))
+    held.and_then(|held| held.iter().map(port).collect())
+        .map_err(|problem| format!("no free port: {problem}"))
 }

@@ -7,7 +7,7 @@ use super::CLIENTS;
 /// What answers the clients.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Peer {
-    /// A node of ours, started here.
+    /// Nodes of ours, started here.
     Braidlog,
     /// Apache Kafka, installed and started here.
     Kafka,
@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) bootstrap: Option<String>,
     /// What to start.
     pub(crate) peer: Peer,
+    /// How many nodes of ours.
+    pub(crate) nodes: usize,
     only: Vec<String>,
 }
 
@@ -36,6 +38,7 @@ impl Options {
             binary: None,
             bootstrap: None,
             peer: Peer::Braidlog,
+            nodes: 1,
             only: Vec::new(),
         };
         let mut arguments = arguments.iter();
@@ -52,6 +55,13 @@ impl Options {
                 "--bootstrap" => {
                     options.bootstrap = Some(value()?);
                     options.peer = Peer::Running;
+                }
+                "--nodes" => {
+                    let count = value()?;
+                    options.nodes = match count.parse() {
+                        Ok(count @ 1..=9) => count,
+                        _ => return Err(format!("1 to 9 nodes, not {count}")),
+                    };
                 }
                 "--peer" => match value()?.as_str() {
                     "kafka" => options.peer = Peer::Kafka,
@@ -110,5 +120,7 @@ mod tests {
         assert!(parse("--peer kafka").unwrap().peer == Peer::Kafka);
         assert!(parse("--bootstrap").is_err());
         assert!(parse("--fast").is_err());
+        assert_eq!(parse("--nodes 3").unwrap().nodes, 3);
+        assert!(parse("--nodes 0").is_err());
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Topics have one partition, so the order of all records is checked with their bytes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::{CODECS, Client, LinesDigest};
-use super::node::Node;
+use super::cluster::Cluster;
 use super::records::{RecordFile, expected_lines, sha256_of};
 use super::report::{Outcome, Report};
 
@@ -29,22 +30,22 @@ pub(crate) struct Rounds {
     /// Part of every topic's name, so that a broker can be used again.
     run: String,
     words: Vec<Filled>,
-    /// The broker, when it was started here.
-    node: Option<Node>,
+    /// The brokers, when they were started here.
+    cluster: Option<Cluster>,
     /// Nothing more is tried: every request would wait for a broker that is gone.
     is_node_gone: bool,
 }
 
 impl Rounds {
     /// Nothing done yet.
-    pub(crate) fn new(clients: Vec<Box<dyn Client>>, report: Report, node: Option<Node>) -> Self {
+    pub(crate) fn new(clients: Vec<Box<dyn Client>>, report: Report, cluster: Option<Cluster>) -> Self {
         let run = format!("interop-{:x}", now_ms() & 0xff_ffff);
         Self {
             clients,
             report,
             run,
             words: Vec::new(),
-            node,
+            cluster,
             is_node_gone: false,
         }
     }
@@ -59,20 +60,20 @@ impl Rounds {
         &mut self.report
     }
 
-    /// Ends the clients, then the node.
+    /// Ends the clients, then the nodes.
     pub(crate) fn finish(mut self) -> Report {
         self.clients.clear();
         let is_gone = self.is_node_gone();
-        if let Some(node) = self.node.take().filter(|_| !is_gone) {
+        if let Some(cluster) = self.cluster.take().filter(|_| !is_gone) {
             self.report
-                .add("node", "SIGTERM ends it with exit code 0", node.stop());
+                .add("node", "SIGTERM ends it with exit code 0", cluster.stop());
         }
         self.report
     }
 
     /// Whether the broker has ended by itself; the first time, that is a failure of its own.
     fn is_node_gone(&mut self) -> bool {
-        let death = self.node.as_mut().and_then(Node::death);
+        let death = self.cluster.as_mut().and_then(Cluster::death);
         if let Some(why) = death.filter(|_| !self.is_node_gone) {
             self.is_node_gone = true;
             self.report
@@ -171,7 +172,65 @@ impl Rounds {
         }
     }
 
-    /// Kills the node, starts it again, and has the first client read the word lists once more.
+    /// Each client sends the file while node after node is killed and comes back; then every client
+    /// reads it. Only a cluster goes through this.
+    pub(crate) fn under_kills(&mut self, file: &RecordFile) {
+        if !self.cluster.as_ref().is_some_and(Cluster::survives_a_node) {
+            return;
+        }
+        for writer in 0..self.clients.len() {
+            let name = self.clients[writer].name();
+            let behaviour = "send while node after node is killed";
+            if self.is_node_gone() {
+                self.report.add(name, behaviour, node_is_gone());
+                continue;
+            }
+            let started = Instant::now();
+            let topic = format!("{}-kills-{name}", self.run);
+            let sent = self
+                .create(&topic, &[LARGE_TOPIC_CONFIG])
+                .and_then(|()| self.fill_under_kills(writer, &topic, file));
+            let is_sent = sent.is_ok();
+            self.report
+                .add_timed(name, behaviour, sent, Some(started.elapsed()));
+            if !is_sent {
+                continue;
+            }
+            let filled = Filled {
+                topic,
+                origin: format!("what {name} sent under kills"),
+                file: file.clone(),
+            };
+            for reader in 0..self.clients.len() {
+                self.read(reader, &filled);
+            }
+        }
+    }
+
+    fn fill_under_kills(
+        &mut self,
+        writer: usize,
+        topic: &str,
+        file: &RecordFile,
+    ) -> Result<(), String> {
+        let (client, cluster) = (&mut self.clients[writer], self.cluster.as_mut());
+        let cluster = cluster.ok_or("the brokers were not started here")?;
+        let stop = AtomicBool::new(false);
+        let (sent, killed) = std::thread::scope(|scope| {
+            let killer = scope.spawn(|| cluster.kill_in_turn(&stop));
+            let sent = client.produce(topic, "none", file);
+            stop.store(true, Ordering::Relaxed);
+            (sent, killer.join())
+        });
+        let kills = killed.map_err(|_| "the killer panicked".to_owned())??;
+        sent?;
+        if kills == 0 {
+            return Err("it was sent before any node could be killed".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Kills every node, starts them again, and has the first client read the word lists once more.
     pub(crate) fn words_after_kill(&mut self) {
         let behaviour = "everything is read again after kill -9";
         let outcome = if self.is_node_gone() {
@@ -179,7 +238,7 @@ impl Rounds {
         } else if self.words.is_empty() {
             Outcome::NotRun("no word list was sent".to_owned())
         } else {
-            match self.node.as_mut().map(Node::kill_and_restart) {
+            match self.cluster.as_mut().map(Cluster::kill_and_restart) {
                 None => Outcome::NotRun("the broker was not started here".to_owned()),
                 Some(restarted) => restarted.and_then(|()| self.read_words_again()).into(),
             }
