@@ -46,6 +46,15 @@ pub enum BrokerError {
         /// End of the log, exclusive.
         end: Offset,
     },
+    /// This follower has not come as far as the offset yet; whether it exists is for the leader to
+    /// say. Retry here later, or at the leader.
+    #[error("offset {requested} is not available on this follower yet, it ends at {end}")]
+    OffsetNotAvailable {
+        /// What the caller named.
+        requested: Offset,
+        /// End of the log here, exclusive.
+        end: Offset,
+    },
     /// The partition's data on this disk is damaged or unreadable; it refuses rather than guess.
     #[error("storage of the partition failed: {reason}")]
     Storage {
@@ -60,6 +69,15 @@ pub enum BrokerError {
     NotEnoughReplicas {
         /// Alive replicas.
         alive: usize,
+        /// `min.insync.replicas`.
+        required: usize,
+    },
+    /// In the log and committed, but fewer replicas than `min.insync.replicas` have it. A repeat by
+    /// an idempotent producer is recognised.
+    #[error("in the log, but only {in_sync} of {required} required replicas have it")]
+    NotEnoughReplicasAfterAppend {
+        /// Replicas that have it or are alive to get it.
+        in_sync: usize,
         /// `min.insync.replicas`.
         required: usize,
     },
@@ -109,6 +127,18 @@ pub enum BrokerError {
     #[error("invalid request: {reason}")]
     InvalidRequest {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// No node of the cluster has this id.
+    #[error("there is no node {node}")]
+    UnknownNode {
+        /// The id.
+        node: NodeId,
+    },
+    /// What is asked for does not go with the cluster's present state; definite.
+    #[error("not possible now: {reason}")]
+    Conflict {
+        /// What stands in the way, and the way out.
         reason: String,
     },
     /// A limit of this cluster forbids it (partitions, topics, waiting fetches).

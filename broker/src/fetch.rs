@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use storage::partition_log::{ReadBatches, ReadError};
-use storage::{LeaderEpoch, Offset, PartitionId};
+use storage::{LeaderEpoch, NodeId, Offset, PartitionId};
 
 use crate::list_offsets::end_offset_for_epoch;
 use crate::partition::Partition;
@@ -51,6 +51,9 @@ pub struct FetchRequest {
     pub wait_ms_max: i64,
     /// What may be seen.
     pub isolation: Isolation,
+    /// Whether others than the leader may answer (KIP-392): `None` asks the leader alone; `Some` is
+    /// the reader's rack, empty when it has none.
+    pub client_rack: Option<String>,
 }
 
 /// What one partition of a fetch came to.
@@ -69,6 +72,8 @@ pub struct FetchedPartition {
     pub batches: Vec<Bytes>,
     /// Set when `last_fetched_epoch` does not fit the log: the epoch and the end offset to cut to.
     pub diverging: Option<(LeaderEpoch, Offset)>,
+    /// A replica in the reader's rack that it should read from instead; then there are no batches.
+    pub preferred_read_replica: Option<NodeId>,
 }
 
 /// What a fetch of several partitions came to: one result a partition, in the request's order.
@@ -225,6 +230,7 @@ impl Broker {
             log_start: start,
             batches: Vec::new(),
             diverging: None,
+            preferred_read_replica: None,
         };
         if let Some(epoch) = wanted.last_fetched_epoch {
             fetched.diverging = diverging(&partition, epoch, wanted.offset, current);

@@ -131,6 +131,7 @@ fn request(partition: PartitionId, offset: i64) -> FetchRequest {
         bytes_max: 1 << 20,
         wait_ms_max: 0,
         isolation: Isolation::ReadCommitted,
+        client_rack: None,
     }
 }
 

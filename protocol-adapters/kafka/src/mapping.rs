@@ -44,8 +44,10 @@ pub(crate) fn error_code(error: &BrokerError, surface: Surface) -> ResponseError
         E::FencedLeaderEpoch { .. } => Code::FencedLeaderEpoch,
         E::UnknownLeaderEpoch { .. } => Code::UnknownLeaderEpoch,
         E::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
+        E::OffsetNotAvailable { .. } => Code::OffsetNotAvailable,
         E::Storage { .. } | E::DiskFull => Code::KafkaStorageError,
         E::NotEnoughReplicas { .. } => Code::NotEnoughReplicas,
+        E::NotEnoughReplicasAfterAppend { .. } => Code::NotEnoughReplicasAfterAppend,
         E::TimedOut { .. } => match surface {
             Surface::Partition | Surface::Controller => Code::RequestTimedOut,
             Surface::Fetch => Code::OffsetNotAvailable,
@@ -279,10 +281,18 @@ mod tests {
                 start: Offset(0),
                 end: Offset(1),
             },
+            BrokerError::OffsetNotAvailable {
+                requested: Offset(9),
+                end: Offset(1),
+            },
             BrokerError::Storage { reason: reason() },
             BrokerError::DiskFull,
             BrokerError::NotEnoughReplicas {
                 alive: 1,
+                required: 2,
+            },
+            BrokerError::NotEnoughReplicasAfterAppend {
+                in_sync: 1,
                 required: 2,
             },
             BrokerError::TimedOut { reason: reason() },

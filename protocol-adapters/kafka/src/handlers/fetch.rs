@@ -128,6 +128,7 @@ fn plan(context: &Context, version: i16, request: WireRequest) -> (Vec<Place>, F
             1 => Isolation::ReadCommitted,
             _ => Isolation::ReadUncommitted,
         },
+        client_rack: None,
     };
     (places, fetch)
 }
@@ -271,6 +272,7 @@ mod tests {
             log_start: Offset(0),
             batches: vec![Bytes::from(batch(CODEC_ZSTD, 5))],
             diverging: None,
+            preferred_read_replica: None,
         };
         let refused = records(9, false, fetched()).err();
         assert_eq!(refused, Some(ResponseError::UnsupportedCompressionType));
