@@ -23,10 +23,16 @@ impl ErrorCode {
     pub const NOT_LEADER_OR_FOLLOWER: ErrorCode = ErrorCode(6);
     /// Not known whether it happened.
     pub const REQUEST_TIMED_OUT: ErrorCode = ErrorCode(7);
+    /// The replica does not have it.
+    pub const REPLICA_NOT_AVAILABLE: ErrorCode = ErrorCode(9);
     /// The batch is over the topic's limit.
     pub const MESSAGE_TOO_LARGE: ErrorCode = ErrorCode(10);
     /// Not known whether it happened.
     pub const NETWORK_EXCEPTION: ErrorCode = ErrorCode(13);
+    /// The coordinator is not ready.
+    pub const COORDINATOR_LOAD_IN_PROGRESS: ErrorCode = ErrorCode(14);
+    /// There is no coordinator.
+    pub const COORDINATOR_NOT_AVAILABLE: ErrorCode = ErrorCode(15);
     /// No name for a topic.
     pub const INVALID_TOPIC_EXCEPTION: ErrorCode = ErrorCode(17);
     /// Refused before it was written.
@@ -53,6 +59,8 @@ impl ErrorCode {
     pub const INVALID_REPLICA_ASSIGNMENT: ErrorCode = ErrorCode(39);
     /// A config is unknown or has a bad value.
     pub const INVALID_CONFIG: ErrorCode = ErrorCode(40);
+    /// This node is not the controller.
+    pub const NOT_CONTROLLER: ErrorCode = ErrorCode(41);
     /// The request contradicts itself.
     pub const INVALID_REQUEST: ErrorCode = ErrorCode(42);
     /// Not this record format.
@@ -79,10 +87,24 @@ impl ErrorCode {
     pub const UNKNOWN_LEADER_EPOCH: ErrorCode = ErrorCode(75);
     /// No such codec.
     pub const UNSUPPORTED_COMPRESSION_TYPE: ErrorCode = ErrorCode(76);
+    /// Clients of this listener cannot reach the leader.
+    pub const LISTENER_NOT_FOUND: ErrorCode = ErrorCode(72);
+    /// The offset is not known here yet.
+    pub const OFFSET_NOT_AVAILABLE: ErrorCode = ErrorCode(78);
+    /// The preferred leader is not in sync.
+    pub const PREFERRED_LEADER_NOT_AVAILABLE: ErrorCode = ErrorCode(80);
+    /// No replica may become leader.
+    pub const ELIGIBLE_LEADERS_NOT_AVAILABLE: ErrorCode = ErrorCode(83);
+    /// The preferred replica leads already.
+    pub const ELECTION_NOT_NEEDED: ErrorCode = ErrorCode(84);
+    /// Nothing to cancel.
+    pub const NO_REASSIGNMENT_IN_PROGRESS: ErrorCode = ErrorCode(85);
     /// A record is against the topic's rules.
     pub const INVALID_RECORD: ErrorCode = ErrorCode(87);
     /// No topic has this id.
     pub const UNKNOWN_TOPIC_ID: ErrorCode = ErrorCode(100);
+    /// No node has this id.
+    pub const BROKER_ID_NOT_REGISTERED: ErrorCode = ErrorCode(102);
 
     /// Kafka's name for it.
     #[must_use]
@@ -103,6 +125,38 @@ impl ErrorCode {
                 | ErrorCode::NETWORK_EXCEPTION
                 | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
         ) && NAMES.iter().any(|(code, _)| *code == self.0)
+    }
+
+    /// Whether it says that the partition's leader is another one, or none.
+    #[must_use]
+    pub fn is_about_leader(self) -> bool {
+        matches!(
+            self,
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+                | ErrorCode::LEADER_NOT_AVAILABLE
+                | ErrorCode::NOT_LEADER_OR_FOLLOWER
+                | ErrorCode::REPLICA_NOT_AVAILABLE
+                | ErrorCode::LISTENER_NOT_FOUND
+                | ErrorCode::FENCED_LEADER_EPOCH
+                | ErrorCode::UNKNOWN_LEADER_EPOCH
+        )
+    }
+
+    /// Whether the same request may succeed later, perhaps at another node.
+    #[must_use]
+    pub fn is_retriable(self) -> bool {
+        self.is_about_leader()
+            || matches!(
+                self,
+                ErrorCode::REQUEST_TIMED_OUT
+                    | ErrorCode::NETWORK_EXCEPTION
+                    | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+                    | ErrorCode::COORDINATOR_NOT_AVAILABLE
+                    | ErrorCode::NOT_ENOUGH_REPLICAS
+                    | ErrorCode::NOT_CONTROLLER
+                    | ErrorCode::KAFKA_STORAGE_ERROR
+                    | ErrorCode::OFFSET_NOT_AVAILABLE
+            )
     }
 
     /// `Ok` for code 0, else the error.

@@ -135,6 +135,17 @@ impl Writer {
         })
     }
 
+    /// The array of topics, each with the numbers of partitions, that many requests have.
+    pub fn partitions_by_topic(&mut self, partitions: &[(String, i32)]) -> &mut Writer {
+        self.by_topic(
+            partitions,
+            |(topic, _)| topic,
+            |item, (_, partition)| {
+                item.i32(*partition);
+            },
+        )
+    }
+
     /// A null `COMPACT_ARRAY`.
     pub fn null_array(&mut self) -> &mut Writer {
         self.varint(0)

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::FETCH;
+use super::produce::{LeaderHint, read_leader};
 use crate::wire::{Reader, Writer};
 use crate::{ClientError, Connection, ErrorCode};
 
@@ -96,6 +97,8 @@ pub struct FetchedPartition {
     pub records: Bytes,
     /// Where the log held diverges from the server's: epoch and end offset.
     pub diverging: Option<(i32, i64)>,
+    /// Who leads the partition, when the server says that it does not; without an address.
+    pub leader: Option<LeaderHint>,
 }
 
 /// A transaction that was aborted.
@@ -113,6 +116,17 @@ impl Connection {
         &self,
         partitions: &[FetchPartition],
         options: FetchOptions,
+    ) -> Result<FetchAnswer, ClientError> {
+        self.fetch_in_rack(partitions, options, "").await
+    }
+
+    /// Like [`Connection::fetch`], from a client in this rack: a leader elsewhere may name a replica
+    /// there to read from instead (KIP-392). The empty string stands for no rack.
+    pub async fn fetch_in_rack(
+        &self,
+        partitions: &[FetchPartition],
+        options: FetchOptions,
+        rack: &str,
     ) -> Result<FetchAnswer, ClientError> {
         let mut body = Writer::new();
         body.i32(-1)
@@ -135,8 +149,8 @@ impl Connection {
                     .no_tags();
             },
         );
-        // No forgotten topics, no rack.
-        body.array([(); 0], |_, ()| ()).string("").no_tags();
+        // No forgotten topics.
+        body.array([(); 0], |_, ()| ()).string(rack).no_tags();
         let mut answer = self.call(FETCH, 12, &body.finish()).await?;
         let _throttle_ms = answer.i32()?;
         let error = ErrorCode(answer.i16()?);
@@ -179,11 +193,16 @@ fn read_partition(item: &mut Reader, topic: &str) -> Result<FetchedPartition, Cl
         preferred_read_replica: item.i32()?,
         records: item.nullable_bytes()?.unwrap_or_default(),
         diverging: None,
+        leader: None,
     };
     item.tags(|tag, bytes| {
-        if tag == 0 {
-            let mut field = Reader::new(bytes);
-            fetched.diverging = Some((field.i32()?, field.i64()?));
+        match tag {
+            0 => {
+                let mut field = Reader::new(bytes);
+                fetched.diverging = Some((field.i32()?, field.i64()?));
+            }
+            1 => fetched.leader = read_leader(bytes)?,
+            _ => {}
         }
         Ok(())
     })?;

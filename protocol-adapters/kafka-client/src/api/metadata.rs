@@ -30,6 +30,14 @@ pub struct MetadataBroker {
     pub rack: Option<String>,
 }
 
+impl MetadataBroker {
+    /// Where to reach it, as `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        host_port(&self.host, self.port)
+    }
+}
+
 /// A topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetadataTopic {
@@ -91,6 +99,14 @@ impl Connection {
         answer.skip_tags()?;
         answer.finish()?;
         Ok(metadata)
+    }
+}
+
+/// A host and a port as one address; an IPv6 address in brackets.
+pub(super) fn host_port(host: &str, port: i32) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
 }
 

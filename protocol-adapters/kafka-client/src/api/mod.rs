@@ -4,26 +4,38 @@
 
 mod cluster;
 mod configs;
+mod elections;
+mod epochs;
 mod fetch;
+mod log_dirs;
 mod metadata;
+mod nodes;
 mod offsets;
 mod partitions;
 mod produce;
 mod producer_id;
+mod quorum;
+mod reassignments;
 mod records;
 mod topics;
 mod versions;
 
 pub use cluster::{ClusterDescription, ClusterNode};
 pub use configs::{AlterConfig, AlterOperation, Config, ConfigResource};
+pub use elections::{ElectedLeader, ElectionKind};
+pub use epochs::{EpochEnd, EpochQuery};
 pub use fetch::{AbortedTransaction, FetchAnswer, FetchOptions, FetchPartition, FetchedPartition};
+pub use log_dirs::{LogDir, LogDirPartition};
 pub use metadata::{Metadata, MetadataBroker, MetadataPartition, MetadataTopic};
 pub use offsets::{ListedOffset, OffsetQuery};
 pub use partitions::NewPartitions;
 pub use produce::{
-    Acks, PendingProduce, ProducePartition, ProduceRequest, ProducedPartition, RecordError,
+    Acks, LeaderHint, PendingProduce, ProducePartition, ProduceRequest, ProducedPartition,
+    RecordError,
 };
 pub use producer_id::ProducerIdentity;
+pub use quorum::{Quorum, QuorumReplica};
+pub use reassignments::{AlteredReassignment, OngoingReassignment, Reassignment};
 pub use records::{DeleteRecords, DeletedRecords};
 pub use topics::{CreateTopic, CreatedTopic, DeletedTopic};
 pub use versions::ApiRange;
@@ -46,11 +58,25 @@ pub const DELETE_TOPICS: i16 = 20;
 pub const DELETE_RECORDS: i16 = 21;
 /// Key of InitProducerId.
 pub const INIT_PRODUCER_ID: i16 = 22;
+/// Key of OffsetForLeaderEpoch.
+pub const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
 /// Key of DescribeConfigs.
 pub const DESCRIBE_CONFIGS: i16 = 32;
+/// Key of DescribeLogDirs.
+pub const DESCRIBE_LOG_DIRS: i16 = 35;
 /// Key of CreatePartitions.
 pub const CREATE_PARTITIONS: i16 = 37;
+/// Key of ElectLeaders.
+pub const ELECT_LEADERS: i16 = 43;
 /// Key of IncrementalAlterConfigs.
 pub const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
+/// Key of AlterPartitionReassignments.
+pub const ALTER_PARTITION_REASSIGNMENTS: i16 = 45;
+/// Key of ListPartitionReassignments.
+pub const LIST_PARTITION_REASSIGNMENTS: i16 = 46;
+/// Key of DescribeQuorum.
+pub const DESCRIBE_QUORUM: i16 = 55;
 /// Key of DescribeCluster.
 pub const DESCRIBE_CLUSTER: i16 = 60;
+/// Key of UnregisterBroker.
+pub const UNREGISTER_BROKER: i16 = 64;

@@ -1,8 +1,9 @@
-//! Produce, key 0, version 9.
+//! Produce, key 0, version 10 (KIP-951: the new leader in the answer).
 
 use bytes::Bytes;
 
 use super::PRODUCE;
+use super::metadata::host_port;
 use crate::wire::{Reader, Writer};
 use crate::{ClientError, Connection, ErrorCode, PendingResponse};
 
@@ -60,6 +61,19 @@ pub struct ProducedPartition {
     pub record_errors: Vec<RecordError>,
     /// What the server says about the error.
     pub message: Option<String>,
+    /// Who leads the partition, when the server says that it does not.
+    pub leader: Option<LeaderHint>,
+}
+
+/// Who leads a partition, as told by a node that does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderHint {
+    /// The leader's node id.
+    pub node_id: i32,
+    /// Its leader epoch.
+    pub leader_epoch: i32,
+    /// Where it is, as `host:port`, when that was told.
+    pub address: Option<String>,
 }
 
 /// One record at fault.
@@ -113,11 +127,11 @@ impl Connection {
         body.no_tags();
         let body = body.finish();
         if request.acks == Acks::None {
-            self.send_unanswered(PRODUCE, 9, &body).await?;
+            self.send_unanswered(PRODUCE, 10, &body).await?;
             return Ok(PendingProduce { response: None });
         }
         Ok(PendingProduce {
-            response: Some(self.send(PRODUCE, 9, &body).await?),
+            response: Some(self.send(PRODUCE, 10, &body).await?),
         })
     }
 
@@ -138,13 +152,33 @@ fn read_answer(mut answer: Reader) -> Result<Vec<ProducedPartition>, ClientError
         Ok(partitions)
     })?;
     let _throttle_ms = answer.i32()?;
-    answer.skip_tags()?;
+    let mut endpoints = Vec::new();
+    answer.tags(|tag, bytes| {
+        if tag == 0 {
+            endpoints = Reader::new(bytes).array(read_endpoint)?;
+        }
+        Ok(())
+    })?;
     answer.finish()?;
-    Ok(topics.into_iter().flatten().collect())
+    let mut produced: Vec<_> = topics.into_iter().flatten().collect();
+    for leader in produced.iter_mut().filter_map(|part| part.leader.as_mut()) {
+        let endpoint = endpoints.iter().find(|(node, _)| *node == leader.node_id);
+        leader.address = endpoint.map(|(_, address)| address.clone());
+    }
+    Ok(produced)
+}
+
+/// A node's id and where it is.
+fn read_endpoint(item: &mut Reader) -> Result<(i32, String), ClientError> {
+    let node_id = item.i32()?;
+    let (host, port) = (item.string()?, item.i32()?);
+    let _rack = item.nullable_string()?;
+    item.skip_tags()?;
+    Ok((node_id, host_port(&host, port)))
 }
 
 fn read_partition(item: &mut Reader, topic: &str) -> Result<ProducedPartition, ClientError> {
-    let produced = ProducedPartition {
+    let mut produced = ProducedPartition {
         topic: topic.to_owned(),
         partition: item.i32()?,
         error: ErrorCode(item.i16()?),
@@ -160,7 +194,24 @@ fn read_partition(item: &mut Reader, topic: &str) -> Result<ProducedPartition, C
             Ok(error)
         })?,
         message: item.nullable_string()?,
+        leader: None,
     };
-    item.skip_tags()?;
+    item.tags(|tag, bytes| {
+        if tag == 0 {
+            produced.leader = read_leader(bytes)?;
+        }
+        Ok(())
+    })?;
     Ok(produced)
+}
+
+/// The value of a tagged field that names a leader.
+pub(super) fn read_leader(bytes: Bytes) -> Result<Option<LeaderHint>, ClientError> {
+    let mut field = Reader::new(bytes);
+    let (node_id, leader_epoch) = (field.i32()?, field.i32()?);
+    Ok((node_id >= 0).then_some(LeaderHint {
+        node_id,
+        leader_epoch,
+        address: None,
+    }))
 }
