@@ -1,13 +1,46 @@
 //! Settings of a host. Every limit of the crate that can be set stands here.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use storage::NodeId;
 
-use crate::HostError;
+use crate::{HostError, Stage};
 
 /// Largest entry: one operation of Kafka's largest request.
 pub(crate) const ENTRY_BYTES_LIMIT: usize = 104_857_600;
+
+/// How a shard is opened.
+#[derive(Clone, Default)]
+pub struct ShardOptions {
+    /// `Some`: a shard of which the journal knows nothing may be begun, with these voters, when this
+    /// node is among them. `None`: it waits until a leader adds this node.
+    pub founders: Option<BTreeSet<NodeId>>,
+    /// Fetches what a leader's checkpoint names. Without one a manifest is installed as it comes.
+    pub stage: Option<Arc<dyn Stage>>,
+}
+
+impl ShardOptions {
+    /// Options of a shard that these voters may begin.
+    #[must_use]
+    pub fn founded_by(voters: impl IntoIterator<Item = NodeId>) -> ShardOptions {
+        ShardOptions {
+            founders: Some(voters.into_iter().collect()),
+            stage: None,
+        }
+    }
+}
+
+impl fmt::Debug for ShardOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardOptions")
+            .field("founders", &self.founders)
+            .field("stage", &self.stage.is_some())
+            .finish()
+    }
+}
 
 /// Settings of a [`crate::Host`].
 #[derive(Debug, Clone)]

@@ -64,9 +64,6 @@ pub enum HostError {
         /// Name of the field in `HostConfig`.
         setting: &'static str,
     },
-    /// The host's thread or runtime could not be made.
-    #[error("cannot start the raft thread")]
-    Thread(#[source] io::Error),
     /// The checkpoint directory could not be made.
     #[error("cannot make the checkpoint directory")]
     CheckpointDir(#[source] io::Error),
@@ -128,6 +125,26 @@ pub enum OpenError {
     Failed {
         /// The shard.
         shard: ShardId,
+    },
+}
+
+/// Why a shard was not forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum DestroyError {
+    /// The shard is being opened or closed.
+    #[error("shard {shard} is being opened or closed")]
+    Busy {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The journal or the disk failed.
+    #[error("cannot delete what the disk holds of shard {shard}")]
+    Storage {
+        /// The shard.
+        shard: ShardId,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
     },
 }
 

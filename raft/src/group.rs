@@ -1,33 +1,37 @@
 //! One shard running on the host's thread: opens it, keeps its tasks, closes it.
 //!
-//! The tasks beside openraft's own: the batcher; one that follows leadership and the shard's end;
-//! one that confirms read points, many callers at a time; one that makes checkpoints, one at a
-//! time. All of them belong to the [`Group`] and end with it.
+//! The tasks beside openraft's own: the batcher; one that follows leadership, members and the
+//! shard's end; one that confirms read points, many callers at a time; one that makes checkpoints,
+//! one at a time. All of them belong to the [`Group`] and end with it.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use openraft::async_runtime::WatchReceiver;
 use openraft::error::{Fatal, InitializeError, LinearizableReadError, RaftError};
 use openraft::network::{NetSnapshot, RaftNetworkFactory};
-use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
-use storage::{ShardId, Term};
+use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
+use storage::journal::ShardLog;
+use storage::{NodeId, ShardId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::batcher::Batcher;
 use crate::checkpointer::Checkpointer;
+use crate::follow::Follow;
 use crate::host::Shared;
 use crate::machine::Machine;
+use crate::peer::Attachment;
 use crate::queue::Queue;
 use crate::shard::{BarrierReply, CheckpointReply, Inner};
 use crate::snapshot::{Checkpoints, Manifest};
 use crate::status::{End, Status};
+use crate::steering::{Stagings, Steer, Steering};
 use crate::store::{CacheLimits, Log};
-use crate::types::{Types, node_id};
-use crate::{Apply, HostFailure, Leadership, OpenError, ProposeError, Shard};
+use crate::types::{Types, journal_io, node_id};
+use crate::{Apply, OpenError, ProposeError, Shard};
 
 /// Callers that may wait for a read point or a checkpoint before the next one waits to ask.
 pub(crate) const REQUESTS_MAX: usize = 1_024;
@@ -38,6 +42,35 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) type GroupRaft<A> = Raft<Types, Machine<A>>;
 
+/// How a shard is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CloseMode {
+    /// What is in flight lands, and a last checkpoint is made.
+    Orderly,
+    /// Its data is to be deleted: nothing is waited for or kept.
+    Abrupt,
+}
+
+/// What a shard's transport may look at.
+pub(crate) struct Parts {
+    pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) status: Arc<Status>,
+    /// How far followers have come with the checkpoints sent to them.
+    pub(crate) stagings: Arc<Stagings>,
+}
+
+/// A shard's way to its other replicas, and theirs to it.
+pub(crate) trait Wire<A: Apply>: Send + 'static {
+    type Network: RaftNetworkFactory<Types, Network: NetSnapshot<Types, SnapshotData = Manifest>>;
+
+    /// The way out.
+    fn network(&mut self, parts: &Parts) -> Self::Network;
+
+    /// Opens the way in; it is closed when what is returned is dropped. Called before anything is
+    /// sent to peers.
+    fn attach(self, parts: &Parts, raft: GroupRaft<A>) -> Option<Attachment>;
+}
+
 /// An open shard and its tasks.
 pub(crate) struct Group<A: Apply> {
     raft: GroupRaft<A>,
@@ -45,28 +78,29 @@ pub(crate) struct Group<A: Apply> {
     status: Arc<Status>,
     log: Log,
     id: ShardId,
+    shared: Arc<Shared>,
     checkpoint_requests: mpsc::Sender<CheckpointReply>,
+    /// What handles steer the shard by; they hold it weakly.
+    steering: Arc<Steering<A>>,
+    attachment: Option<Attachment>,
     tasks: JoinSet<()>,
 }
 
-/// Opens a shard: reads checkpoint and log, replays, starts the tasks. When the shard is new, its
-/// members become `voters`. With this node as the only voter it campaigns at once, and serves on
-/// return. `attach` gets the way in for what peers send, before anything is sent to them.
-pub(crate) async fn open<A, N>(
+/// Opens a shard: reads checkpoint and log, replays, starts the tasks. A shard of which the disk
+/// knows nothing is begun with `founders` as its voters, when this node is one of them. Where this
+/// node is the only voter it campaigns at once, and serves on return.
+pub(crate) async fn open<A, W>(
     shared: &Arc<Shared>,
     id: ShardId,
     machine: A,
-    network: N,
-    voters: BTreeSet<u64>,
-    attach: impl FnOnce(GroupRaft<A>),
+    mut wire: W,
+    founders: Option<BTreeSet<NodeId>>,
 ) -> Result<(Group<A>, Shard<A::Outcome>), OpenError>
 where
     A: Apply,
-    N: RaftNetworkFactory<Types>,
-    N::Network: NetSnapshot<Types, SnapshotData = Manifest>,
+    W: Wire<A>,
 {
     let me = u64::from(shared.config.node.0);
-    let solo = voters.len() == 1 && voters.contains(&me);
     let (checkpoints, log) = read_disk(shared, id).await?;
     let status = Arc::new(Status::new(shared.config.checkpoint_journal_bytes));
     shared.enlist(&status, &log);
@@ -78,17 +112,22 @@ where
         Arc::clone(&status),
     )
     .map_err(|source| OpenError::Install { shard: id, source })?;
-    let config =
-        raft_config(shared, id, !solo).map_err(|source| OpenError::Log { shard: id, source })?;
+    let config = raft_config(shared, id).map_err(|source| OpenError::Log { shard: id, source })?;
     let fatal = |error: Fatal<Types>| OpenError::Log {
         shard: id,
         source: io::Error::other(error),
     };
+    let parts = Parts {
+        checkpoints: Arc::clone(&checkpoints),
+        status: Arc::clone(&status),
+        stagings: Arc::default(),
+    };
+    let network = wire.network(&parts);
     let raft = GroupRaft::new(me, config, network, log.clone(), machine)
         .await
         .map_err(fatal)?;
 
-    attach(raft.clone());
+    let attachment = wire.attach(&parts, raft.clone());
     let mut tasks = JoinSet::new();
     let queue = Arc::new(Queue::new(
         shared.config.pending_bytes_max,
@@ -103,13 +142,14 @@ where
         clock: shared.clock.clone(),
     };
     tasks.spawn(batcher.run());
-    tasks.spawn(follow(
+    let follow = Follow {
         id,
-        raft.clone(),
-        Arc::clone(&queue),
-        Arc::clone(&status),
-        Arc::clone(shared),
-    ));
+        raft: raft.clone(),
+        queue: Arc::clone(&queue),
+        status: Arc::clone(&status),
+        shared: Arc::clone(shared),
+    };
+    tasks.spawn(follow.run());
     let (barriers, barrier_requests) = mpsc::channel(REQUESTS_MAX);
     tasks.spawn(confirm_reads(
         raft.clone(),
@@ -127,19 +167,29 @@ where
     let (checkpoint_requests, requests) = mpsc::channel(REQUESTS_MAX);
     tasks.spawn(checkpointer.run(requests));
 
+    let steering = Arc::new(Steering {
+        raft: raft.clone(),
+        status: Arc::clone(&status),
+        me: shared.config.node,
+        stagings: parts.stagings,
+    });
     let group = Group {
         raft,
         queue: Arc::clone(&queue),
         status: Arc::clone(&status),
         log: log.clone(),
         id,
+        shared: Arc::clone(shared),
         checkpoint_requests: checkpoint_requests.clone(),
+        steering,
+        attachment,
         tasks,
     };
-    if let Err(error) = group.start(id, voters, solo).await {
-        group.close().await;
+    if let Err(error) = group.start(founders).await {
+        group.close(CloseMode::Orderly).await;
         return Err(error);
     }
+    let steer: Weak<dyn Steer> = Arc::<Steering<A>>::downgrade(&group.steering);
     let shard = Shard::new(Inner {
         id,
         node: shared.config.node,
@@ -150,8 +200,47 @@ where
         journal: shared.journal.clone(),
         barriers,
         checkpoint_requests,
+        steer,
     });
     Ok((group, shard))
+}
+
+/// Deletes all that the disk holds of a closed shard: first what makes it a replica, then its
+/// checkpoint, which [`read_disk`] takes for nothing without the former.
+pub(crate) async fn destroy(shared: &Arc<Shared>, id: ShardId) -> io::Result<()> {
+    let (synced, durable) = oneshot::channel();
+    let tell = Box::new(move |result| {
+        // The caller may have stopped waiting.
+        let _ = synced.send(result);
+    });
+    if shared.journal.shard_log(id) != ShardLog::default() {
+        shared.journal.remove_shard(id, tell).map_err(journal_io)?;
+        durable
+            .await
+            .map_err(|_| io::Error::other("the journal closed"))?
+            .map_err(journal_io)?;
+    }
+    let from = Arc::clone(shared);
+    tokio::task::spawn_blocking(move || remove_checkpoint(&from, id))
+        .await
+        .map_err(io::Error::other)?
+}
+
+fn checkpoint_path(shared: &Shared, id: ShardId) -> PathBuf {
+    shared
+        .config
+        .checkpoint_dir
+        .join(format!("{id}.checkpoint"))
+}
+
+/// Blocks.
+fn remove_checkpoint(shared: &Shared, id: ShardId) -> io::Result<()> {
+    let path = checkpoint_path(shared, id);
+    if shared.disk.exists(&path)? {
+        shared.disk.remove_file(&path)?;
+        shared.disk.sync_dir(&shared.config.checkpoint_dir)?;
+    }
+    Ok(())
 }
 
 /// The shard's checkpoint and log, checked against each other.
@@ -161,9 +250,13 @@ async fn read_disk(
 ) -> Result<(Arc<Checkpoints>, Log), OpenError> {
     let from = Arc::clone(shared);
     let read = tokio::task::spawn_blocking(move || {
-        let path = from.config.checkpoint_dir.join(format!("{id}.checkpoint"));
-        let checkpoints = Checkpoints::open(from.disk.clone(), path)
-            .map_err(|source| OpenError::Checkpoint { shard: id, source })?;
+        let unreadable = |source| OpenError::Checkpoint { shard: id, source };
+        if from.journal.shard_log(id) == ShardLog::default() {
+            // A replica always has a vote or entries: this one was being forgotten.
+            remove_checkpoint(&from, id).map_err(unreadable)?;
+        }
+        let checkpoints =
+            Checkpoints::open(from.disk.clone(), checkpoint_path(&from, id)).map_err(unreadable)?;
         let log = Log::open(
             from.journal.clone(),
             id,
@@ -194,8 +287,9 @@ async fn read_disk(
     })
 }
 
-/// `ticks` is off for a shard of one: nobody needs its heartbeats, and idle it costs nothing.
-fn raft_config(shared: &Shared, id: ShardId, ticks: bool) -> io::Result<Arc<Config>> {
+/// Ticks begin with the second member: nobody needs the heartbeats of a shard of one, and idle it
+/// costs nothing.
+fn raft_config(shared: &Shared, id: ShardId) -> io::Result<Arc<Config>> {
     let config = Config {
         cluster_name: format!("shard-{id}"),
         heartbeat_interval: shared.config.heartbeat_ms,
@@ -205,7 +299,7 @@ fn raft_config(shared: &Shared, id: ShardId, ticks: bool) -> io::Result<Arc<Conf
         snapshot_policy: SnapshotPolicy::Never,
         // A checkpoint alone lets the journal go up to its position.
         max_in_snapshot_log_to_keep: 0,
-        enable_tick: ticks,
+        enable_tick: false,
         enable_pre_vote: Some(true),
         // A leader that restarts in its old term may have lost its tail: two entries under one id.
         enable_leader_restore: Some(false),
@@ -215,46 +309,63 @@ fn raft_config(shared: &Shared, id: ShardId, ticks: bool) -> io::Result<Arc<Conf
 }
 
 impl<A: Apply> Group<A> {
-    async fn start(&self, id: ShardId, voters: BTreeSet<u64>, solo: bool) -> Result<(), OpenError> {
+    async fn start(&self, founders: Option<BTreeSet<NodeId>>) -> Result<(), OpenError> {
+        let shard = self.id;
         let failed = |error: &dyn std::fmt::Display| OpenError::Log {
-            shard: id,
+            shard,
             source: io::Error::other(error.to_string()),
         };
-        if !self
-            .raft
-            .is_initialized()
-            .await
-            .map_err(|error| failed(&error))?
-        {
+        let founders = founders.filter(|founders| founders.contains(&self.shared.config.node));
+        let known = self.raft.is_initialized().await;
+        if let (Some(founders), false) = (founders, known.map_err(|error| failed(&error))?) {
+            let voters: BTreeSet<u64> = founders.iter().map(|node| u64::from(node.0)).collect();
             match self.raft.initialize(voters).await {
                 // A peer that was first has asked for a vote meanwhile: the members are the same.
                 Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
                 Err(error) => return Err(failed(&error)),
             }
         }
-        if !solo {
-            return Ok(());
-        }
-        self.raft
-            .trigger()
-            .elect(false)
+        let me = u64::from(self.shared.config.node.0);
+        let (is_only_voter, committed) = self
+            .raft
+            .with_raft_state(move |state| {
+                let membership = state.membership_state.effective();
+                let mut voters = membership.membership().voter_ids();
+                let is_only_voter = voters.next() == Some(me) && voters.next().is_none();
+                (is_only_voter, state.local_committed().map(|id| id.index))
+            })
             .await
             .map_err(|error| failed(&error))?;
-        let mut leadership = self.status.leadership.subscribe();
         let mut ended = self.status.watch_end();
-        tokio::select! {
-            serving = leadership.wait_for(|leadership| leadership.serving) => {
-                serving.map(|_| ()).map_err(|_| OpenError::Failed { shard: id })
+        let ready = async {
+            if is_only_voter {
+                let campaign = self.raft.trigger().elect(false).await;
+                campaign.map_err(|error| failed(&error))?;
+                let mut leadership = self.status.leadership.subscribe();
+                let serving = leadership.wait_for(|leadership| leadership.serving).await;
+                return serving.map(|_| ()).map_err(|_| OpenError::Failed { shard });
             }
-            _ = ended.wait_for(Option::is_some) => Err(OpenError::Failed { shard: id }),
+            let mut applied = self.status.applied_index();
+            let replayed = applied
+                .wait_for(|applied| applied.map(|index| index.0) >= committed)
+                .await;
+            replayed
+                .map(|_| ())
+                .map_err(|_| OpenError::Failed { shard })
+        };
+        tokio::select! {
+            ready = ready => ready,
+            _ = ended.wait_for(Option::is_some) => Err(OpenError::Failed { shard }),
         }
     }
 
-    /// Refuses what waits, lets what is in flight land, makes a last checkpoint, stops openraft.
-    pub(crate) async fn close(mut self) {
+    /// In order: refuses what waits, lets what is in flight land, makes a last checkpoint. Either
+    /// way stops openraft and the tasks.
+    pub(crate) async fn close(mut self, mode: CloseMode) {
         self.status.end(End::Closed);
         self.queue.close(End::Closed);
-        if self.status.ended() == Some(End::Closed) && !self.log.journal_failed() {
+        let is_well = self.status.ended() == Some(End::Closed) && !self.log.journal_failed();
+        if is_well && mode == CloseMode::Orderly {
             // What has not landed by then is answered `Unknown` when openraft drops it.
             let _ = tokio::time::timeout(DRAIN_MAX, self.queue.drained()).await;
             if self.status.last_applied().is_some() {
@@ -265,6 +376,7 @@ impl<A: Apply> Group<A> {
                 }
             }
         }
+        self.attachment = None;
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(shard = self.id.0, %error, "the shard's task ended badly");
         }
@@ -272,62 +384,14 @@ impl<A: Apply> Group<A> {
     }
 }
 
-/// Keeps the shard's `Leadership` true, and when the shard ends by itself tells the host.
-async fn follow<A: Apply>(
-    id: ShardId,
-    raft: GroupRaft<A>,
-    queue: Arc<Queue<A::Outcome>>,
-    status: Arc<Status>,
-    shared: Arc<Shared>,
-) {
-    let me = u64::from(shared.config.node.0);
-    let mut server = raft.server_metrics();
-    let mut applied_term = status.applied_term();
-    let mut ended = status.watch_end();
-    loop {
-        let end = *ended.borrow_and_update();
-        let applied = *applied_term.borrow_and_update();
-        let now = {
-            let server = server.borrow_watched();
-            let term = Term(server.vote.leader_id().term);
-            let leads = server.state == ServerState::Leader;
-            let leader = server
-                .current_leader
-                .filter(|leader| leads || *leader != me);
-            Leadership {
-                term,
-                leader: leader.filter(|_| end.is_none()).map(node_id),
-                serving: leads && end.is_none() && applied == Some(term),
-            }
-        };
-        status
-            .leadership
-            .send_if_modified(|held| std::mem::replace(held, now) != now);
-        match end {
-            None => {}
-            Some(End::Closed) => return,
-            Some(end) => {
-                queue.close(end);
-                shared.fail(match end {
-                    End::JournalFailed => HostFailure::Journal,
-                    End::Failed | End::Closed => HostFailure::Shard { shard: id },
-                });
-                // It may not have noticed: a replica that cannot write must not go on leading.
-                if let Err(error) = raft.shutdown().await {
-                    tracing::error!(shard = id.0, %error, "the shard's task ended badly");
-                }
-                return;
-            }
-        }
-        tokio::select! {
-            changed = server.changed() => if changed.is_err() {
-                let failed = shared.journal.failed().is_some();
-                status.end(if failed { End::JournalFailed } else { End::Failed });
-            },
-            // The senders live in `status`, which is held here.
-            _ = applied_term.changed() => {}
-            _ = ended.changed() => {}
-        }
+impl<A: Apply> Drop for Group<A> {
+    /// A host that is dropped stops its shards where they are. After `close` this does nothing.
+    fn drop(&mut self) {
+        let raft = self.raft.clone();
+        self.shared.peers.handle().spawn(async move {
+            // It may have ended by itself.
+            let _ = raft.shutdown().await;
+        });
     }
 }
 

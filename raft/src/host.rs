@@ -1,4 +1,4 @@
-//! A node's raft thread: one current-thread runtime that carries all its shards.
+//! All shards of a node, on the one thread that also carries the connections to its peers.
 //!
 //! One thread, because waking another costs more than the work handed over. It never waits for a
 //! disk: the journal has its own thread, checkpoints and cold reads run on blocking threads.
@@ -9,44 +9,31 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use openraft::network::{NetSnapshot, RaftNetworkFactory};
-use storage::ShardId;
 use storage::clock::Clock;
 use storage::disk::Disk;
 use storage::journal::Journal;
+use storage::{NodeId, ShardId};
 use tokio::runtime::Handle;
-use tokio::sync::{RwLock, oneshot, watch};
+use tokio::sync::{RwLock, watch};
 
-use crate::group::{self, Group, GroupRaft};
-use crate::network::Nobody;
-use crate::snapshot::Manifest;
+use crate::group::{self, CloseMode, Group, Wire};
+use crate::peer::Peers;
 use crate::status::{End, Status};
 use crate::store::Log;
-use crate::types::Types;
-use crate::{Apply, HostConfig, HostError, HostFailure, OpenError, Shard};
+use crate::wire::PeerWire;
+use crate::{
+    Apply, DestroyError, HostConfig, HostError, HostFailure, OpenError, Shard, ShardOptions,
+};
 
-/// Threads for checkpoints and cold reads.
-const BLOCKING_THREADS_MAX: usize = 8;
-/// How long the end of the thread waits for blocking work that was started.
-const BLOCKING_MAX: Duration = Duration::from_secs(10);
-
-/// All shards of a node, on one thread. Dropping it without [`Host::shutdown`] stops everything
-/// where it is, as a crash would.
+/// All shards of a node, on its peers' thread. Dropping it without [`Host::shutdown`] stops
+/// everything where it is, as a crash would.
 pub struct Host {
     shared: Arc<Shared>,
     handle: Handle,
     shards: Arc<Shards>,
-    thread: Mutex<Option<Thread>>,
-}
-
-struct Thread {
-    stop: oneshot::Sender<()>,
-    handle: JoinHandle<()>,
 }
 
 /// The shards that are open or being opened.
@@ -59,7 +46,7 @@ struct Shards {
 }
 
 /// Closes one shard.
-type Close = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
+type Close = Box<dyn FnOnce(CloseMode) -> BoxFuture<'static, ()> + Send>;
 
 /// What the shards of a host share.
 pub(crate) struct Shared {
@@ -67,6 +54,9 @@ pub(crate) struct Shared {
     pub(crate) disk: Disk,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
+    pub(crate) peers: Peers,
+    /// Where stagings run.
+    pub(crate) ambient: Handle,
     /// Bytes appended by all shards since the start.
     pub(crate) node_bytes: Arc<AtomicU64>,
     failed: watch::Sender<Option<HostFailure>>,
@@ -120,40 +110,28 @@ impl Shared {
 }
 
 impl Host {
-    /// Starts the thread. The journal must be open and outlive the host; its failure ends every
-    /// shard.
+    /// Takes up work on the thread of `peers`, which must outlive it, as must the journal; the
+    /// journal's failure ends every shard. Stagings run on the runtime in which this is called.
     ///
     /// # Errors
-    /// A setting out of range, or no thread or checkpoint directory.
+    /// A setting out of range, or no checkpoint directory.
     pub fn start(
         config: HostConfig,
         disk: Disk,
         clock: Clock,
         journal: Journal,
+        peers: Peers,
     ) -> Result<Host, HostError> {
         config.validate()?;
         create_dir(&disk, &config.checkpoint_dir).map_err(HostError::CheckpointDir)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .thread_name("raft-blocking")
-            .build()
-            .map_err(HostError::Thread)?;
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new()
-            .name("raft".to_owned())
-            .spawn(move || {
-                // Ends when told to, or when the host is dropped.
-                let _ = runtime.block_on(stopped);
-                runtime.shutdown_timeout(BLOCKING_MAX);
-            })
-            .map_err(HostError::Thread)?;
+        let handle = peers.handle();
         let shared = Arc::new(Shared {
             config,
             disk,
             clock,
             journal,
+            peers,
+            ambient: Handle::try_current().unwrap_or_else(|_| handle.clone()),
             node_bytes: Arc::default(),
             failed: watch::Sender::new(None),
             members: Mutex::default(),
@@ -168,16 +146,12 @@ impl Host {
             shared,
             handle,
             shards: Arc::default(),
-            thread: Mutex::new(Some(Thread {
-                stop,
-                handle: thread,
-            })),
         })
     }
 
-    /// Opens a shard of which this node is the only voter, creating it when the journal knows
-    /// nothing of it. Returns once everything committed before has been applied again and the shard
-    /// takes operations. Several shards may be opened at once.
+    /// Opens a shard on what the disk holds of it; see [`ShardOptions`] for one of which it holds
+    /// nothing. Returns once everything known to be committed has been applied again, and when this
+    /// node is the only voter, once the shard takes operations. Several may be opened at once.
     ///
     /// # Errors
     /// See [`OpenError`]; the shard is not open then.
@@ -185,45 +159,42 @@ impl Host {
         &self,
         shard: ShardId,
         machine: A,
+        options: ShardOptions,
     ) -> Result<Shard<A::Outcome>, OpenError> {
-        let voters = BTreeSet::from([u64::from(self.shared.config.node.0)]);
-        self.open_group(shard, machine, Nobody, voters, |_| ())
-            .await
+        let wire = PeerWire::new(&self.shared, shard, options.stage);
+        self.open(shard, machine, wire, options.founders).await
     }
 
-    /// Opens a shard with the given members and transport; see [`group::open`].
-    pub(crate) async fn open_group<A, N>(
+    /// Opens a shard with the given way to its other replicas.
+    pub(crate) async fn open<A, W>(
         &self,
         shard: ShardId,
         machine: A,
-        network: N,
-        voters: BTreeSet<u64>,
-        attach: impl FnOnce(GroupRaft<A>) + Send + 'static,
+        wire: W,
+        founders: Option<BTreeSet<NodeId>>,
     ) -> Result<Shard<A::Outcome>, OpenError>
     where
         A: Apply,
-        N: RaftNetworkFactory<Types>,
-        N::Network: NetSnapshot<Types, SnapshotData = Manifest>,
+        W: Wire<A>,
     {
         let opening = Arc::clone(&self.shards.opening).read_owned().await;
         if self.shards.closing.load(Ordering::SeqCst) {
             return Err(OpenError::ShuttingDown);
         }
-        {
-            let mut open = locked(&self.shards.open);
-            if open.contains_key(&shard) {
-                return Err(OpenError::AlreadyOpen { shard });
-            }
-            open.insert(shard, None);
+        if !self.reserve(shard) {
+            return Err(OpenError::AlreadyOpen { shard });
         }
         let (shared, shards) = (Arc::clone(&self.shared), Arc::clone(&self.shards));
         let opened = self.handle.spawn(async move {
             let _opening = opening;
-            let opened = group::open(&shared, shard, machine, network, voters, attach).await;
+            let opened = group::open(&shared, shard, machine, wire, founders).await;
             let mut open = locked(&shards.open);
             match opened {
                 Ok((group, handle)) => {
-                    open.insert(shard, Some(Box::new(move || close(group).boxed())));
+                    open.insert(
+                        shard,
+                        Some(Box::new(move |mode| close(group, mode).boxed())),
+                    );
                     Ok(handle)
                 }
                 Err(error) => {
@@ -238,14 +209,65 @@ impl Host {
         })
     }
 
+    /// Takes the shard's place in the table; false when it is taken.
+    fn reserve(&self, shard: ShardId) -> bool {
+        let mut open = locked(&self.shards.open);
+        let is_free = !open.contains_key(&shard);
+        if is_free {
+            open.insert(shard, None);
+        }
+        is_free
+    }
+
+    /// Closes one shard in order, if it is open: lets what is in flight land and makes a last
+    /// checkpoint. Its place is free when this returns.
+    pub async fn close_shard(&self, shard: ShardId) {
+        self.end_shard(shard, CloseMode::Orderly).await;
+    }
+
+    /// Forgets one shard: closes it, deletes its checkpoint and everything the journal holds of it.
+    /// Never to be called but on a committed decision that this node holds no replica of it. May be
+    /// repeated; a shard that was forgotten half-way is forgotten whole when it is opened again.
+    ///
+    /// # Errors
+    /// The shard is being opened or closed, or the disk failed; then call again.
+    pub async fn destroy_shard(&self, shard: ShardId) -> Result<(), DestroyError> {
+        let _opening = Arc::clone(&self.shards.opening).read_owned().await;
+        self.end_shard(shard, CloseMode::Abrupt).await;
+        if !self.reserve(shard) {
+            return Err(DestroyError::Busy { shard });
+        }
+        let shared = Arc::clone(&self.shared);
+        let destroyed = self
+            .handle
+            .spawn(async move { group::destroy(&shared, shard).await })
+            .await;
+        locked(&self.shards.open).remove(&shard);
+        destroyed
+            .map_err(io::Error::other)
+            .and_then(|destroyed| destroyed)
+            .map_err(|source| DestroyError::Storage { shard, source })
+    }
+
+    async fn end_shard(&self, shard: ShardId, mode: CloseMode) {
+        let close = locked(&self.shards.open)
+            .get_mut(&shard)
+            .and_then(Option::take);
+        let Some(close) = close else { return };
+        if let Err(error) = self.handle.spawn(close(mode)).await {
+            tracing::error!(shard = shard.0, %error, "a shard did not close");
+        }
+        locked(&self.shards.open).remove(&shard);
+    }
+
     /// Shows why the host stopped serving, once it has: the node then starts over from disk.
     #[must_use]
     pub fn failed(&self) -> watch::Receiver<Option<HostFailure>> {
         self.shared.failed.subscribe()
     }
 
-    /// Closes every shard: refuses what is not yet proposed, waits for what is in flight, makes a
-    /// last checkpoint, and ends the thread. Later calls return at once.
+    /// Closes every shard: refuses what is not yet proposed, waits for what is in flight and makes
+    /// a last checkpoint. Later calls return at once.
     pub async fn shutdown(&self) {
         self.shards.closing.store(true, Ordering::SeqCst);
         let _none_is_opening = self.shards.opening.write().await;
@@ -253,24 +275,11 @@ impl Host {
         let closing = open
             .into_values()
             .flatten()
-            .map(|close| self.handle.spawn(close()));
+            .map(|close| self.handle.spawn(close(CloseMode::Orderly)));
         for closed in join_all(closing).await {
             if let Err(error) = closed {
                 tracing::error!(%error, "a shard did not close");
             }
-        }
-        self.stop();
-    }
-
-    fn stop(&self) {
-        let Some(thread) = locked(&self.thread).take() else {
-            return;
-        };
-        // The thread may have ended by itself.
-        let _ = thread.stop.send(());
-        let inside = std::thread::current().id() == thread.handle.thread().id();
-        if !inside && thread.handle.join().is_err() {
-            tracing::error!("the raft thread panicked");
         }
     }
 }
@@ -300,14 +309,8 @@ fn create_dir(disk: &Disk, path: &Path) -> io::Result<()> {
         .try_for_each(|parent| disk.sync_dir(parent))
 }
 
-async fn close<A: Apply>(group: Group<A>) {
-    group.close().await;
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.stop();
-    }
+async fn close<A: Apply>(group: Group<A>, mode: CloseMode) {
+    group.close(mode).await;
 }
 
 impl fmt::Debug for Host {

@@ -13,25 +13,38 @@ mod checkpointer;
 mod config;
 mod entry;
 mod error;
+mod follow;
 mod group;
 mod host;
 mod machine;
+mod membership;
 mod network;
 mod op;
+mod peer;
 mod queue;
 mod shard;
 mod snapshot;
+mod stage;
 mod status;
+mod steering;
 mod store;
 mod types;
+mod wire;
 
-pub use config::HostConfig;
+pub use config::{HostConfig, ShardOptions};
 pub use error::{
-    CheckpointError, HostError, HostFailure, InstallError, OpenError, ProposeError, UnknownReason,
+    CheckpointError, DestroyError, HostError, HostFailure, InstallError, OpenError, ProposeError,
+    UnknownReason,
 };
 pub use host::Host;
+pub use membership::{Members, MembersError, ReplicaProgress};
 pub use op::{Apply, CheckpointJob, EntryAt, Op};
+pub use peer::{
+    AskError, Caller, Lane, LinkError, LinkState, PeerIdentity, PeerMember, PeerService, PeerTls,
+    Peers, PeersConfig, PeersError, Refusal, RefusedReason, TlsError,
+};
 pub use shard::{Leadership, Pending, Progress, Shard};
+pub use stage::{Stage, StageError, StageProgress};
 
 #[cfg(test)]
 extern crate self as raft;

@@ -1,9 +1,10 @@
 //! A handle on one open shard.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use storage::journal::Journal;
@@ -13,8 +14,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::queue::{Proposal, Queue, Reply};
 use crate::snapshot::Checkpoints;
 use crate::status::{End, Status};
+use crate::steering::Steer;
 use crate::store::Log;
-use crate::{CheckpointError, Op, ProposeError, UnknownReason};
+use crate::{
+    CheckpointError, Members, MembersError, Op, ProposeError, ReplicaProgress, UnknownReason,
+};
 
 /// Who leads a shard, as this node knows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,8 +27,9 @@ pub struct Leadership {
     pub term: Term,
     /// The leader of that term, when known.
     pub leader: Option<NodeId>,
-    /// Whether this node leads and has applied an entry of its own term: only then does its state
-    /// hold everything that was ever acknowledged.
+    /// Whether this node leads, has applied an entry of its own term, and has heard from a majority
+    /// within the longest election time-out: only then does its state hold everything that was ever
+    /// acknowledged.
     pub serving: bool,
 }
 
@@ -61,6 +66,7 @@ pub(crate) struct Inner<O> {
     pub(crate) journal: Journal,
     pub(crate) barriers: mpsc::Sender<BarrierReply>,
     pub(crate) checkpoint_requests: mpsc::Sender<CheckpointReply>,
+    pub(crate) steer: Weak<dyn Steer>,
 }
 
 impl<O> Clone for Shard<O> {
@@ -143,6 +149,9 @@ impl<O: Send + Sync + 'static> Shard<O> {
         if leader != Some(self.inner.node) {
             return Err(ProposeError::NotLeader { leader });
         }
+        if self.inner.status.is_isolated() {
+            return Err(ProposeError::NotLeader { leader: None });
+        }
         if proposal.has_data() && !self.inner.journal.admits_data() {
             return Err(ProposeError::StorageFull);
         }
@@ -153,6 +162,52 @@ impl<O: Send + Sync + 'static> Shard<O> {
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.status.leadership.subscribe()
+    }
+
+    /// Follows who the shard's replicas are.
+    #[must_use]
+    pub fn members(&self) -> watch::Receiver<Members> {
+        self.inner.status.members.subscribe()
+    }
+
+    fn steer(&self) -> Result<Arc<dyn Steer>, MembersError> {
+        self.inner.steer.upgrade().ok_or(MembersError::Closed)
+    }
+
+    /// What is known of each replica; `None` when this node does not lead.
+    #[must_use]
+    pub fn replicas(&self) -> Option<BTreeMap<NodeId, ReplicaProgress>> {
+        self.steer().ok()?.replicas()
+    }
+
+    /// Makes a node receive the log without a vote. Returns when that is committed; the node may be
+    /// far behind then, see [`Shard::replicas`]. A node that is a replica already stays what it is.
+    ///
+    /// # Errors
+    /// See [`MembersError`].
+    pub async fn add_learner(&self, node: NodeId) -> Result<(), MembersError> {
+        self.steer()?.add_learner(node).await
+    }
+
+    /// Makes the shard's replicas exactly these; all of them must have been added before. Returns
+    /// when that is committed. A leader that is no voter any more steps down soon after.
+    ///
+    /// # Errors
+    /// See [`MembersError`].
+    pub async fn change_members(
+        &self,
+        voters: BTreeSet<NodeId>,
+        learners: BTreeSet<NodeId>,
+    ) -> Result<(), MembersError> {
+        self.steer()?.change_members(voters, learners).await
+    }
+
+    /// Hands leadership to another voter. Returns when this node no longer leads.
+    ///
+    /// # Errors
+    /// `TimedOut` when it still leads after a few election time-outs; see [`MembersError`].
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), MembersError> {
+        self.steer()?.transfer_leader(to).await
     }
 
     /// How far the shard has come.

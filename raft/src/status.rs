@@ -1,12 +1,13 @@
 //! What the parts of one shard tell each other and the outside: how far apply has come, who leads,
 //! when a checkpoint is due, and why the shard ended.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use storage::{LogPosition, Term};
+use storage::{LogIndex, LogPosition, Term};
 use tokio::sync::{Notify, watch};
 
-use crate::{Leadership, ProposeError, UnknownReason};
+use crate::{Leadership, Members, ProposeError, UnknownReason};
 
 /// A shard makes a checkpoint, however little it wrote, after this many times the bytes of its own
 /// threshold were written by all shards: an idle shard must not hold old journal files.
@@ -48,8 +49,13 @@ pub(crate) struct Status {
     state: Mutex<State>,
     checkpoint_bytes: u64,
     pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) members: watch::Sender<Members>,
+    /// Leads without having heard from a majority for too long.
+    isolated: AtomicBool,
     /// Term of the last applied entry.
     applied_term: watch::Sender<Option<Term>>,
+    /// Index of the last applied entry.
+    applied_index: watch::Sender<Option<LogIndex>>,
     end: watch::Sender<Option<End>>,
     /// A checkpoint is due.
     pub(crate) checkpoint_due: Notify,
@@ -75,7 +81,10 @@ impl Status {
             }),
             checkpoint_bytes,
             leadership: watch::Sender::new(Leadership::default()),
+            members: watch::Sender::new(Members::default()),
+            isolated: AtomicBool::new(false),
             applied_term: watch::Sender::new(None),
+            applied_index: watch::Sender::new(None),
             end: watch::Sender::new(None),
             checkpoint_due: Notify::new(),
         }
@@ -95,7 +104,21 @@ impl Status {
             *term = Some(position.term);
             changed
         });
+        // Nobody is woken unless somebody waits, which is while the shard opens.
+        self.applied_index.send_replace(Some(position.index));
         self.pace(appended);
+    }
+
+    pub(crate) fn applied_index(&self) -> watch::Receiver<Option<LogIndex>> {
+        self.applied_index.subscribe()
+    }
+
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.isolated.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_isolated(&self, isolated: bool) {
+        self.isolated.store(isolated, Ordering::Relaxed);
     }
 
     pub(crate) fn last_applied(&self) -> Option<LogPosition> {

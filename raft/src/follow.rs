@@ -1,0 +1,145 @@
+//! Keeps what a shard tells of itself true: who leads, who its replicas are, whether it is cut off.
+//!
+//! One task a shard. It also switches openraft's ticks on when the shard has a second replica, and
+//! tells the host when the shard ends by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Instant, ServerState};
+use storage::{ShardId, Term};
+
+use crate::group::GroupRaft;
+use crate::host::Shared;
+use crate::queue::Queue;
+use crate::status::{End, Status};
+use crate::types::node_id;
+use crate::{Apply, HostFailure, Leadership, Members};
+
+/// The task's belongings.
+pub(crate) struct Follow<A: Apply> {
+    pub(crate) id: ShardId,
+    pub(crate) raft: GroupRaft<A>,
+    pub(crate) queue: Arc<Queue<A::Outcome>>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Whether a leader hears from a majority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Contact {
+    /// Nobody to hear from, or it does not lead: nothing to watch.
+    Unneeded,
+    /// Within the time-out, which has this long to run.
+    Heard(Duration),
+    /// Not for a time-out.
+    Lost,
+}
+
+impl<A: Apply> Follow<A> {
+    /// Runs until the shard ends.
+    pub(crate) async fn run(self) {
+        let mut server = self.raft.server_metrics();
+        let mut applied_term = self.status.applied_term();
+        let mut ended = self.status.watch_end();
+        loop {
+            let end = *ended.borrow_and_update();
+            let applied = *applied_term.borrow_and_update();
+            let contact = self.publish(&mut server, applied, end);
+            match end {
+                None => {}
+                Some(End::Closed) => return,
+                Some(end) => {
+                    self.failed(end).await;
+                    return;
+                }
+            }
+            let recheck = match contact {
+                Contact::Unneeded => None,
+                Contact::Heard(left) => Some(left),
+                Contact::Lost => Some(Duration::from_millis(self.shared.config.heartbeat_ms)),
+            };
+            tokio::select! {
+                changed = server.changed() => if changed.is_err() {
+                    let failed = self.shared.journal.failed().is_some();
+                    self.status.end(if failed { End::JournalFailed } else { End::Failed });
+                },
+                // The senders live in `status`, which is held here.
+                _ = applied_term.changed() => {}
+                _ = ended.changed() => {}
+                () = tokio::time::sleep(recheck.unwrap_or_default()), if recheck.is_some() => {}
+            }
+        }
+    }
+
+    /// Brings `Leadership` and `Members` up to date.
+    fn publish(
+        &self,
+        server: &mut ServerMetrics,
+        applied: Option<Term>,
+        end: Option<End>,
+    ) -> Contact {
+        let me = u64::from(self.shared.config.node.0);
+        let (term, leads, leader, members) = {
+            let server = server.borrow_watched();
+            (
+                Term(server.vote.leader_id().term),
+                server.state == ServerState::Leader,
+                server.current_leader,
+                Members::of(&server.membership_config),
+            )
+        };
+        let contact = if leads && !members.is_alone() {
+            self.contact()
+        } else {
+            Contact::Unneeded
+        };
+        self.raft.runtime_config().tick(!members.is_alone());
+        self.status.set_isolated(contact == Contact::Lost);
+        self.status.members.send_if_modified(|held| {
+            *held != members && {
+                *held = members;
+                true
+            }
+        });
+        let leader = leader.filter(|leader| leads || *leader != me);
+        let now = Leadership {
+            term,
+            leader: leader.filter(|_| end.is_none()).map(node_id),
+            serving: leads && end.is_none() && applied == Some(term) && contact != Contact::Lost,
+        };
+        self.status
+            .leadership
+            .send_if_modified(|held| std::mem::replace(held, now) != now);
+        contact
+    }
+
+    /// As openraft judges it for proposals: by the last time a majority had acknowledged.
+    fn contact(&self) -> Contact {
+        let limit = Duration::from_millis(self.shared.config.election_ms_max);
+        let acknowledged = self.raft.data_metrics().borrow_watched().last_quorum_acked;
+        match acknowledged.map(|at| at.elapsed()) {
+            Some(ago) if ago < limit => Contact::Heard(limit - ago),
+            // Nobody acknowledged this leader yet: it does not serve either.
+            _ => Contact::Lost,
+        }
+    }
+
+    async fn failed(&self, end: End) {
+        self.queue.close(end);
+        self.shared.fail(match end {
+            End::JournalFailed => HostFailure::Journal,
+            End::Failed | End::Closed => HostFailure::Shard { shard: self.id },
+        });
+        // It may not have noticed: a replica that cannot write must not go on leading.
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!(shard = self.id.0, %error, "the shard's task ended badly");
+        }
+    }
+}
+
+type ServerMetrics = openraft::type_config::alias::WatchReceiverOf<
+    crate::types::Types,
+    openraft::metrics::RaftServerMetrics<crate::types::Types>,
+>;
