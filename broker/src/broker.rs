@@ -4,10 +4,13 @@
 //! holds no state that is not in a shard's log: after a restart everything comes back from disk.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use raft::{Host, HostConfig, Leadership, OpenError, ProposeError, Shard};
+use raft::{
+    Host, HostConfig, Leadership, OpenError, Peers, PeersConfig, ProposeError, Shard, ShardOptions,
+};
 use storage::clock::Clock;
 use storage::data_dir::{DataDir, Identity};
 use storage::journal::{Journal, JournalConfig};
@@ -18,7 +21,8 @@ use tokio::task::JoinSet;
 
 use crate::catalogue::command::Command;
 use crate::catalogue::machine::{CatalogueMachine, Outcome as CatalogueOutcome};
-use crate::catalogue::{Catalogue, Node, PartitionStatus, Shard as ShardEntry};
+use crate::catalogue::membership::FIRST_NODE;
+use crate::catalogue::{Catalogue, Factor, Node, PartitionStatus, Shard as ShardEntry};
 use crate::ids::Ids;
 use crate::partition::machine::{Outcome, PartitionsMachine};
 use crate::partition::{Directory, Partition};
@@ -28,7 +32,7 @@ use crate::{BrokerConfig, BrokerError};
 /// The shard that carries the catalogue.
 const CATALOGUE_SHARD: ShardId = ShardId(0);
 /// Version of the data directory's layout.
-const LAYOUT_VERSION: u32 = 1;
+const LAYOUT_VERSION: u32 = storage::data_dir::LAYOUT_VERSION;
 /// Bytes of one shard that may wait to be proposed. On a full disk this much, and what is in
 /// flight, comes on top of what the segment writer holds.
 const PENDING_BYTES_MAX: usize = 16 << 20;
@@ -61,6 +65,9 @@ pub enum StartError {
     /// The consensus layer did not start.
     #[error("cannot start the raft host: {0}")]
     Host(#[from] raft::HostError),
+    /// The transport to other nodes did not start.
+    #[error("cannot start the transport to other nodes")]
+    Peers(#[from] raft::PeersError),
     /// A shard cannot be opened.
     #[error("{}", with_cause(.0))]
     Shard(#[from] OpenError),
@@ -107,6 +114,7 @@ pub struct Broker {
 }
 
 pub(crate) struct Inner {
+    pub(crate) node: NodeId,
     pub(crate) config: BrokerConfig,
     pub(crate) clock: Clock,
     pub(crate) ids: Mutex<Ids>,
@@ -142,7 +150,7 @@ pub(crate) struct DataShard {
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Broker")
-            .field("node", &self.inner.config.node_id)
+            .field("node", &self.inner.node)
             .finish_non_exhaustive()
     }
 }
@@ -191,18 +199,24 @@ impl Broker {
                 }
             },
         };
-        let mut host_config = HostConfig::new(config.node_id, data_dir.shards_dir());
+        let node = identity.node_id;
+        let mut host_config = HostConfig::new(node, data_dir.shards_dir());
         host_config.checkpoint_journal_bytes = config.checkpoint_journal_bytes;
         host_config.pending_bytes_max = PENDING_BYTES_MAX;
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let peers = Peers::bind(PeersConfig::new(listen), env.clock.clone()).await?;
         let host = Host::start(
             host_config,
             env.disk.clone(),
             env.clock.clone(),
             journal.clone(),
+            peers.clone(),
         )?;
 
         let (machine, mut images) = CatalogueMachine::new();
-        let catalogue_shard = host.open_shard(CATALOGUE_SHARD, machine).await?;
+        let catalogue_shard = host
+            .open_shard(CATALOGUE_SHARD, machine, ShardOptions::founded_by([node]))
+            .await?;
         let history = check_history(&identity, &images.borrow(), &env, &data_dir);
         if let Err(error) = history {
             host.shutdown().await;
@@ -217,7 +231,7 @@ impl Broker {
         let catalogue = images.borrow_and_update().clone();
 
         let directory = Directory::default();
-        let shards = open_shards(&host, &logs, &directory, &catalogue, config.node_id).await?;
+        let shards = open_shards(&host, &logs, &directory, &catalogue, node).await?;
         set_aside_unknown(&logs, &directory).await?;
         logs.note_recovered();
 
@@ -225,6 +239,7 @@ impl Broker {
         let (stopping, _) = watch::channel(false);
         let broker = Broker {
             inner: Arc::new(Inner {
+                node,
                 clock: env.clock,
                 ids: Mutex::new(ids),
                 journal,
@@ -243,7 +258,10 @@ impl Broker {
                 failure,
                 stopping,
                 tasks: tokio::sync::Mutex::new(JoinSet::new()),
-                config,
+                config: BrokerConfig {
+                    node_id: Some(node),
+                    ..config
+                },
                 _data_dir: data_dir,
             }),
         };
@@ -300,7 +318,7 @@ impl Broker {
     /// This node.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        self.inner.config.node_id
+        self.inner.node
     }
 
     /// How this broker is configured.
@@ -337,8 +355,7 @@ impl Broker {
     #[must_use]
     pub fn partition_status(&self, id: PartitionId) -> Option<PartitionStatus> {
         let catalogue = self.catalogue();
-        let topic = catalogue.topic_by_id(id.topic)?;
-        let shard_id = topic.partitions.get(usize::try_from(id.index).ok()?)?;
+        let shard_id = &catalogue.entry(id)?.shard;
         let replicas = catalogue
             .shards
             .get(shard_id)
@@ -488,8 +505,10 @@ fn check_identity(
     env: &Env,
     data_dir: &DataDir,
 ) -> Result<(), StartError> {
-    if identity.node_id != config.node_id {
-        let (found, expected) = (identity.node_id, config.node_id);
+    if let Some(expected) = config.node_id
+        && identity.node_id != expected
+    {
+        let found = identity.node_id;
         return Err(StartError::WrongNode { found, expected });
     }
     let there = Journal::exists(&env.disk, &data_dir.journal_dir());
@@ -512,7 +531,8 @@ fn new_identity(
     }
     let identity = Identity {
         cluster_id: ids.cluster_id(),
-        node_id: config.node_id,
+        node_id: config.node_id.unwrap_or(FIRST_NODE),
+        incarnation: ids.uuid(),
         layout_version: LAYOUT_VERSION,
     };
     data_dir
@@ -628,16 +648,14 @@ async fn found_cluster(
     if !images.borrow().cluster_id.is_empty() {
         return Ok(());
     }
-    let replicas = vec![config.node_id];
+    let replicas = vec![identity.node_id];
     let shards = (0..=config.shards.max(1))
-        .map(|id| ShardEntry {
-            id: ShardId(id),
-            replicas: replicas.clone(),
-        })
+        .map(|id| ShardEntry::new(ShardId(id), replicas.clone(), Factor::Auto))
         .collect();
     let command = Command::Found {
         cluster_id: identity.cluster_id.clone(),
         shards,
+        nodes: Vec::new(),
     };
     propose(shard, &command)
         .await
@@ -660,7 +678,8 @@ async fn open_shards(
     let open = |id: ShardId| {
         let machine = PartitionsMachine::new(id, logs.clone(), directory.clone());
         async move {
-            let shard = host.open_shard(id, machine).await?;
+            let options = ShardOptions::founded_by([node]);
+            let shard = host.open_shard(id, machine, options).await?;
             let leadership = shard.leadership();
             Ok::<_, OpenError>((id, DataShard { shard, leadership }))
         }

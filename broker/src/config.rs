@@ -12,15 +12,33 @@ use crate::BrokerError;
 /// How the broker behaves where a topic or a client does not say.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
-    /// This node.
-    pub node_id: storage::NodeId,
+    /// The id this node wants on an empty directory, and must have on any other; `None`: whatever
+    /// the directory or the cluster says.
+    pub node_id: Option<storage::NodeId>,
     /// Its rack.
     pub rack: Option<String>,
+    /// Peer addresses (`host:port`) of nodes of the cluster to form or join; empty: this node
+    /// founds one alone.
+    pub seeds: Vec<String>,
+    /// Where this node is reached, by listener name, as far as it is known before it starts; the
+    /// port 0 of `peers` stands for the one that is bound.
+    pub advertised: BTreeMap<String, (String, u16)>,
+    /// Interval between the heartbeats of a leader.
+    pub heartbeat_ms: u64,
+    /// Shortest time without a leader after which a replica stands for election.
+    pub election_ms_min: u64,
+    /// Longest time without a leader after which a replica stands for election.
+    pub election_ms_max: u64,
+    /// When what was written counts.
+    pub durability: storage::Durability,
+    /// Bytes a second that this node pulls to catch up, over all shards; 0: as fast as goes.
+    pub catch_up_bytes_per_second: u64,
     /// Create a topic when a client asks for its metadata (Kafka's `auto.create.topics.enable`).
     pub auto_create_topics: bool,
     /// Partitions of a topic that does not say (Kafka's `num.partitions`).
     pub default_partitions: i32,
-    /// Replicas of a topic that does not say (Kafka's `default.replication.factor`).
+    /// Replicas of a topic that does not say (Kafka's `default.replication.factor`); 0: three, or
+    /// one on each node while there are fewer.
     pub default_replication_factor: i16,
     /// Data shards made on an empty directory.
     pub shards: u32,
@@ -45,11 +63,18 @@ pub struct BrokerConfig {
 impl Default for BrokerConfig {
     fn default() -> BrokerConfig {
         BrokerConfig {
-            node_id: storage::NodeId(1),
+            node_id: None,
             rack: None,
+            seeds: Vec::new(),
+            advertised: BTreeMap::new(),
+            heartbeat_ms: 100,
+            election_ms_min: 300,
+            election_ms_max: 600,
+            durability: storage::Durability::default(),
+            catch_up_bytes_per_second: 0,
             auto_create_topics: true,
             default_partitions: 1,
-            default_replication_factor: 1,
+            default_replication_factor: 0,
             shards: 4,
             partitions_max: 100_000,
             waiting_fetches_max: 100_000,
@@ -417,8 +442,9 @@ pub fn broker_config_entries(config: &BrokerConfig) -> Vec<ConfigEntry> {
         entry(
             "default.replication.factor",
             ConfigKind::Int,
-            "1",
-            "Replicas of a topic that does not say.",
+            "0",
+            "Replicas of a topic that does not say; 0: three, or one on each node while there are \
+             fewer.",
             config.default_replication_factor.to_string(),
         ),
         entry(
@@ -426,7 +452,9 @@ pub fn broker_config_entries(config: &BrokerConfig) -> Vec<ConfigEntry> {
             ConfigKind::Int,
             "1",
             "The id of this node.",
-            config.node_id.to_string(),
+            config
+                .node_id
+                .map_or_else(|| "1".to_owned(), |node| node.to_string()),
         ),
         entry(
             "num.partitions",

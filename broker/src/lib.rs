@@ -7,7 +7,9 @@ mod batch_check;
 mod broker;
 mod byte_budget;
 pub mod catalogue;
+mod cluster;
 mod config;
+mod controller;
 mod error;
 mod fetch;
 mod ids;
@@ -20,10 +22,15 @@ mod reconcile;
 pub mod record;
 mod topics;
 mod upkeep;
+mod view;
 mod wire;
 
 pub use broker::{Broker, Env, StartError};
 pub use byte_budget::{ByteBudget, ByteShare};
+pub use cluster::{
+    ClusterStatus, Election, LogDir, NodeStatus, QuorumReplica, QuorumStatus, Reassignment,
+    ShardStatus,
+};
 pub use config::{
     BrokerConfig, ConfigDefinition, ConfigEntry, ConfigKind, ConfigSource, TopicConfig,
     broker_config_entries, topic_config_definitions,

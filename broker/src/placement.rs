@@ -39,8 +39,8 @@ fn loads(catalogue: &Catalogue) -> BTreeMap<ShardId, usize> {
     let mut loads: BTreeMap<ShardId, usize> =
         data_shards(catalogue).map(|shard| (shard.id, 0)).collect();
     for topic in catalogue.topics.values() {
-        for shard in &topic.partitions {
-            *loads.entry(*shard).or_default() += 1;
+        for entry in &topic.partitions {
+            *loads.entry(entry.shard).or_default() += 1;
         }
     }
     loads
@@ -144,17 +144,14 @@ pub(crate) fn check_assignments(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::Node;
+    use crate::catalogue::{Factor, Node, NodeState};
 
     fn catalogue() -> Catalogue {
         let node = NodeId(1);
         let shard = |id| {
             (
                 ShardId(id),
-                Shard {
-                    id: ShardId(id),
-                    replicas: vec![node],
-                },
+                Shard::new(ShardId(id), vec![node], Factor::Auto),
             )
         };
         Catalogue {
@@ -162,8 +159,10 @@ mod tests {
                 node,
                 Node {
                     id: node,
+                    incarnation: [1; 16],
                     rack: None,
                     listeners: BTreeMap::new(),
+                    state: NodeState::Active,
                 },
             )]
             .into(),

@@ -90,12 +90,12 @@ impl Broker {
             }
         }
         for topic in catalogue.topics.values() {
-            for (index, shard) in (0..).zip(&topic.partitions) {
+            for (index, entry) in (0..).zip(&topic.partitions) {
                 let id = PartitionId {
                     topic: topic.id,
                     index,
                 };
-                if let Some(difference) = differences.get_mut(shard)
+                if let Some(difference) = differences.get_mut(&entry.shard)
                     && !self.inner.directory.contains(id)
                 {
                     difference.missing.push(id);

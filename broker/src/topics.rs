@@ -8,7 +8,7 @@ use storage::{NodeId, Offset, PartitionId, TopicId};
 
 use crate::broker::refused;
 use crate::catalogue::command::{Command, TopicEntry};
-use crate::catalogue::{Catalogue, Topic};
+use crate::catalogue::{Catalogue, PartitionEntry, Topic};
 use crate::partition::machine::Outcome;
 use crate::partition::op::PartitionOp;
 use crate::placement::{check_assignments, place, topic_name_problem};
@@ -163,6 +163,10 @@ impl Broker {
             let factor = topic
                 .replication_factor
                 .unwrap_or(config.default_replication_factor);
+            let factor = match factor {
+                0 => i16::try_from(catalogue.nodes.len().clamp(1, 3)).expect("at most 3"),
+                factor => factor,
+            };
             self.check_count(catalogue, count)?;
             (count, factor, place(catalogue, count, factor)?)
         } else {
@@ -189,7 +193,7 @@ impl Broker {
         let entry = TopicEntry {
             name: topic.name,
             id,
-            partitions: shards,
+            partitions: shards.into_iter().map(PartitionEntry::new).collect(),
             overrides,
             internal: false,
         };
@@ -375,7 +379,7 @@ impl Broker {
             let command = Command::AddPartitions {
                 topic: topic.id,
                 from,
-                shards,
+                partitions: shards.into_iter().map(PartitionEntry::new).collect(),
             };
             self.change_catalogue(&command).await?;
         }
@@ -507,7 +511,7 @@ fn replication_factor(catalogue: &Catalogue, topic: &Topic) -> i16 {
     let shard = topic
         .partitions
         .first()
-        .and_then(|shard| catalogue.shards.get(shard));
+        .and_then(|entry| catalogue.shards.get(&entry.shard));
     i16::try_from(shard.map_or(1, |shard| shard.replicas.len())).unwrap_or(i16::MAX)
 }
 

@@ -540,7 +540,7 @@ async fn a_directory_that_lost_its_identity_is_refused() {
         };
         let data_dir = DataDir::open(&Disk::Real, &dir.0).expect("the directory is free");
         let config = BrokerConfig {
-            node_id: NodeId(node_id),
+            node_id: Some(NodeId(node_id)),
             ..BrokerConfig::default()
         };
         let started = Broker::start(config, env, data_dir).await;

@@ -1,38 +1,61 @@
 //! The commands that the catalogue's log carries, and their encoding.
 //!
 //! `kind u8, version u8`, then the fields of the kind in the order of the enum below; integers are
-//! big-endian, texts and lists carry a `u32` length. Commands say what to do, not whether it is
-//! allowed; what can only be known in order (does the topic exist?) is decided when applied.
+//! big-endian, texts and lists carry a `u32` length; nodes, shards and topics as in `encoding.rs`.
+//! Commands say what to do, not whether it is allowed; what can only be known in order (does the
+//! topic exist?) is decided when applied. Version 1 is still read: journals may hold it.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use storage::{NodeId, ShardId, TopicId};
 
-use super::{Node, Shard};
+use super::encoding::{
+    VERSION, put_entries, put_factor, put_listeners, put_map, put_node, put_nodes, put_rack,
+    put_shards, put_state, put_target, put_topic, take_entries, take_factor, take_listeners,
+    take_map, take_node, take_nodes, take_rack, take_shards, take_state, take_target, take_topic,
+};
+use super::{Factor, Node, NodeState, PartitionEntry, Shard};
 use crate::wire::{Malformed, Reader, Writer};
-
-const VERSION: u8 = 1;
 
 /// A topic to be entered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopicEntry {
     pub(crate) name: String,
     pub(crate) id: TopicId,
-    pub(crate) partitions: Vec<ShardId>,
+    pub(crate) partitions: Vec<PartitionEntry>,
     pub(crate) overrides: BTreeMap<String, String>,
     pub(crate) internal: bool,
+}
+
+/// A shard to be made; it gets its id when the command is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewShard {
+    pub(crate) replicas: Vec<NodeId>,
+    pub(crate) factor: Factor,
+}
+
+/// A node that wants to become a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joiner {
+    pub(crate) incarnation: [u8; 16],
+    /// The id it wants; any that was never used when `None`.
+    pub(crate) wanted: Option<NodeId>,
+    pub(crate) rack: Option<String>,
+    pub(crate) listeners: BTreeMap<String, (String, u16)>,
 }
 
 /// One change of the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// Names the cluster and makes its first shards; does nothing when it has a name.
+    /// Names the cluster and makes its first shards and nodes; does nothing when it has a name.
     Found {
         cluster_id: String,
         shards: Vec<Shard>,
+        nodes: Vec<Node>,
     },
-    /// Enters a node, or replaces what is known of it.
+    /// Replaces rack and listeners of a node; refused when its id belongs to another incarnation.
+    /// What the command says of the node's state counts only when the node is new.
     PutNode(Node),
     /// Enters a topic, unless one of that name exists.
     CreateTopic(TopicEntry),
@@ -42,7 +65,7 @@ pub(crate) enum Command {
     AddPartitions {
         topic: TopicId,
         from: u32,
-        shards: Vec<ShardId>,
+        partitions: Vec<PartitionEntry>,
     },
     /// Replaces what was set on a topic.
     SetTopicConfig {
@@ -51,100 +74,29 @@ pub(crate) enum Command {
     },
     /// Sets this many producer ids aside for whoever asked.
     TakeProducerIds { count: u32 },
-}
-
-fn put_map(writer: &mut Writer, map: &BTreeMap<String, String>) {
-    writer.count(map.len());
-    for (key, value) in map {
-        writer.text(key).text(value);
-    }
-}
-
-fn take_map(reader: &mut Reader) -> Result<BTreeMap<String, String>, Malformed> {
-    (0..reader.count(8)?)
-        .map(|_| Ok((reader.text()?, reader.text()?)))
-        .collect()
-}
-
-pub(super) fn put_shard_ids(writer: &mut Writer, shards: &[ShardId]) {
-    writer.count(shards.len());
-    for shard in shards {
-        writer.u32(shard.0);
-    }
-}
-
-pub(super) fn take_shard_ids(reader: &mut Reader) -> Result<Vec<ShardId>, Malformed> {
-    (0..reader.count(4)?)
-        .map(|_| Ok(ShardId(reader.u32()?)))
-        .collect()
-}
-
-pub(super) fn put_shards<'a>(
-    writer: &mut Writer,
-    shards: impl ExactSizeIterator<Item = &'a Shard>,
-) {
-    writer.count(shards.len());
-    for shard in shards {
-        writer.u32(shard.id.0).count(shard.replicas.len());
-        for replica in &shard.replicas {
-            writer.u32(replica.0);
-        }
-    }
-}
-
-pub(super) fn take_shards(reader: &mut Reader) -> Result<Vec<Shard>, Malformed> {
-    let take = |reader: &mut Reader| {
-        let id = ShardId(reader.u32()?);
-        let replicas: Result<_, Malformed> = (0..reader.count(4)?)
-            .map(|_| Ok(NodeId(reader.u32()?)))
-            .collect();
-        Ok(Shard {
-            id,
-            replicas: replicas?,
-        })
-    };
-    (0..reader.count(8)?).map(|_| take(reader)).collect()
-}
-
-pub(super) fn put_node(writer: &mut Writer, node: &Node) {
-    writer.u32(node.id.0).u8(u8::from(node.rack.is_some()));
-    writer
-        .text(node.rack.as_deref().unwrap_or_default())
-        .count(node.listeners.len());
-    for (name, (host, port)) in &node.listeners {
-        writer.text(name).text(host).u16(*port);
-    }
-}
-
-pub(super) fn take_node(reader: &mut Reader) -> Result<Node, Malformed> {
-    let id = NodeId(reader.u32()?);
-    let has_rack = reader.u8()? != 0;
-    let rack = reader.text()?;
-    let listeners: Result<_, Malformed> = (0..reader.count(10)?)
-        .map(|_| Ok((reader.text()?, (reader.text()?, reader.u16()?))))
-        .collect();
-    Ok(Node {
-        id,
-        rack: has_rack.then_some(rack),
-        listeners: listeners?,
-    })
-}
-
-pub(super) fn put_topic(writer: &mut Writer, topic: &TopicEntry) {
-    writer.text(&topic.name).raw(&topic.id.0);
-    put_shard_ids(writer, &topic.partitions);
-    put_map(writer, &topic.overrides);
-    writer.u8(u8::from(topic.internal));
-}
-
-pub(super) fn take_topic(reader: &mut Reader) -> Result<TopicEntry, Malformed> {
-    Ok(TopicEntry {
-        name: reader.text()?,
-        id: TopicId(reader.array()?),
-        partitions: take_shard_ids(reader)?,
-        overrides: take_map(reader)?,
-        internal: reader.u8()? != 0,
-    })
+    /// Makes a node a member. The same incarnation again gets the same id.
+    Join(Joiner),
+    /// Says what a node is used for.
+    SetNodeState { node: NodeId, state: NodeState },
+    /// Removes a node for ever. Without `force` it must be draining and carry nothing; with it,
+    /// what it carries must have enough other replicas.
+    RemoveNode { node: NodeId, force: bool },
+    /// Makes shards, if `next` is still the id of the next one: two that plan the same at the same
+    /// time do not both get theirs.
+    CreateShards {
+        next: ShardId,
+        shards: Vec<NewShard>,
+    },
+    /// Says which replicas a shard shall have; `None` leaves it as it is.
+    SetTarget {
+        shard: ShardId,
+        target: Option<Vec<NodeId>>,
+    },
+    /// The shard's voters are these now; ends the change that had them as its target.
+    ShardChanged {
+        shard: ShardId,
+        replicas: Vec<NodeId>,
+    },
 }
 
 impl Command {
@@ -158,112 +110,161 @@ impl Command {
             Command::AddPartitions { .. } => 5,
             Command::SetTopicConfig { .. } => 6,
             Command::TakeProducerIds { .. } => 7,
+            Command::Join(_) => 8,
+            Command::SetNodeState { .. } => 9,
+            Command::RemoveNode { .. } => 10,
+            Command::CreateShards { .. } => 11,
+            Command::SetTarget { .. } => 12,
+            Command::ShardChanged { .. } => 13,
         };
         writer.u8(kind).u8(VERSION);
+        self.put_fields(&mut writer);
+        writer.finish()
+    }
+
+    fn put_fields(&self, writer: &mut Writer) {
         match self {
-            Command::Found { cluster_id, shards } => {
+            Command::Found {
+                cluster_id,
+                shards,
+                nodes,
+            } => {
                 put_shards(writer.text(cluster_id), shards.iter());
+                writer.count(nodes.len());
+                for node in nodes {
+                    put_node(writer, node);
+                }
             }
-            Command::PutNode(node) => put_node(&mut writer, node),
-            Command::CreateTopic(topic) => put_topic(&mut writer, topic),
+            Command::PutNode(node) => put_node(writer, node),
+            Command::CreateTopic(topic) => put_topic(writer, topic),
             Command::DeleteTopic(topic) => {
                 writer.raw(&topic.0);
             }
             Command::AddPartitions {
                 topic,
                 from,
-                shards,
-            } => {
-                put_shard_ids(writer.raw(&topic.0).u32(*from), shards);
-            }
+                partitions,
+            } => put_entries(writer.raw(&topic.0).u32(*from), partitions),
             Command::SetTopicConfig { topic, overrides } => {
                 put_map(writer.raw(&topic.0), overrides);
             }
             Command::TakeProducerIds { count } => {
                 writer.u32(*count);
             }
+            Command::Join(joiner) => put_joiner(writer, joiner),
+            Command::SetNodeState { node, state } => put_state(writer.u32(node.0), *state),
+            Command::RemoveNode { node, force } => {
+                writer.u32(node.0).u8(u8::from(*force));
+            }
+            Command::CreateShards { next, shards } => {
+                writer.u32(next.0).count(shards.len());
+                for shard in shards {
+                    put_nodes(writer, shard.replicas.iter());
+                    put_factor(writer, shard.factor);
+                }
+            }
+            Command::SetTarget { shard, target } => {
+                put_target(writer.u32(shard.0), target.as_ref());
+            }
+            Command::ShardChanged { shard, replicas } => {
+                put_nodes(writer.u32(shard.0), replicas.iter());
+            }
         }
-        writer.finish()
     }
 
     pub(crate) fn decode(bytes: Bytes) -> Result<Command, Malformed> {
         let mut reader = Reader::new(bytes);
         let (kind, version) = (reader.u8()?, reader.u8()?);
-        if version != VERSION {
+        let known = if kind <= 7 { 1..=VERSION } else { 2..=VERSION };
+        if !known.contains(&version) {
             return Err(reader.malformed("a known command version"));
         }
-        let command = match kind {
+        let command = Command::take(&mut reader, kind, version)?;
+        reader.end()?;
+        Ok(command)
+    }
+
+    fn take(reader: &mut Reader, kind: u8, version: u8) -> Result<Command, Malformed> {
+        Ok(match kind {
             1 => Command::Found {
                 cluster_id: reader.text()?,
-                shards: take_shards(&mut reader)?,
+                shards: take_shards(reader, version)?,
+                nodes: if version < 2 {
+                    Vec::new()
+                } else {
+                    (0..reader.count(30)?)
+                        .map(|_| take_node(reader, version))
+                        .collect::<Result<_, _>>()?
+                },
             },
-            2 => Command::PutNode(take_node(&mut reader)?),
-            3 => Command::CreateTopic(take_topic(&mut reader)?),
+            2 => Command::PutNode(take_node(reader, version)?),
+            3 => Command::CreateTopic(take_topic(reader, version)?),
             4 => Command::DeleteTopic(TopicId(reader.array()?)),
             5 => Command::AddPartitions {
                 topic: TopicId(reader.array()?),
                 from: reader.u32()?,
-                shards: take_shard_ids(&mut reader)?,
+                partitions: take_entries(reader, version)?,
             },
             6 => Command::SetTopicConfig {
                 topic: TopicId(reader.array()?),
-                overrides: take_map(&mut reader)?,
+                overrides: take_map(reader)?,
             },
             7 => Command::TakeProducerIds {
                 count: reader.u32()?,
             },
+            8 => Command::Join(take_joiner(reader)?),
+            9 => Command::SetNodeState {
+                node: NodeId(reader.u32()?),
+                state: take_state(reader)?,
+            },
+            10 => Command::RemoveNode {
+                node: NodeId(reader.u32()?),
+                force: reader.u8()? != 0,
+            },
+            11 => Command::CreateShards {
+                next: ShardId(reader.u32()?),
+                shards: (0..reader.count(7)?)
+                    .map(|_| {
+                        Ok(NewShard {
+                            replicas: take_nodes(reader)?,
+                            factor: take_factor(reader)?,
+                        })
+                    })
+                    .collect::<Result<_, _>>()?,
+            },
+            12 => Command::SetTarget {
+                shard: ShardId(reader.u32()?),
+                target: take_target(reader)?,
+            },
+            13 => Command::ShardChanged {
+                shard: ShardId(reader.u32()?),
+                replicas: take_nodes(reader)?,
+            },
             _ => return Err(reader.malformed("a known command kind")),
-        };
-        reader.end()?;
-        Ok(command)
+        })
     }
+}
+
+pub(crate) fn put_joiner(writer: &mut Writer, joiner: &Joiner) {
+    writer
+        .raw(&joiner.incarnation)
+        .u8(u8::from(joiner.wanted.is_some()))
+        .u32(joiner.wanted.map_or(0, |node| node.0));
+    put_rack(writer, joiner.rack.as_deref());
+    put_listeners(writer, &joiner.listeners);
+}
+
+pub(crate) fn take_joiner(reader: &mut Reader) -> Result<Joiner, Malformed> {
+    let incarnation = reader.array()?;
+    let (is_wanted, wanted) = (reader.u8()? != 0, NodeId(reader.u32()?));
+    Ok(Joiner {
+        incarnation,
+        wanted: is_wanted.then_some(wanted),
+        rack: take_rack(reader)?,
+        listeners: take_listeners(reader)?,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_command_is_read_back_and_no_prefix_of_it_is() {
-        let overrides = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
-        let commands = [
-            Command::Found {
-                cluster_id: "abc".to_owned(),
-                shards: vec![Shard {
-                    id: ShardId(1),
-                    replicas: vec![NodeId(1), NodeId(2)],
-                }],
-            },
-            Command::PutNode(Node {
-                id: NodeId(3),
-                rack: Some("r1".to_owned()),
-                listeners: BTreeMap::from([("kafka".to_owned(), ("h".to_owned(), 9092))]),
-            }),
-            Command::CreateTopic(TopicEntry {
-                name: "t".to_owned(),
-                id: TopicId([7; 16]),
-                partitions: vec![ShardId(1), ShardId(2)],
-                overrides: overrides.clone(),
-                internal: false,
-            }),
-            Command::DeleteTopic(TopicId([8; 16])),
-            Command::AddPartitions {
-                topic: TopicId([9; 16]),
-                from: 1,
-                shards: vec![ShardId(2)],
-            },
-            Command::SetTopicConfig {
-                topic: TopicId([1; 16]),
-                overrides,
-            },
-            Command::TakeProducerIds { count: 1000 },
-        ];
-        for command in commands {
-            let bytes = command.encode();
-            assert_eq!(Command::decode(bytes.clone()), Ok(command));
-            for len in 0..bytes.len() {
-                assert!(Command::decode(bytes.slice(..len)).is_err());
-            }
-        }
-    }
-}
+#[path = "command_test.rs"]
+mod tests;

@@ -3,10 +3,13 @@
 //! It is the state machine of shard 0. Readers use an immutable [`Catalogue`] image that is
 //! swapped when a change is applied; nothing here decides, it only remembers.
 
+mod checkpoint;
 pub(crate) mod command;
+mod encoding;
 pub(crate) mod machine;
+pub(crate) mod membership;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use storage::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
@@ -14,14 +17,20 @@ use storage::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
 use crate::config::TopicConfig;
 
 /// An immutable picture of the cluster. Cheap to share, never changes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalogue {
     /// Kafka's cluster id: 22 characters of URL-safe base64.
     pub cluster_id: String,
     /// Nodes by id.
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Where the search for the id of a node that wants none begins.
+    pub next_node_id: u32,
+    /// Ids of nodes that were removed; no node gets one of them again.
+    pub removed_nodes: BTreeSet<NodeId>,
     /// Shards by id, shard 0 (the catalogue itself) included.
     pub shards: BTreeMap<ShardId, Shard>,
+    /// The id of the next shard to be made.
+    pub next_shard_id: u32,
     /// Topics by name.
     pub topics: BTreeMap<String, Arc<Topic>>,
     /// Names by topic id.
@@ -35,10 +44,24 @@ pub struct Catalogue {
 pub struct Node {
     /// Its id.
     pub id: NodeId,
+    /// Drawn when its data directory was founded or joined; zeros for a directory older than that.
+    pub incarnation: [u8; 16],
     /// Its rack, when it has one.
     pub rack: Option<String>,
-    /// Where clients reach it, by listener name (`kafka`, `http`, ...): host and port.
+    /// Where it is reached, by listener name (`kafka`, `http`, `peers`): host and port.
     pub listeners: BTreeMap<String, (String, u16)>,
+    /// What it is used for.
+    pub state: NodeState,
+}
+
+/// What a node is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NodeState {
+    /// It carries replicas.
+    #[default]
+    Active,
+    /// Its replicas move away; it gets no new ones.
+    Draining,
 }
 
 /// One Raft group.
@@ -46,23 +69,81 @@ pub struct Node {
 pub struct Shard {
     /// Its id.
     pub id: ShardId,
-    /// Its replicas, the preferred leader first.
+    /// Its confirmed voters, the preferred leader first.
     pub replicas: Vec<NodeId>,
+    /// The replicas it shall have, while that is being carried out.
+    pub target: Option<Vec<NodeId>>,
+    /// Whether its members were ever changed: then nobody may initialise it any more.
+    pub changed: bool,
+    /// How many replicas it shall have, and who decides that.
+    pub factor: Factor,
+}
+
+/// How many replicas a shard shall have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Factor {
+    /// Three, or one on each node while there are fewer: grows with the cluster.
+    Auto,
+    /// So many.
+    Fixed(u16),
+    /// The list that somebody gave; it is not changed but on request.
+    ByHand,
+}
+
+/// Where a partition lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionEntry {
+    /// The shard that carries it.
+    pub shard: ShardId,
+    /// What is added to the shard's term to get the leader epoch; 0 in the shard it was made in.
+    pub epoch_base: i64,
 }
 
 /// One topic.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
     /// Its name.
     pub name: String,
     /// Its id, new at each creation.
     pub id: TopicId,
-    /// The shard of each partition; the position is the partition's index.
-    pub partitions: Vec<ShardId>,
+    /// Where each partition lives; the position is the partition's index.
+    pub partitions: Vec<PartitionEntry>,
     /// Its configs that differ from the defaults, and the defaults.
     pub config: Arc<TopicConfig>,
     /// Kafka's `is_internal`.
     pub internal: bool,
+}
+
+impl PartitionEntry {
+    /// A new partition of this shard.
+    #[must_use]
+    pub fn new(shard: ShardId) -> PartitionEntry {
+        PartitionEntry {
+            shard,
+            epoch_base: 0,
+        }
+    }
+}
+
+impl Shard {
+    /// A shard that was never changed.
+    #[must_use]
+    pub fn new(id: ShardId, replicas: Vec<NodeId>, factor: Factor) -> Shard {
+        Shard {
+            id,
+            replicas,
+            target: None,
+            changed: false,
+            factor,
+        }
+    }
+
+    /// Whether this node is one of its replicas or shall become one.
+    #[must_use]
+    pub fn concerns(&self, node: NodeId) -> bool {
+        let wanted = self.target.as_deref().unwrap_or_default();
+        self.replicas.contains(&node) || wanted.contains(&node)
+    }
 }
 
 /// Who serves a partition at this moment, as this node sees it.
@@ -87,6 +168,16 @@ impl Catalogue {
     #[must_use]
     pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
         self.names.get(&id).and_then(|name| self.topics.get(name))
+    }
+
+    /// Where a partition lives, when it exists.
+    #[must_use]
+    pub fn entry(&self, id: PartitionId) -> Option<PartitionEntry> {
+        let topic = self.topic_by_id(id.topic)?;
+        topic
+            .partitions
+            .get(usize::try_from(id.index).ok()?)
+            .copied()
     }
 
     /// The partition of this topic and number, when it exists.

@@ -22,6 +22,10 @@ pub(crate) enum Surface {
     Controller,
     /// About a producer id.
     ProducerId,
+    /// About the election of a partition's leader.
+    Election,
+    /// About the replicas that a partition shall have.
+    Reassignment,
 }
 
 /// The one map from the broker's errors to Kafka's.
@@ -32,13 +36,14 @@ pub(crate) fn error_code(error: &BrokerError, surface: Surface) -> ResponseError
         E::UnknownTopicId => Code::UnknownTopicId,
         E::NotLeader { .. } | E::ShuttingDown => match surface {
             Surface::Partition | Surface::Fetch => Code::NotLeaderOrFollower,
-            Surface::Controller => Code::NotController,
+            Surface::Controller | Surface::Election | Surface::Reassignment => Code::NotController,
             Surface::ProducerId => Code::CoordinatorLoadInProgress,
         },
         E::LeaderNotAvailable => match surface {
             Surface::Partition => Code::LeaderNotAvailable,
             Surface::Fetch => Code::NotLeaderOrFollower,
-            Surface::Controller => Code::NotController,
+            Surface::Controller | Surface::Reassignment => Code::NotController,
+            Surface::Election => Code::EligibleLeadersNotAvailable,
             Surface::ProducerId => Code::CoordinatorLoadInProgress,
         },
         E::FencedLeaderEpoch { .. } => Code::FencedLeaderEpoch,
@@ -49,7 +54,10 @@ pub(crate) fn error_code(error: &BrokerError, surface: Surface) -> ResponseError
         E::NotEnoughReplicas { .. } => Code::NotEnoughReplicas,
         E::NotEnoughReplicasAfterAppend { .. } => Code::NotEnoughReplicasAfterAppend,
         E::TimedOut { .. } => match surface {
-            Surface::Partition | Surface::Controller => Code::RequestTimedOut,
+            Surface::Partition
+            | Surface::Controller
+            | Surface::Election
+            | Surface::Reassignment => Code::RequestTimedOut,
             Surface::Fetch => Code::OffsetNotAvailable,
             Surface::ProducerId => Code::CoordinatorLoadInProgress,
         },
@@ -60,10 +68,22 @@ pub(crate) fn error_code(error: &BrokerError, surface: Surface) -> ResponseError
         E::InvalidReplicaAssignment { .. } => Code::InvalidReplicaAssignment,
         E::InvalidConfig { .. } => Code::InvalidConfig,
         E::InvalidRequest { .. } => Code::InvalidRequest,
+        E::UnknownNode { .. } => Code::BrokerIdNotRegistered,
+        E::Conflict { .. } => Code::PolicyViolation,
         E::PolicyViolation { .. } => match surface {
             // Too many fetches wait already: the consumer is to come again.
             Surface::Fetch => Code::OffsetNotAvailable,
-            Surface::Partition | Surface::Controller | Surface::ProducerId => Code::PolicyViolation,
+            _ => Code::PolicyViolation,
+        },
+        E::UnknownNode { .. } => match surface {
+            Surface::Reassignment => Code::InvalidReplicaAssignment,
+            _ => Code::BrokerIdNotRegistered,
+        },
+        E::Conflict { .. } => match surface {
+            Surface::Fetch => Code::OffsetNotAvailable,
+            Surface::Election => Code::PreferredLeaderNotAvailable,
+            Surface::Reassignment => Code::ReassignmentInProgress,
+            Surface::Partition | Surface::Controller | Surface::ProducerId => Code::InvalidRequest,
         },
     }
 }
@@ -259,11 +279,13 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Surface; 4] = [
+    const ALL: [Surface; 6] = [
         Surface::Partition,
         Surface::Fetch,
         Surface::Controller,
         Surface::ProducerId,
+        Surface::Election,
+        Surface::Reassignment,
     ];
 
     fn every_error() -> Vec<BrokerError> {
@@ -324,7 +346,7 @@ mod tests {
             leader: Some(NodeId(2)),
         };
         let codes = ALL.map(|surface| error_code(&error, surface).code());
-        assert_eq!(codes, [6, 6, 41, 14]);
+        assert_eq!(codes, [6, 6, 41, 14, 41, 41]);
     }
 
     #[test]

@@ -57,6 +57,8 @@ impl Server {
         let at = ("127.0.0.1".to_owned(), server.local_addr().port());
         let node = Node {
             id: NodeId(1),
+            incarnation: [0; 16],
+            state: broker::catalogue::NodeState::Active,
             rack: Some("rack".to_owned()),
             listeners: [("kafka".to_owned(), at)].into(),
         };

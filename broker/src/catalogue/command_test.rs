@@ -1,0 +1,133 @@
+use super::*;
+use proptest::prelude::*;
+
+fn node(id: u32) -> Node {
+    Node {
+        id: NodeId(id),
+        incarnation: [u8::try_from(id).expect("small"); 16],
+        rack: Some("r1".to_owned()),
+        listeners: BTreeMap::from([("kafka".to_owned(), ("h".to_owned(), 9092))]),
+        state: NodeState::Draining,
+    }
+}
+
+fn commands() -> Vec<Command> {
+    let overrides = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
+    let entry = |shard, epoch_base| PartitionEntry {
+        shard: ShardId(shard),
+        epoch_base,
+    };
+    vec![
+        Command::Found {
+            cluster_id: "abc".to_owned(),
+            shards: vec![
+                Shard {
+                    target: Some(vec![NodeId(3)]),
+                    changed: true,
+                    ..Shard::new(ShardId(1), vec![NodeId(1), NodeId(2)], Factor::Fixed(2))
+                },
+                Shard::new(ShardId(2), vec![NodeId(1)], Factor::Auto),
+            ],
+            nodes: vec![node(1)],
+        },
+        Command::PutNode(node(3)),
+        Command::CreateTopic(TopicEntry {
+            name: "t".to_owned(),
+            id: TopicId([7; 16]),
+            partitions: vec![entry(1, 0), entry(2, -7)],
+            overrides: overrides.clone(),
+            internal: false,
+        }),
+        Command::DeleteTopic(TopicId([8; 16])),
+        Command::AddPartitions {
+            topic: TopicId([9; 16]),
+            from: 1,
+            partitions: vec![entry(2, 5)],
+        },
+        Command::SetTopicConfig {
+            topic: TopicId([1; 16]),
+            overrides,
+        },
+        Command::TakeProducerIds { count: 1000 },
+        Command::Join(Joiner {
+            incarnation: [4; 16],
+            wanted: Some(NodeId(9)),
+            rack: None,
+            listeners: node(1).listeners,
+        }),
+        Command::SetNodeState {
+            node: NodeId(2),
+            state: NodeState::Draining,
+        },
+        Command::RemoveNode {
+            node: NodeId(2),
+            force: true,
+        },
+        Command::CreateShards {
+            next: ShardId(5),
+            shards: vec![NewShard {
+                replicas: vec![NodeId(1)],
+                factor: Factor::ByHand,
+            }],
+        },
+        Command::SetTarget {
+            shard: ShardId(1),
+            target: Some(vec![NodeId(1)]),
+        },
+        Command::SetTarget {
+            shard: ShardId(1),
+            target: None,
+        },
+        Command::ShardChanged {
+            shard: ShardId(1),
+            replicas: vec![NodeId(2)],
+        },
+    ]
+}
+
+#[test]
+fn every_command_is_read_back_and_no_prefix_of_it_is() {
+    for command in commands() {
+        let bytes = command.encode();
+        assert_eq!(Command::decode(bytes.clone()), Ok(command));
+        for len in 0..bytes.len() {
+            assert!(Command::decode(bytes.slice(..len)).is_err());
+        }
+    }
+}
+
+#[test]
+fn commands_of_version_1_are_still_read() {
+    let mut writer = Writer::default();
+    writer.u8(1).u8(1).text("abc").count(1);
+    writer.u32(4).count(1).u32(7);
+    let found = Command::Found {
+        cluster_id: "abc".to_owned(),
+        shards: vec![Shard::new(ShardId(4), vec![NodeId(7)], Factor::Fixed(1))],
+        nodes: Vec::new(),
+    };
+    assert_eq!(Command::decode(writer.finish()), Ok(found));
+    let mut writer = Writer::default();
+    writer.u8(5).u8(1).raw(&[9; 16]).u32(2).count(1).u32(3);
+    let added = Command::AddPartitions {
+        topic: TopicId([9; 16]),
+        from: 2,
+        partitions: vec![PartitionEntry::new(ShardId(3))],
+    };
+    assert_eq!(Command::decode(writer.finish()), Ok(added));
+    let newer = Bytes::from_static(&[8, 1]);
+    assert!(Command::decode(newer).is_err(), "version 1 knew no joining");
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        kind in 0_u8..15,
+        version in 0_u8..4,
+        rest in proptest::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let mut bytes = vec![kind, version];
+        bytes.extend(rest);
+        let _ = Command::decode(bytes.into());
+    }
+}

@@ -1,0 +1,359 @@
+use std::collections::BTreeMap;
+
+use storage::{LogIndex, LogPosition, Term};
+
+use super::super::command::{Joiner, NewShard};
+use super::super::{Factor, Node, NodeState, Shard};
+use super::*;
+use crate::wire::Writer;
+
+fn apply(machine: &mut CatalogueMachine, command: &Command) -> Outcome {
+    let position = LogPosition {
+        term: Term(1),
+        index: LogIndex(1),
+    };
+    let op = Op {
+        head: command.encode(),
+        body: Bytes::new(),
+    };
+    let at = EntryAt {
+        position,
+        time_ms: 0,
+    };
+    machine.apply(at, &[op]).remove(0)
+}
+
+fn node(id: u32) -> Node {
+    Node {
+        id: NodeId(id),
+        incarnation: [u8::try_from(id).expect("small"); 16],
+        rack: None,
+        listeners: BTreeMap::new(),
+        state: NodeState::Active,
+    }
+}
+
+/// A cluster of node 1, with shards 0 to 3 on it.
+fn founded() -> (CatalogueMachine, watch::Receiver<Arc<Catalogue>>) {
+    let (mut machine, images) = CatalogueMachine::new();
+    let shard = |id| Shard::new(ShardId(id), vec![NodeId(1)], Factor::Auto);
+    let found = Command::Found {
+        cluster_id: "c".to_owned(),
+        shards: (0..=3).map(shard).collect(),
+        nodes: vec![node(1)],
+    };
+    assert_eq!(apply(&mut machine, &found), Outcome::Done);
+    (machine, images)
+}
+
+fn joiner(incarnation: u8, wanted: Option<u32>) -> Command {
+    Command::Join(Joiner {
+        incarnation: [incarnation; 16],
+        wanted: wanted.map(NodeId),
+        rack: None,
+        listeners: BTreeMap::new(),
+    })
+}
+
+fn topic(name: &str, id: u8) -> Command {
+    Command::CreateTopic(TopicEntry {
+        name: name.to_owned(),
+        id: TopicId([id; 16]),
+        partitions: vec![PartitionEntry::new(ShardId(1))],
+        overrides: BTreeMap::from([("retention.ms".to_owned(), "77".to_owned())]),
+        internal: false,
+    })
+}
+
+fn target(shard: u32, target: Option<&[u32]>) -> Command {
+    Command::SetTarget {
+        shard: ShardId(shard),
+        target: target.map(|nodes| nodes.iter().copied().map(NodeId).collect()),
+    }
+}
+
+fn changed(shard: u32, replicas: &[u32]) -> Command {
+    Command::ShardChanged {
+        shard: ShardId(shard),
+        replicas: replicas.iter().copied().map(NodeId).collect(),
+    }
+}
+
+fn remove(node: u32, force: bool) -> Command {
+    let node = NodeId(node);
+    Command::RemoveNode { node, force }
+}
+
+fn drain(node: u32) -> Command {
+    Command::SetNodeState {
+        node: NodeId(node),
+        state: NodeState::Draining,
+    }
+}
+
+fn is_conflict(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(BrokerError::Conflict { .. }))
+}
+
+#[test]
+fn a_name_is_taken_until_its_topic_is_deleted() {
+    let (mut machine, images) = founded();
+    assert_eq!(apply(&mut machine, &topic("a", 1)), Outcome::Done);
+    let exists = Outcome::Refused(BrokerError::TopicExists);
+    assert_eq!(apply(&mut machine, &topic("a", 2)), exists);
+    let delete = Command::DeleteTopic(TopicId([1; 16]));
+    assert_eq!(apply(&mut machine, &delete), Outcome::Done);
+    assert_eq!(apply(&mut machine, &topic("a", 2)), Outcome::Done);
+    assert_eq!(images.borrow().topics["a"].id, TopicId([2; 16]));
+    assert!(images.borrow().topic_by_id(TopicId([1; 16])).is_none());
+}
+
+#[test]
+fn partitions_are_added_only_to_the_count_that_was_seen() {
+    let (mut machine, images) = founded();
+    apply(&mut machine, &topic("a", 1));
+    let entries = |shards: &[u32]| -> Vec<PartitionEntry> {
+        let new = |id: &u32| PartitionEntry::new(ShardId(*id));
+        shards.iter().map(new).collect()
+    };
+    let add = Command::AddPartitions {
+        topic: TopicId([1; 16]),
+        from: 1,
+        partitions: entries(&[2, 3]),
+    };
+    assert_eq!(apply(&mut machine, &add), Outcome::Done);
+    assert!(matches!(apply(&mut machine, &add), Outcome::Refused(_)));
+    assert_eq!(images.borrow().topics["a"].partitions, entries(&[1, 2, 3]));
+}
+
+#[test]
+fn topics_are_refused_on_shards_that_do_not_carry_any() {
+    let (mut machine, _) = founded();
+    for shard in [0, 4] {
+        let entry = TopicEntry {
+            name: "a".to_owned(),
+            id: TopicId([1; 16]),
+            partitions: vec![PartitionEntry::new(ShardId(shard))],
+            overrides: BTreeMap::new(),
+            internal: false,
+        };
+        let refused = apply(&mut machine, &Command::CreateTopic(entry));
+        assert!(is_conflict(&refused), "shard {shard}");
+    }
+}
+
+#[test]
+fn producer_ids_are_given_out_once() {
+    let (mut machine, _) = CatalogueMachine::new();
+    let take = Command::TakeProducerIds { count: 10 };
+    assert_eq!(apply(&mut machine, &take), Outcome::ProducerIds(0));
+    assert_eq!(apply(&mut machine, &take), Outcome::ProducerIds(10));
+}
+
+#[test]
+fn a_cluster_is_founded_once() {
+    let (mut machine, images) = founded();
+    let again = Command::Found {
+        cluster_id: "other".to_owned(),
+        shards: vec![],
+        nodes: vec![],
+    };
+    assert_eq!(apply(&mut machine, &again), Outcome::Done);
+    assert_eq!(images.borrow().cluster_id, "c");
+    assert_eq!(images.borrow().nodes.len(), 1);
+}
+
+#[test]
+fn who_joins_again_with_the_same_directory_gets_the_same_id() {
+    let (mut machine, images) = founded();
+    let two = Outcome::Node(NodeId(2));
+    assert_eq!(apply(&mut machine, &joiner(7, None)), two);
+    assert_eq!(apply(&mut machine, &joiner(7, None)), two);
+    assert_eq!(apply(&mut machine, &joiner(7, Some(9))), two, "it has one");
+    let nine = Outcome::Node(NodeId(9));
+    assert_eq!(apply(&mut machine, &joiner(8, Some(9))), nine);
+    let three = Outcome::Node(NodeId(3));
+    assert_eq!(apply(&mut machine, &joiner(9, None)), three);
+    assert_eq!(images.borrow().nodes.len(), 4);
+}
+
+#[test]
+fn ids_that_are_or_were_somebodys_are_refused() {
+    let (mut machine, _) = founded();
+    assert!(is_conflict(&apply(&mut machine, &joiner(7, Some(1)))));
+    apply(&mut machine, &joiner(7, None));
+    apply(&mut machine, &drain(2));
+    assert_eq!(apply(&mut machine, &remove(2, false)), Outcome::Done);
+    assert!(is_conflict(&apply(&mut machine, &joiner(8, Some(2)))));
+    assert!(is_conflict(&apply(
+        &mut machine,
+        &Command::PutNode(node(2))
+    )));
+    let three = Outcome::Node(NodeId(3));
+    assert_eq!(apply(&mut machine, &joiner(8, None)), three);
+    let too_large = apply(&mut machine, &joiner(9, Some(1 << 31)));
+    assert!(matches!(too_large, Outcome::Refused(_)));
+}
+
+#[test]
+fn a_node_with_another_directory_does_not_take_the_place_of_the_first() {
+    let (mut machine, images) = founded();
+    let stranger = Node {
+        incarnation: [99; 16],
+        ..node(1)
+    };
+    let refused = apply(&mut machine, &Command::PutNode(stranger));
+    assert!(is_conflict(&refused), "{refused:?}");
+    assert_eq!(images.borrow().nodes[&NodeId(1)], node(1));
+    let moved = Node {
+        rack: Some("r".to_owned()),
+        ..node(1)
+    };
+    apply(&mut machine, &drain(1));
+    assert_eq!(apply(&mut machine, &Command::PutNode(moved)), Outcome::Done);
+    assert_eq!(images.borrow().nodes[&NodeId(1)].rack.as_deref(), Some("r"));
+}
+
+#[test]
+fn the_last_active_node_is_not_drained_and_the_last_node_not_removed() {
+    let (mut machine, images) = founded();
+    assert!(is_conflict(&apply(&mut machine, &drain(1))));
+    assert!(is_conflict(&apply(&mut machine, &remove(1, true))));
+    apply(&mut machine, &joiner(7, None));
+    assert_eq!(apply(&mut machine, &drain(1)), Outcome::Done);
+    assert!(is_conflict(&apply(&mut machine, &drain(2))));
+    assert_eq!(images.borrow().nodes[&NodeId(1)].state, NodeState::Draining);
+    assert!(matches!(
+        apply(&mut machine, &drain(5)),
+        Outcome::Refused(BrokerError::UnknownNode { .. })
+    ));
+}
+
+#[test]
+fn a_node_is_removed_when_it_is_drained_and_carries_nothing() {
+    let (mut machine, images) = founded();
+    apply(&mut machine, &joiner(7, None));
+    assert!(is_conflict(&apply(&mut machine, &remove(2, false))));
+    apply(&mut machine, &target(1, Some(&[1, 2])));
+    apply(&mut machine, &drain(2));
+    assert!(is_conflict(&apply(&mut machine, &remove(2, false))));
+    apply(&mut machine, &target(1, None));
+    assert_eq!(apply(&mut machine, &remove(2, false)), Outcome::Done);
+    assert_eq!(apply(&mut machine, &remove(2, false)), Outcome::Done);
+    assert!(!images.borrow().nodes.contains_key(&NodeId(2)));
+}
+
+#[test]
+fn a_lost_node_is_removed_by_force_only_while_its_shards_keep_a_majority() {
+    let (mut machine, images) = founded();
+    for incarnation in [7, 8] {
+        apply(&mut machine, &joiner(incarnation, None));
+    }
+    apply(&mut machine, &topic("a", 1));
+    for shard in [0, 1, 2] {
+        apply(&mut machine, &changed(shard, &[1, 2, 3]));
+    }
+    // Shard 3 holds nothing and node 1 alone carries it; shard 2 shall move.
+    apply(&mut machine, &target(2, Some(&[1])));
+    assert_eq!(apply(&mut machine, &remove(1, true)), Outcome::Done);
+    {
+        let image = images.borrow();
+        assert!(!image.shards.contains_key(&ShardId(3)));
+        assert_eq!(image.shards[&ShardId(2)].target, None);
+        assert_eq!(image.shards[&ShardId(1)].replicas.len(), 3, "until changed");
+    }
+    let refused = apply(&mut machine, &remove(2, true));
+    assert!(is_conflict(&refused), "one of three is no majority");
+    apply(&mut machine, &changed(0, &[3]));
+    apply(&mut machine, &changed(1, &[3, 2]));
+    assert!(is_conflict(&apply(&mut machine, &remove(2, true))));
+    apply(&mut machine, &changed(1, &[3]));
+    assert_eq!(apply(&mut machine, &remove(2, true)), Outcome::Done);
+    assert!(!images.borrow().shards.contains_key(&ShardId(2)));
+}
+
+#[test]
+fn shards_are_made_once_by_whoever_saw_the_next_id() {
+    let (mut machine, images) = founded();
+    let make = |next, replicas: &[u32]| Command::CreateShards {
+        next: ShardId(next),
+        shards: vec![NewShard {
+            replicas: replicas.iter().copied().map(NodeId).collect(),
+            factor: Factor::Fixed(1),
+        }],
+    };
+    let four = Outcome::Shards(vec![ShardId(4)]);
+    assert_eq!(apply(&mut machine, &make(4, &[1])), four);
+    assert!(is_conflict(&apply(&mut machine, &make(4, &[1]))));
+    for bad in [&[][..], &[1, 1], &[2]] {
+        let refused = apply(&mut machine, &make(5, bad));
+        assert!(matches!(refused, Outcome::Refused(_)), "{bad:?}");
+    }
+    assert_eq!(images.borrow().next_shard_id, 5);
+}
+
+#[test]
+fn a_target_stands_until_the_shard_has_it() {
+    let (mut machine, images) = founded();
+    apply(&mut machine, &joiner(7, None));
+    let shard = |id| images.borrow().shards[&ShardId(id)].clone();
+    assert_eq!(
+        apply(&mut machine, &target(1, Some(&[1, 2]))),
+        Outcome::Done
+    );
+    apply(&mut machine, &changed(1, &[2]));
+    assert!(shard(1).target.is_some() && shard(1).changed);
+    apply(&mut machine, &changed(1, &[1, 2]));
+    assert_eq!(shard(1).target, None);
+    assert_eq!(shard(1).replicas, [NodeId(1), NodeId(2)]);
+    apply(&mut machine, &target(1, Some(&[1, 2])));
+    assert_eq!(shard(1).target, None, "it has these");
+    for bad in [&[][..], &[5], &[1, 1]] {
+        let refused = apply(&mut machine, &target(1, Some(bad)));
+        assert!(matches!(refused, Outcome::Refused(_)), "{bad:?}");
+    }
+    assert!(is_conflict(&apply(&mut machine, &target(77, None))));
+}
+
+#[test]
+fn a_checkpoint_restores_the_same_catalogue() {
+    let (mut machine, images) = founded();
+    apply(&mut machine, &topic("a", 1));
+    apply(&mut machine, &Command::TakeProducerIds { count: 3 });
+    apply(&mut machine, &joiner(7, None));
+    apply(&mut machine, &joiner(8, None));
+    apply(&mut machine, &drain(3));
+    apply(&mut machine, &remove(3, false));
+    apply(&mut machine, &target(2, Some(&[2, 1])));
+    let manifest = machine.checkpoint()().expect("encodes");
+    let (mut restored, restored_images) = CatalogueMachine::new();
+    restored.install(manifest.clone()).expect("installs");
+    assert_eq!(*images.borrow(), *restored_images.borrow());
+    for len in 0..manifest.len() {
+        assert!(checkpoint::decode(manifest.slice(..len)).is_err());
+    }
+}
+
+#[test]
+fn a_checkpoint_of_version_1_is_read_as_shards_of_one_replica() {
+    let mut writer = Writer::default();
+    writer.u16(1).text("c").i64(5);
+    writer.count(1).u32(1).u8(0).text("").count(0);
+    writer.count(2);
+    for shard in 0..2 {
+        writer.u32(shard).count(1).u32(1);
+    }
+    writer.count(1).text("t").raw(&[7; 16]);
+    writer.count(1).u32(1).count(0).u8(0);
+    let state = checkpoint::decode(writer.finish()).expect("is read");
+    assert_eq!(state.next_shard_id, 2);
+    assert_eq!(state.nodes[&NodeId(1)].incarnation, [0; 16]);
+    assert!(
+        state
+            .shards
+            .values()
+            .all(|shard| shard.factor == Factor::Fixed(1))
+    );
+    let entry = PartitionEntry::new(ShardId(1));
+    assert_eq!(state.topics["t"].partitions, [entry]);
+}
