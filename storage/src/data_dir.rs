@@ -3,7 +3,9 @@
 //! ```text
 //! <data dir>/
 //!   lock              held (flock) by the running process, whose id it names
-//!   identity          state file: cluster, node, layout version
+//!   identity          state file: cluster, node, incarnation, layout version
+//!   joining           state file: incarnation of a node that has not joined yet
+//!   run               state file: which boot the last run was in, and whether it ended cleanly
 //!   journal/          see `journal`
 //!   partitions/       see `partition_log`
 //!   shards/<n>.checkpoint   state files, see the `raft` crate
@@ -20,11 +22,18 @@ use crate::state_file::{self, StateFileError};
 use crate::{NodeId, ShardId};
 
 const IDENTITY_KIND: [u8; 4] = *b"IDEN";
-const IDENTITY_VERSION: u16 = 1;
+/// Version 2 has the incarnation.
+const IDENTITY_VERSION: u16 = 2;
+const JOINING_KIND: [u8; 4] = *b"JOIN";
+const JOINING_VERSION: u16 = 1;
+const RUN_KIND: [u8; 4] = *b"RUNS";
+const RUN_VERSION: u16 = 1;
+/// Length of a boot id at most, in bytes; Linux's has 36.
+const BOOT_ID_BYTES_MAX: usize = 255;
 /// Length of a cluster id at most, in bytes.
 const CLUSTER_ID_BYTES_MAX: usize = 255;
 /// Version of the directory's layout that this code writes, and the newest it reads.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Whose data this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +42,24 @@ pub struct Identity {
     pub cluster_id: String,
     /// The node of it.
     pub node_id: NodeId,
+    /// Drawn when the directory was founded or joined, so that a directory that was lost is not
+    /// taken for this one. All zeros in directories made before there was one.
+    pub incarnation: [u8; 16],
     /// Version of the directory's layout, [`LAYOUT_VERSION`] for a new one.
     pub layout_version: u32,
+}
+
+/// How the run before ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreviousRun {
+    /// There was none.
+    First,
+    /// With [`DataDir::end_run_clean`]: everything is on disk.
+    Clean,
+    /// Not cleanly, but the machine has not booted since: everything written is there.
+    ProcessDied,
+    /// Not cleanly, and the machine has booted since: what was not synced may be gone.
+    PowerLost,
 }
 
 /// Why a data directory cannot be used.
@@ -66,7 +91,15 @@ pub enum DataDirError {
         /// The longest allowed.
         max: usize,
     },
-    /// The identity file is damaged or cannot be read or written.
+    /// The boot id is empty or too long.
+    #[error("a boot id of {bytes} bytes cannot be stored, it may have 1 to {max}")]
+    BootIdLength {
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        max: usize,
+    },
+    /// A state file of the directory is damaged or cannot be read or written.
     #[error(transparent)]
     Identity(#[from] StateFileError),
     /// The operating system refused.
@@ -131,16 +164,12 @@ impl DataDir {
     /// Whose data this is; `None` when that was never set.
     pub fn identity(&self) -> Result<Option<Identity>, DataDirError> {
         let path = self.path.join("identity");
-        let body = state_file::read(&self.disk, &path, IDENTITY_KIND, IDENTITY_VERSION)?;
-        let Some(body) = body else {
+        let read = state_file::read_versioned(&self.disk, &path, IDENTITY_KIND, IDENTITY_VERSION)?;
+        let Some((version, body)) = read else {
             return Ok(None);
         };
-        let identity = decode_identity(&body).ok_or_else(|| StateFileError::Corrupt {
-            file: path,
-            position: 20,
-            expected: "an identity".into(),
-            found: format!("{:?}", body.escape_ascii().to_string()),
-        })?;
+        let identity =
+            decode_identity(version, &body).ok_or_else(|| malformed(path, "an identity", &body))?;
         if identity.layout_version > LAYOUT_VERSION {
             return Err(DataDirError::UnknownLayout {
                 path: self.path.clone(),
@@ -167,6 +196,96 @@ impl DataDir {
             &path,
             IDENTITY_KIND,
             IDENTITY_VERSION,
+            &body,
+        )?)
+    }
+
+    /// Incarnation of a node that has begun to join a cluster and has no identity yet.
+    pub fn joining(&self) -> Result<Option<[u8; 16]>, DataDirError> {
+        let path = self.path.join("joining");
+        let body = state_file::read(&self.disk, &path, JOINING_KIND, JOINING_VERSION)?;
+        let incarnation = body.map(|body| {
+            <[u8; 16]>::try_from(&body[..]).map_err(|_| malformed(path, "16 bytes", &body))
+        });
+        Ok(incarnation.transpose()?)
+    }
+
+    /// Notes that this directory is joining a cluster under that incarnation; durable on return.
+    pub fn set_joining(&self, incarnation: [u8; 16]) -> Result<(), DataDirError> {
+        let path = self.path.join("joining");
+        Ok(state_file::write(
+            &self.disk,
+            &path,
+            JOINING_KIND,
+            JOINING_VERSION,
+            &incarnation,
+        )?)
+    }
+
+    /// Forgets what [`DataDir::set_joining`] noted; durable on return.
+    pub fn clear_joining(&self) -> Result<(), DataDirError> {
+        let path = self.path.join("joining");
+        match self.disk.remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &path)(error));
+            }
+            _ => {}
+        }
+        self.disk
+            .sync_dir(&self.path)
+            .map_err(io_error("sync", &self.path))
+    }
+
+    /// Notes that a run begins in this boot of the machine and says how the one before ended.
+    /// `boot_id` is whatever differs between boots (Linux: `/proc/sys/kernel/random/boot_id`).
+    pub fn begin_run(&self, boot_id: &str) -> Result<PreviousRun, DataDirError> {
+        let path = self.path.join("run");
+        let bytes = boot_id.len();
+        if bytes == 0 || bytes > BOOT_ID_BYTES_MAX {
+            return Err(DataDirError::BootIdLength {
+                bytes,
+                max: BOOT_ID_BYTES_MAX,
+            });
+        }
+        let previous = match state_file::read(&self.disk, &path, RUN_KIND, RUN_VERSION)? {
+            None => PreviousRun::First,
+            Some(body) => match body.split_first() {
+                Some((1, _)) => PreviousRun::Clean,
+                Some((0, before)) if before == boot_id.as_bytes() => PreviousRun::ProcessDied,
+                Some((0, _)) => PreviousRun::PowerLost,
+                _ => return Err(malformed(path, "a run", &body).into()),
+            },
+        };
+        self.write_run(0, boot_id.as_bytes())?;
+        Ok(previous)
+    }
+
+    /// Notes that the run ended with everything closed, and makes everything written durable. To
+    /// be called last, and only when neither the journal nor the log store has failed.
+    pub fn end_run_clean(&self) -> Result<(), DataDirError> {
+        let path = self.path.join("run");
+        let body = state_file::read(&self.disk, &path, RUN_KIND, RUN_VERSION)?;
+        if self.disk.can_sync_file_system() {
+            self.disk
+                .sync_file_system(&self.path)
+                .map_err(io_error("sync all files of", &self.path))?;
+        }
+        self.write_run(
+            1,
+            body.as_deref()
+                .and_then(|body| body.get(1..))
+                .unwrap_or(&[]),
+        )
+    }
+
+    fn write_run(&self, is_clean: u8, boot_id: &[u8]) -> Result<(), DataDirError> {
+        let path = self.path.join("run");
+        let body = [&[is_clean], boot_id].concat();
+        Ok(state_file::write(
+            &self.disk,
+            &path,
+            RUN_KIND,
+            RUN_VERSION,
             &body,
         )?)
     }
@@ -231,19 +350,35 @@ fn holder(lock: &DiskFile) -> Option<String> {
     text.parse::<u32>().is_ok().then(|| text.to_owned())
 }
 
-/// layout version u32, node id u32, length u8, cluster id; little-endian.
+fn malformed(file: PathBuf, expected: &str, found: &[u8]) -> StateFileError {
+    StateFileError::Corrupt {
+        file,
+        position: 20,
+        expected: expected.into(),
+        found: format!("{:?}", found.escape_ascii().to_string()),
+    }
+}
+
+/// layout version u32, node id u32, incarnation 16 bytes, length u8, cluster id; little-endian.
+/// Version 1 had no incarnation.
 fn encode_identity(identity: &Identity) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend_from_slice(&identity.layout_version.to_le_bytes());
     body.extend_from_slice(&identity.node_id.0.to_le_bytes());
+    body.extend_from_slice(&identity.incarnation);
     body.push(u8::try_from(identity.cluster_id.len()).expect("checked against its maximum"));
     body.extend_from_slice(identity.cluster_id.as_bytes());
     body
 }
 
-fn decode_identity(body: &[u8]) -> Option<Identity> {
+fn decode_identity(version: u16, body: &[u8]) -> Option<Identity> {
     let (layout_version, rest) = body.split_first_chunk()?;
     let (node_id, rest) = rest.split_first_chunk()?;
+    let (incarnation, rest) = if version == 1 {
+        (&[0; 16], rest)
+    } else {
+        rest.split_first_chunk()?
+    };
     let (length, cluster_id) = rest.split_first()?;
     if usize::from(*length) != cluster_id.len() {
         return None;
@@ -251,6 +386,7 @@ fn decode_identity(body: &[u8]) -> Option<Identity> {
     Some(Identity {
         layout_version: u32::from_le_bytes(*layout_version),
         node_id: NodeId(u32::from_le_bytes(*node_id)),
+        incarnation: *incarnation,
         cluster_id: String::from_utf8(cluster_id.to_vec()).ok()?,
     })
 }
@@ -299,7 +435,8 @@ mod tests {
         let mut identity = Identity {
             cluster_id: "c1".into(),
             node_id: NodeId(3),
-            layout_version: 1,
+            incarnation: [7; 16],
+            layout_version: LAYOUT_VERSION,
         };
         data_dir.set_identity(&identity).unwrap();
         for seed in 0..20 {
@@ -314,13 +451,13 @@ mod tests {
             data_dir.identity(),
             Err(DataDirError::Identity(_))
         ));
-        identity.layout_version = 2;
+        identity.layout_version = LAYOUT_VERSION + 1;
         data_dir.set_identity(&identity).unwrap();
         drop(data_dir);
         let error = DataDir::open(&disk, path).unwrap_err();
         assert!(matches!(
             error,
-            DataDirError::UnknownLayout { found: 2, .. }
+            DataDirError::UnknownLayout { found: 3, .. }
         ));
     }
 }

@@ -49,6 +49,8 @@ struct State {
     /// When each was last used, oldest first.
     by_use: BTreeMap<u64, FileKey>,
     uses: u64,
+    /// Times that files were forgotten: one opened before that may be another by now.
+    forgets: u64,
 }
 
 impl FdCache {
@@ -70,9 +72,18 @@ impl FdCache {
         Some(opened.clone())
     }
 
-    pub(crate) fn insert(&self, key: FileKey, opened: Opened) {
+    /// To be taken before a file is opened that is then inserted.
+    pub(crate) fn stamp(&self) -> u64 {
+        self.state().forgets
+    }
+
+    /// Keeps a file, unless any was forgotten since `stamp`: its name may lead elsewhere now.
+    pub(crate) fn insert(&self, key: FileKey, opened: Opened, stamp: u64) {
         let mut closing = Vec::new();
         let mut state = self.state();
+        if state.forgets != stamp {
+            return;
+        }
         closing.extend(state.remove(&key));
         while state.files.len() >= self.files_max {
             let Some((_, oldest)) = state.by_use.pop_first() else {
@@ -89,7 +100,11 @@ impl FdCache {
     }
 
     pub(crate) fn forget(&self, key: FileKey) {
-        let closing = self.state().remove(&key);
+        let closing = {
+            let mut state = self.state();
+            state.forgets += 1;
+            state.remove(&key)
+        };
         drop(closing);
     }
 
@@ -106,6 +121,7 @@ impl FdCache {
 
     pub(crate) fn forget_partition(&self, partition: PartitionId) {
         let mut state = self.state();
+        state.forgets += 1;
         let keys: Vec<FileKey> = state
             .files
             .keys()
@@ -118,7 +134,15 @@ impl FdCache {
     }
 
     pub(crate) fn clear(&self) {
-        let closing = std::mem::take(&mut *self.state());
+        let closing = {
+            let mut state = self.state();
+            let forgets = state.forgets + 1;
+            let emptied = State {
+                forgets,
+                ..State::default()
+            };
+            std::mem::replace(&mut *state, emptied)
+        };
         drop(closing);
     }
 
@@ -170,10 +194,10 @@ mod tests {
     #[test]
     fn the_least_recently_used_file_goes_first() {
         let cache = FdCache::new(2);
-        cache.insert(key(1), file());
-        cache.insert(key(2), file());
+        cache.insert(key(1), file(), 0);
+        cache.insert(key(2), file(), 0);
         assert!(cache.get(key(1)).is_some());
-        cache.insert(key(3), file());
+        cache.insert(key(3), file(), 0);
         assert!(cache.get(key(2)).is_none());
         assert!(cache.get(key(1)).is_some() && cache.get(key(3)).is_some());
         assert_eq!(cache.len(), 2);
@@ -182,8 +206,12 @@ mod tests {
     #[test]
     fn forgotten_files_are_gone() {
         let cache = FdCache::new(9);
-        (0..4).for_each(|n| cache.insert(key(n), file()));
+        (0..4).for_each(|n| cache.insert(key(n), file(), 0));
+        let stamp = cache.stamp();
         cache.forget_segment(key(0).partition, Offset(0));
+        assert_eq!(cache.len(), 3);
+        // Opened before, inserted after: it may be what was forgotten.
+        cache.insert(key(0), file(), stamp);
         assert_eq!(cache.len(), 3);
         cache.forget_partition(key(0).partition);
         assert_eq!(cache.len(), 0);

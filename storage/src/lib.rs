@@ -4,6 +4,7 @@ pub mod checksum;
 pub mod clock;
 pub mod data_dir;
 pub mod disk;
+mod durability;
 mod fd_cache;
 mod ids;
 pub mod journal;
@@ -14,6 +15,7 @@ mod store_core;
 pub mod verify;
 mod writer;
 
+pub use durability::Durability;
 pub use ids::{
     LeaderEpoch, LogIndex, LogPosition, NodeId, Offset, PartitionId, ProducerId, ShardId, Term,
     TopicId,

@@ -1,6 +1,7 @@
 //! [`LogStore`]: all partition logs of one disk, and the segment writer that serves them.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,10 +9,11 @@ use std::thread::JoinHandle;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::partition_log::{LogConfig, LogState, PartitionLog, StorageError};
+use crate::partition_log::staged::STAGED_DIR;
+use crate::partition_log::{LogConfig, LogCopy, LogState, PartitionLog, StorageError};
 use crate::store_core::Core;
 use crate::writer::{Command, REMOVED_EXTENSION, Writer};
-use crate::{Offset, PartitionId};
+use crate::{Durability, Offset, PartitionId};
 
 /// Ends the name of a directory that belongs to no known partition.
 const UNKNOWN_EXTENSION: &str = "unknown";
@@ -31,6 +33,8 @@ pub struct LogStoreConfig {
     pub index_interval_bytes: usize,
     /// Whether indexes of sealed segments are mapped rather than read.
     pub use_mmap: bool,
+    /// With [`Durability::Os`], [`LogStore::sync`] waits for the writes and syncs nothing.
+    pub durability: Durability,
 }
 
 impl LogStoreConfig {
@@ -44,6 +48,7 @@ impl LogStoreConfig {
             open_files_max: 1_000,
             index_interval_bytes: 4_096,
             use_mmap: true,
+            durability: Durability::default(),
         }
     }
 }
@@ -112,12 +117,49 @@ impl LogStore {
     /// `state` and checks that what must be there is there. A handle to the same partition that
     /// was known before is dead from then on; what it had not written is not written by it.
     pub fn recover(&self, id: PartitionId, config: LogConfig, state: LogState) -> PartitionLog {
+        self.inner.core.forget_finished_copy(id);
         let log = PartitionLog::new(&self.inner.core, id, config, state);
         let before = self.inner.logs().insert(id, log.clone());
         if let Some(before) = before {
             before.supersede();
         }
         log
+    }
+
+    /// Begins a copy of a partition that continues at `from`, the base of a batch: the local log's
+    /// end, or where the source begins when nothing local is kept. Its files gather in the
+    /// partition's `staged` directory, from which any earlier copy goes; the live log, if there is
+    /// one, goes on beside it. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails or is full.
+    pub fn begin_copy(
+        &self,
+        id: PartitionId,
+        from: Offset,
+        config: LogConfig,
+    ) -> Result<LogCopy, StorageError> {
+        let core = &self.inner.core;
+        let log = self.inner.logs().get(&id).cloned();
+        // What is still staged for the live log comes in first; nobody looks at it meanwhile.
+        let mut files = log.as_ref().map(PartitionLog::files);
+        if let (Some(log), Some(files)) = (&log, &mut files) {
+            log.ensure_open(files)?;
+        }
+        let number = RandomState::new().hash_one((id, from));
+        core.note_copy(id, number);
+        let copy = LogCopy::begin(core, id, number, from, config);
+        drop(files);
+        copy
+    }
+
+    /// The known logs and the bytes of their segments.
+    #[must_use]
+    pub fn usage(&self) -> Vec<(PartitionId, u64)> {
+        let logs: Vec<PartitionLog> = self.inner.logs().values().cloned().collect();
+        logs.iter()
+            .map(|log| (log.id(), log.size_bytes()))
+            .collect()
     }
 
     /// Forgets a log and deletes its files, on the writer thread, also on a full disk.
@@ -151,6 +193,7 @@ impl LogStore {
         let Core { disk, config, .. } = &*self.inner.core;
         let removed = self.inner.removed().clone();
         let names: HashSet<String> = known.union(&removed).map(ToString::to_string).collect();
+        let copies: HashSet<String> = self.inner.core.copied_names();
         let mut count = 0;
         for entry in disk
             .read_dir(&config.dir)?
@@ -161,7 +204,16 @@ impl LogStore {
             let is_settled = path.extension().is_some_and(|extension| {
                 extension == UNKNOWN_EXTENSION || extension == REMOVED_EXTENSION
             });
-            if is_settled || names.contains(&entry.name) {
+            if is_settled || names.contains(&entry.name) || copies.contains(&entry.name) {
+                continue;
+            }
+            let inside = disk.read_dir(&path)?;
+            if inside
+                .iter()
+                .all(|one| one.is_dir && one.name == STAGED_DIR)
+            {
+                // A copy that never became a log.
+                disk.remove_dir_all(&path)?;
                 continue;
             }
             let mut aside = path.with_extension(UNKNOWN_EXTENSION);

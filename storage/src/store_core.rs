@@ -3,6 +3,7 @@
 //!
 //! Lock order: a log's `files`, a log's `memory`, the queue, the failure.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -38,6 +39,15 @@ pub(crate) struct Core {
     /// Whether the journal has been replayed: only then is it known which logs still exist.
     is_recovered: AtomicBool,
     has_let_go: AtomicBool,
+    /// The copy of each partition that is staged or on its way.
+    copies: Mutex<HashMap<PartitionId, StagedCopy>>,
+}
+
+/// A copy whose files are staged.
+#[derive(Debug, Clone, Copy)]
+struct StagedCopy {
+    number: u64,
+    is_finished: bool,
 }
 
 /// Logs up to this many are synced file by file: it costs less, and does not make everything else
@@ -65,7 +75,64 @@ impl Core {
             has_failed: AtomicBool::new(false),
             is_recovered: AtomicBool::new(false),
             has_let_go: AtomicBool::new(false),
+            copies: Mutex::default(),
         }
+    }
+
+    /// Notes that a copy of a partition begins, instead of any before.
+    pub(crate) fn note_copy(&self, id: PartitionId, number: u64) {
+        let copy = StagedCopy {
+            number,
+            is_finished: false,
+        };
+        self.copies().insert(id, copy);
+    }
+
+    /// Notes that a copy is whole, and waits for a log to take it over.
+    pub(crate) fn finish_copy(&self, id: PartitionId, number: u64) {
+        if let Some(copy) = self
+            .copies()
+            .get_mut(&id)
+            .filter(|one| one.number == number)
+        {
+            copy.is_finished = true;
+        }
+    }
+
+    /// Forgets a copy that is not finished; whether it was there.
+    pub(crate) fn forget_copy(&self, id: PartitionId, number: u64) -> bool {
+        let mut copies = self.copies();
+        let is_there = copies
+            .get(&id)
+            .is_some_and(|copy| copy.number == number && !copy.is_finished);
+        if is_there {
+            copies.remove(&id);
+        }
+        is_there
+    }
+
+    /// Forgets a finished copy: whatever of it is wanted, a state names.
+    pub(crate) fn forget_finished_copy(&self, id: PartitionId) {
+        let mut copies = self.copies();
+        if copies.get(&id).is_some_and(|copy| copy.is_finished) {
+            copies.remove(&id);
+        }
+    }
+
+    /// Number of the copy of a partition whose staged files are to be left alone.
+    pub(crate) fn copy_of(&self, id: PartitionId) -> Option<u64> {
+        self.copies().get(&id).map(|copy| copy.number)
+    }
+
+    /// Names of the directories that have a copy.
+    pub(crate) fn copied_names(&self) -> HashSet<String> {
+        self.copies().keys().map(ToString::to_string).collect()
+    }
+
+    fn copies(&self) -> MutexGuard<'_, HashMap<PartitionId, StagedCopy>> {
+        self.copies
+            .lock()
+            .expect("nothing panics while it holds the copies")
     }
 
     /// Tells the writer to write what is queued and stop.

@@ -332,6 +332,7 @@ fn open_for_writing(
         return Ok((file, false));
     }
     let path = log.log_path(group.segment);
+    let stamp = core.fd_cache.stamp();
     let file = core.disk.open(&path, OpenMode::Create).on("open", &path)?;
     let len = file.len().on("measure", &path)?;
     // Bytes that should be here and are not stay missing: reading them is refused. What is new
@@ -344,7 +345,7 @@ fn open_for_writing(
             found: format!("{len} bytes"),
         });
     }
-    core.fd_cache.insert(key, Opened::File(file.clone()));
+    core.fd_cache.insert(key, Opened::File(file.clone()), stamp);
     Ok((file, len == 0))
 }
 
@@ -366,8 +367,9 @@ fn append_index(
     let file = match core.fd_cache.get(key) {
         Some(Opened::File(file)) => file,
         _ => {
+            let stamp = core.fd_cache.stamp();
             let file = core.disk.open(&path, OpenMode::Create).on("open", &path)?;
-            core.fd_cache.insert(key, Opened::File(file.clone()));
+            core.fd_cache.insert(key, Opened::File(file.clone()), stamp);
             file
         }
     };

@@ -141,6 +141,14 @@ impl Disk {
         }
     }
 
+    /// Bytes of the file system that holds `path`: in all, and those that may still be written.
+    pub fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
+        match self {
+            Disk::Real => real::space(path),
+            Disk::Sim(sim) => sim.space(),
+        }
+    }
+
     /// The whole of a file.
     pub fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path, OpenMode::Read)?;

@@ -34,7 +34,7 @@ use self::pool::{JournalFile, Pool};
 use self::recovery::{Scan, ScannedFile};
 use self::shared::{Change, FileInUse, Shared};
 use crate::disk::{Disk, OpenMode};
-use crate::{LogIndex, LogPosition, ShardId, Term};
+use crate::{Durability, LogIndex, LogPosition, ShardId, Term};
 
 /// The largest payload of an entry.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
@@ -51,6 +51,8 @@ pub struct JournalConfig {
     /// Files kept ready ahead of need. While they cannot be made, [`Journal::admits_data`] is
     /// false.
     pub spare_files: usize,
+    /// When changes are answered. Votes and removals of shards are always synced before.
+    pub durability: Durability,
 }
 
 impl JournalConfig {
@@ -62,6 +64,7 @@ impl JournalConfig {
             file_bytes: 64 << 20,
             round_bytes_max: 4 << 20,
             spare_files: 1,
+            durability: Durability::default(),
         }
     }
 }

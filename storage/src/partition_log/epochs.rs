@@ -13,6 +13,26 @@ impl Epochs {
         Epochs { entries }
     }
 
+    /// The epochs of a log whose beginning is `older`'s and whose rest is `newer`'s, which knows
+    /// no more of the beginning.
+    pub(crate) fn joined(
+        older: &[(LeaderEpoch, Offset)],
+        newer: &[(LeaderEpoch, Offset)],
+    ) -> Epochs {
+        let from = newer.first().map_or(Offset(i64::MAX), |(_, first)| *first);
+        let mut entries: Vec<_> = older
+            .iter()
+            .copied()
+            .filter(|(_, first)| *first < from)
+            .collect();
+        for (epoch, first) in newer {
+            if entries.last().is_none_or(|(latest, _)| latest != epoch) {
+                entries.push((*epoch, *first));
+            }
+        }
+        Epochs { entries }
+    }
+
     pub(crate) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
         &self.entries
     }

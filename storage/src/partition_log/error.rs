@@ -59,6 +59,14 @@ pub enum StorageError {
         /// The partition.
         partition: PartitionId,
     },
+    /// The log has no segment that begins there.
+    #[error("partition {partition} has no segment at {base}")]
+    NoSuchSegment {
+        /// The partition.
+        partition: PartitionId,
+        /// The offset asked for.
+        base: Offset,
+    },
     /// The store is closed.
     #[error("the log store is closed")]
     Closed,

@@ -234,6 +234,7 @@ impl PartitionLog {
             return Ok(opened);
         }
         let path = self.index_path(base);
+        let stamp = core.fd_cache.stamp();
         let file = match core.disk.open(&path, OpenMode::ReadWrite) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -251,7 +252,7 @@ impl PartitionLog {
             None
         };
         let opened = map.map_or(Opened::File(file), |map| Opened::Map(Arc::new(map)));
-        core.fd_cache.insert(key, opened.clone());
+        core.fd_cache.insert(key, opened.clone(), stamp);
         Ok(opened)
     }
 

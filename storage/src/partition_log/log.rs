@@ -3,6 +3,7 @@
 //! Two locks: `memory`, held for moments and never across a file operation, and `files`, held by
 //! whoever writes or opens the files. Order: `files`, then `memory`, then the writer's queue.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use super::epochs::Epochs;
 use super::open::Files;
 use super::segment::Segment;
-use super::segment_format::{BATCH_BYTES_MAX, index_name, log_name};
+use super::segment_format::{BATCH_BYTES_MAX, FileName, index_name, log_name, parse_name};
 use super::tail::{StampedBatch, Tail, TailBatch};
 use super::{Damage, LogState, StorageError};
 use crate::batch::{BatchHeader, stamp};
@@ -90,7 +91,8 @@ pub(crate) struct Memory {
     /// Whether the writer's queue holds this log.
     pub(crate) is_queued: bool,
     pub(crate) is_removed: bool,
-    pub(crate) failed: Option<StorageError>,
+    /// The first damage found in each segment, by its base.
+    pub(crate) damaged: BTreeMap<Offset, Damage>,
 }
 
 impl PartitionLog {
@@ -118,7 +120,7 @@ impl PartitionLog {
             is_state_outdated: false,
             is_queued: false,
             is_removed: false,
-            failed: None,
+            damaged: BTreeMap::new(),
         };
         let shared = Shared {
             id,
@@ -229,12 +231,19 @@ impl PartitionLog {
     pub fn state(&self) -> LogState {
         let mut memory = self.memory();
         memory.is_state_outdated = false;
-        LogState {
-            start: memory.start,
-            end: memory.end,
-            segments: memory.segments.iter().map(Segment::state).collect(),
-            epochs: memory.epochs.entries().to_vec(),
-        }
+        memory.state()
+    }
+
+    /// The same for a copy that is about to begin, whoever makes checkpoints.
+    #[must_use]
+    pub fn state_for_copy(&self) -> LogState {
+        self.memory().state()
+    }
+
+    /// When segments end.
+    #[must_use]
+    pub fn config(&self) -> LogConfig {
+        self.memory().config
     }
 
     /// Changes when segments end; affects the next append.
@@ -242,12 +251,12 @@ impl PartitionLog {
         self.memory().config = config;
     }
 
-    /// Why this partition cannot be trusted any more, if so: damage found in its files, or a
-    /// failed store. Never goes away; the caller refuses the partition's clients. What is intact
-    /// can still be read.
+    /// Why this partition cannot be trusted any more, if so: damage found in its files that has
+    /// not been repaired, or a failed store. What is intact can still be read.
     #[must_use]
     pub fn failed(&self) -> Option<StorageError> {
-        let failed = self.memory().failed.clone();
+        let damage = self.memory().damaged.values().next().cloned();
+        let failed = damage.map(StorageError::Corrupt);
         failed.or_else(|| self.shared.core.failed())
     }
 
@@ -276,6 +285,7 @@ impl PartitionLog {
             .map_or(memory.end, |segment| segment.base);
         memory.epochs.raise_start(first);
         memory.unsynced.retain(|base| *base >= first);
+        memory.damaged.retain(|base, _| *base >= first);
         let dropped = memory.tail.drop_below(first);
         let core = &self.shared.core;
         core.release(dropped);
@@ -355,22 +365,30 @@ impl PartitionLog {
         self.dir().join(index_name(base))
     }
 
-    /// Notes damage: the partition has failed. Logged once.
+    /// Notes damage: the partition has failed until it is repaired. Logged once.
     pub(crate) fn note_damage(&self, damage: Damage) {
         let mut memory = self.memory();
-        if memory.failed.is_none() && !memory.is_removed {
-            memory.failed = Some(StorageError::Corrupt(damage));
-            // While the journal is replayed, it may still say that this log was deleted: then its
-            // missing files are no damage.
-            if self.shared.core.is_recovered() {
-                self.report_damage(&memory);
-            }
+        if memory.is_removed {
+            return;
+        }
+        let name = damage.file.file_name().and_then(|name| name.to_str());
+        let base = match name.and_then(parse_name) {
+            Some(FileName::Log(base)) => base,
+            // Not one segment's: never repaired.
+            _ => Offset(i64::MAX),
+        };
+        let is_first = memory.damaged.is_empty();
+        memory.damaged.entry(base).or_insert(damage);
+        // While the journal is replayed, it may still say that this log was deleted: then its
+        // missing files are no damage.
+        if is_first && self.shared.core.is_recovered() {
+            self.report_damage(&memory);
         }
     }
 
     /// Logs the damage that was found, if any.
     pub(crate) fn report_damage(&self, memory: &Memory) {
-        if let Some(StorageError::Corrupt(damage)) = &memory.failed {
+        if let Some(damage) = memory.damaged.values().next() {
             tracing::error!(partition = %self.shared.id, %damage, "partition log is damaged");
         }
     }
@@ -404,6 +422,7 @@ impl PartitionLog {
         memory.start = memory.end;
         memory.segments.clear();
         memory.unsynced.clear();
+        memory.damaged.clear();
         let dropped = memory.tail.drop_below(Offset(i64::MAX));
         self.shared.core.release(dropped);
         true
@@ -411,6 +430,15 @@ impl PartitionLog {
 }
 
 impl Memory {
+    fn state(&self) -> LogState {
+        LogState {
+            start: self.start,
+            end: self.end,
+            segments: self.segments.iter().map(Segment::state).collect(),
+            epochs: self.epochs.entries().to_vec(),
+        }
+    }
+
     /// Whether anything was written since it was last synced.
     pub(crate) fn is_unsynced(&self) -> bool {
         self.is_dir_unsynced || !self.unsynced.is_empty()
@@ -447,6 +475,7 @@ impl Memory {
         self.is_state_outdated = true;
         self.epochs.raise_start(to);
         self.unsynced.retain(|base| *base >= to);
+        self.damaged.retain(|base, _| *base >= to);
         let Some(first) = self.segments.first_mut().filter(|first| first.base < to) else {
             return;
         };

@@ -5,6 +5,7 @@
 //! tail in memory or from files, where every batch is verified before it is served. After a
 //! restart the files are looked at when they are first needed, not before.
 
+mod copy;
 mod epochs;
 mod error;
 mod file_part;
@@ -12,14 +13,18 @@ pub(crate) mod index;
 mod log;
 pub(crate) mod open;
 mod read;
+mod repair;
 mod segment;
 pub(crate) mod segment_format;
+pub(crate) mod staged;
 mod state;
 pub(crate) mod tail;
 mod timestamps;
 pub(crate) mod walk;
 
+pub use copy::{CopyError, LogCopy};
 pub use error::{Damage, ReadError, StorageError};
 pub use log::{LogConfig, PartitionLog, SegmentInfo};
 pub use read::ReadBatches;
+pub use repair::SegmentRepair;
 pub use state::{LogState, LogStateError, SegmentState};

@@ -12,7 +12,11 @@ use super::epochs::Epochs;
 use super::index::{
     INDEX_ENTRY_BYTES, INDEX_HEADER_BYTES, IndexEntry, IndexPacer, encode_header, good_entries,
 };
+use super::repair::NEW_LOG_SUFFIX;
 use super::segment_format::{FileName, index_name, log_name, parse_name, start_name};
+use super::staged::{
+    STAGED_DIR, StagedName, parse_staged_name, staged_index_name, staged_log_name,
+};
 use super::walk::{Walk, WalkSpan};
 use super::{Damage, PartitionLog, ReadError};
 use crate::Offset;
@@ -97,12 +101,16 @@ impl PartitionLog {
         let disk = &self.shared.core.disk;
         let mut logs = Vec::new();
         let mut others = Vec::new();
+        let mut has_staged_dir = false;
         match disk.read_dir(&dir) {
             Ok(entries) => {
                 files.is_dir_made = true;
                 // Whoever made these names may have died before it synced them.
                 self.memory().is_dir_unsynced = true;
                 self.shared.core.note_dir_made();
+                has_staged_dir = entries
+                    .iter()
+                    .any(|entry| entry.is_dir && entry.name == STAGED_DIR);
                 for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
                     match parse_name(&entry.name) {
                         Some(FileName::Log(base)) => logs.push(base),
@@ -110,7 +118,9 @@ impl PartitionLog {
                         Some(FileName::Start(start)) => {
                             files.marker = files.marker.max(Some(start));
                         }
-                        None if entry.name.ends_with(NEW_INDEX_SUFFIX) => {
+                        None if entry.name.ends_with(NEW_INDEX_SUFFIX)
+                            || entry.name.ends_with(NEW_LOG_SUFFIX) =>
+                        {
                             let path = dir.join(&entry.name);
                             disk.remove_file(&path).on("remove", &path)?;
                         }
@@ -123,6 +133,16 @@ impl PartitionLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).on("list", &dir),
         }
+        let staged = if has_staged_dir {
+            self.bring_in_staged(&mut logs)?
+        } else {
+            Vec::new()
+        };
+        let is_copied = self
+            .memory()
+            .segments
+            .iter()
+            .any(|one| one.staged.is_some());
         let (mut extents, epochs) = self.extents();
         let marker = files.marker.unwrap_or(Offset(0));
         let is_deleted = |extent: &Extent| extent.end <= marker && !logs.contains(&extent.base);
@@ -131,32 +151,46 @@ impl PartitionLog {
             self.memory().forget_deleted(extents[deleted].end);
             extents.drain(..=deleted);
         }
-        for extent in &extents {
-            self.check_extent(extent)?;
+        let newest = extents.len().saturating_sub(1);
+        for (at, extent) in extents.iter().enumerate() {
+            let len = self.check_extent(extent)?;
+            // It grew while the copy was made that goes on where it ended then.
+            if at < newest && len.is_some_and(|len| len > extent.bytes) {
+                self.recover_end(extent, &epochs, true)?;
+                self.memory().unsynced.push(extent.base);
+            }
         }
         let written_end = self.memory().written_end();
         // Segments are only dropped by a replicated decision, and only made by an append that is
         // replayed: files outside of the state's range are what a crash left of either.
         let first = extents.first().map_or(written_end, |extent| extent.base);
-        if logs.iter().any(|base| *base < first) {
+        let dropped = logs
+            .iter()
+            .copied()
+            .chain(staged.iter().map(|one| one.base));
+        if dropped.into_iter().any(|base| base < first) {
             self.advance_marker(files, first)?;
         }
         let is_outside = |base: Offset| base < first || base >= written_end;
         others.extend(logs.into_iter().map(|base| (base, log_name(base))));
         for (base, name) in others {
             let path = dir.join(&name);
-            if is_outside(base) {
+            let is_known = extents.iter().any(|extent| extent.base == base);
+            if is_outside(base) || (is_copied && !is_known) {
                 disk.remove_file(&path).on("remove", &path)?;
-            } else if !extents.iter().any(|extent| extent.base == base) {
+            } else if !is_known {
                 tracing::warn!(partition = %self.shared.id, name, "file of no segment");
             }
         }
         if let Some(active) = extents.last() {
-            let entries = self.recover_active(active, &epochs)?;
-            if let Some(segment) = self.memory().segment_mut(active.base) {
-                segment.index_entries = Some(entries);
-            }
+            self.recover_end(active, &epochs, false)?;
         }
+        self.remove_staged(has_staged_dir, &staged)?;
+        // From here on captured states name the files as they are now; the directory is synced
+        // before such a state is believed.
+        let mut memory = self.memory();
+        memory.segments.iter_mut().for_each(|one| one.staged = None);
+        drop(memory);
         self.shared.is_opened.store(true, Ordering::Release);
         Ok(())
     }
@@ -176,8 +210,8 @@ impl PartitionLog {
         )
     }
 
-    /// Checks that a segment's file is there and long enough.
-    fn check_extent(&self, extent: &Extent) -> Result<(), FileError> {
+    /// Checks that a segment's file is there and long enough; returns its length.
+    fn check_extent(&self, extent: &Extent) -> Result<Option<u64>, FileError> {
         let path = self.log_path(extent.base);
         let found = match self.shared.core.disk.open(&path, OpenMode::Read) {
             Ok(file) => Some(file.len().on("measure", &path)?),
@@ -192,17 +226,102 @@ impl PartitionLog {
                 found: found.map_or("no file".to_owned(), |len| format!("{len} bytes")),
             });
         }
+        Ok(found)
+    }
+
+    /// Brings the files of a copy that the state names to their places. Adds their segments to
+    /// `logs` and returns what else is staged. May be interrupted and repeated: what is not staged
+    /// any more has been brought in.
+    fn bring_in_staged(&self, logs: &mut Vec<Offset>) -> Result<Vec<StagedName>, FileError> {
+        let disk = &self.shared.core.disk;
+        let dir = self.dir().join(STAGED_DIR);
+        let mut staged: Vec<StagedName> = disk
+            .read_dir(&dir)
+            .on("list", &dir)?
+            .into_iter()
+            .filter_map(|entry| parse_staged_name(&entry.name))
+            .collect();
+        let wanted: Vec<(Offset, u64)> = self
+            .memory()
+            .segments
+            .iter()
+            .filter_map(|segment| Some((segment.base, segment.staged?)))
+            .collect();
+        for (base, copy) in wanted {
+            let name = |is_log| StagedName { base, copy, is_log };
+            if !staged.contains(&name(true)) {
+                continue;
+            }
+            let index = self.index_path(base);
+            if staged.contains(&name(false)) {
+                let path = dir.join(staged_index_name(base, copy));
+                disk.rename(&path, &index).on("bring in", &path)?;
+            } else if disk.exists(&index).on("look for", &index)? {
+                // That of another file; or brought in before a crash: it is only a cache.
+                disk.remove_file(&index).on("remove", &index)?;
+            }
+            let path = dir.join(staged_log_name(base, copy));
+            disk.rename(&path, &self.log_path(base))
+                .on("bring in", &path)?;
+            staged.retain(|one| (one.base, one.copy) != (base, copy));
+            if !logs.contains(&base) {
+                logs.push(base);
+            }
+        }
+        self.shared.core.fd_cache.forget_partition(self.shared.id);
+        Ok(staged)
+    }
+
+    /// Removes what is staged, unless a copy is on its way.
+    fn remove_staged(&self, has_dir: bool, staged: &[StagedName]) -> Result<(), FileError> {
+        let core = &self.shared.core;
+        if !has_dir {
+            return Ok(());
+        }
+        let dir = self.dir().join(STAGED_DIR);
+        let Some(copy) = core.copy_of(self.shared.id) else {
+            return core.disk.remove_dir_all(&dir).on("remove", &dir);
+        };
+        for one in staged.iter().filter(|one| one.copy != copy) {
+            let name = if one.is_log {
+                staged_log_name(one.base, one.copy)
+            } else {
+                staged_index_name(one.base, one.copy)
+            };
+            let path = dir.join(name);
+            core.disk.remove_file(&path).on("remove", &path)?;
+        }
         Ok(())
     }
 
-    /// Cuts the newest segment at the end of the state and completes its index. Returns the
-    /// number of index entries.
-    fn recover_active(&self, active: &Extent, epochs: &Epochs) -> Result<u32, FileError> {
+    /// Cuts a segment at the end of the state and completes its index; with the last entry of a
+    /// sealed one, if it is.
+    fn recover_end(
+        &self,
+        extent: &Extent,
+        epochs: &Epochs,
+        is_sealed: bool,
+    ) -> Result<(), FileError> {
+        let (entries, is_complete) = self.recover_index(extent, epochs, is_sealed)?;
+        if let Some(segment) = self.memory().segment_mut(extent.base) {
+            segment.index_entries = Some(entries);
+            segment.is_index_complete = is_complete;
+        }
+        Ok(())
+    }
+
+    /// Returns the number of index entries, and whether they are those of a sealed segment.
+    fn recover_index(
+        &self,
+        active: &Extent,
+        epochs: &Epochs,
+        is_sealed: bool,
+    ) -> Result<(u32, bool), FileError> {
         let disk = &self.shared.core.disk;
         let path = self.log_path(active.base);
         let file = match disk.open(&path, OpenMode::ReadWrite) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, false)),
             Err(error) => return Err(error).on("open", &path),
         };
         if file.len().on("measure", &path)? > active.bytes {
@@ -235,13 +354,30 @@ impl PartitionLog {
             }
             Err(error) => self.note_read_error(error)?,
         }
+        let mut is_complete = false;
+        if is_sealed {
+            let max_timestamp_before = self
+                .memory()
+                .segment(active.base)
+                .map_or(-1, |segment| segment.max_timestamp);
+            entries.push(IndexEntry {
+                offset: active.end,
+                position: active.bytes,
+                max_timestamp_before,
+            });
+            is_complete = true;
+        }
         match self.store_entries(active.base, &entries, kept) {
             Ok(()) => {}
             // Reads go on on a full disk: they walk further.
-            Err(error) if is_disk_full(&error.source) => entries.truncate(kept),
+            Err(error) if is_disk_full(&error.source) => {
+                entries.truncate(kept);
+                is_complete = false;
+            }
             Err(error) => return Err(error),
         }
-        Ok(u32::try_from(entries.len()).expect("entries are a batch apart"))
+        let count = u32::try_from(entries.len()).expect("entries are a batch apart");
+        Ok((count, is_complete))
     }
 
     /// Makes an index file hold `entries`, the first `kept` of which it has.
@@ -263,7 +399,8 @@ impl PartitionLog {
             .on("open", &path)?;
         let len = (INDEX_HEADER_BYTES + entries.len() * INDEX_ENTRY_BYTES) as u64;
         if file.len().on("measure", &path)? > len {
-            file.set_len(len).on("cut", &path)?;
+            // Not cut: a reader of a log before this one may have it mapped.
+            return self.replace_index(base, entries);
         }
         if entries.len() > kept {
             file.write_all_at(&encode_index(base, entries), 0)
@@ -467,11 +604,12 @@ impl PartitionLog {
             return Ok(file);
         }
         let path = self.log_path(base);
+        let stamp = core.fd_cache.stamp();
         let file = core
             .disk
             .open(&path, OpenMode::ReadWrite)
             .on("open", &path)?;
-        core.fd_cache.insert(key, Opened::File(file.clone()));
+        core.fd_cache.insert(key, Opened::File(file.clone()), stamp);
         Ok(file)
     }
 

@@ -26,6 +26,10 @@ pub(crate) struct Segment {
     /// Whether the index has been rebuilt since the restart; it is at most once.
     pub(crate) is_index_rebuilt: bool,
     pub(crate) pacer: IndexPacer,
+    /// Copy whose staged files it is, until they are brought in.
+    pub(crate) staged: Option<u64>,
+    /// It takes no more batches, whatever its size.
+    pub(crate) is_closed: bool,
 }
 
 /// What one append changed in its segment.
@@ -49,6 +53,8 @@ impl Segment {
             is_index_complete: false,
             is_index_rebuilt: false,
             pacer: IndexPacer::new(index_interval_bytes),
+            staged: None,
+            is_closed: false,
         }
     }
 
@@ -65,6 +71,8 @@ impl Segment {
             is_index_rebuilt: false,
             // The index may end anywhere before: the next batch gets an entry.
             pacer: IndexPacer::overdue(index_interval_bytes),
+            staged: state.staged,
+            is_closed: false,
         }
     }
 
@@ -96,6 +104,7 @@ impl Segment {
             max_timestamp: self.max_timestamp,
             created_ms: self.created_ms,
             digest: self.digest,
+            staged: self.staged,
         }
     }
 
@@ -120,7 +129,8 @@ impl Segment {
         let bytes = self.bytes + header.total_bytes() as u64;
         let offsets = self.end.0 - self.base.0 + header.offset_count();
         self.bytes > 0
-            && (bytes > u64::from(config.segment_bytes)
+            && (self.is_closed
+                || bytes > u64::from(config.segment_bytes)
                 || now_ms.saturating_sub(self.created_ms) > config.segment_ms
                 || offsets > i64::from(i32::MAX))
     }

@@ -1,19 +1,24 @@
 //! [`LogState`]: what a checkpoint says about one partition log, and its encoding.
 //!
 //! ```text
-//!  0  version        u8    1
+//!  0  version        u8    2
 //!  1  start          i64
 //!  9  end            i64
 //! 17  segment count  u32
 //! 21  epoch count    u32
-//! 25  segments, 41 or 45 bytes each:
-//!       base i64, end i64, bytes u64, max timestamp i64, created i64, has digest u8, digest u32?
+//! 25  segments, 41 to 53 bytes each:
+//!       base i64, end i64, bytes u64, max timestamp i64, created i64,
+//!       has u8 (1 digest, 2 copy), digest u32?, copy u64?
 //!     epochs, 12 bytes each: epoch i32, first offset i64            little-endian
 //! ```
+//! Version 1 knew no copies and is read as well.
 
+use super::epochs::Epochs;
 use crate::{LeaderEpoch, Offset};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const HAS_DIGEST: u8 = 1;
+const HAS_COPY: u8 = 2;
 const SEGMENT_BYTES_MIN: usize = 41;
 const EPOCH_BYTES: usize = 12;
 
@@ -46,6 +51,8 @@ pub struct SegmentState {
     pub created_ms: i64,
     /// Digest of the batches up to `bytes` (see `segment_format`); `None` when not known.
     pub digest: Option<u32>,
+    /// Number of the copy in whose staged files it is, unless they have been brought in since.
+    pub staged: Option<u64>,
 }
 
 /// Why bytes are no [`LogState`].
@@ -92,7 +99,7 @@ impl LogState {
     pub fn encode(&self) -> Vec<u8> {
         let count = |len: usize| u32::try_from(len).expect("bounded by the log's segments");
         let mut out = Vec::with_capacity(
-            25 + self.segments.len() * (SEGMENT_BYTES_MIN + 4) + self.epochs.len() * EPOCH_BYTES,
+            25 + self.segments.len() * (SEGMENT_BYTES_MIN + 12) + self.epochs.len() * EPOCH_BYTES,
         );
         out.push(VERSION);
         out.extend_from_slice(&self.start.0.to_le_bytes());
@@ -105,9 +112,13 @@ impl LogState {
             out.extend_from_slice(&segment.bytes.to_le_bytes());
             out.extend_from_slice(&segment.max_timestamp.to_le_bytes());
             out.extend_from_slice(&segment.created_ms.to_le_bytes());
-            out.push(u8::from(segment.digest.is_some()));
+            let digest = segment.digest.map_or(0, |_| HAS_DIGEST);
+            out.push(digest | segment.staged.map_or(0, |_| HAS_COPY));
             if let Some(digest) = segment.digest {
                 out.extend_from_slice(&digest.to_le_bytes());
+            }
+            if let Some(copy) = segment.staged {
+                out.extend_from_slice(&copy.to_le_bytes());
             }
         }
         for (epoch, offset) in &self.epochs {
@@ -124,7 +135,7 @@ impl LogState {
     pub fn decode(bytes: &[u8]) -> Result<LogState, LogStateError> {
         let mut rest = bytes;
         let [version] = take(&mut rest)?;
-        if version != VERSION {
+        if version == 0 || version > VERSION {
             return Err(LogStateError::Version(version));
         }
         let start = Offset(i64::from_le_bytes(take(&mut rest)?));
@@ -142,18 +153,26 @@ impl LogState {
         }
         let mut segments = Vec::with_capacity(segment_count);
         for _ in 0..segment_count {
-            segments.push(SegmentState {
+            let mut segment = SegmentState {
                 base: Offset(i64::from_le_bytes(take(&mut rest)?)),
                 end: Offset(i64::from_le_bytes(take(&mut rest)?)),
                 bytes: u64::from_le_bytes(take(&mut rest)?),
                 max_timestamp: i64::from_le_bytes(take(&mut rest)?),
                 created_ms: i64::from_le_bytes(take(&mut rest)?),
-                digest: match take(&mut rest)? {
-                    [0] => None,
-                    [1] => Some(u32::from_le_bytes(take(&mut rest)?)),
-                    _ => return Err(LogStateError::Inconsistent("digest flag")),
-                },
-            });
+                digest: None,
+                staged: None,
+            };
+            let [has] = take(&mut rest)?;
+            if has & !(HAS_DIGEST | HAS_COPY) != 0 || (version == 1 && has > HAS_DIGEST) {
+                return Err(LogStateError::Inconsistent("segment flags"));
+            }
+            if has & HAS_DIGEST != 0 {
+                segment.digest = Some(u32::from_le_bytes(take(&mut rest)?));
+            }
+            if has & HAS_COPY != 0 {
+                segment.staged = Some(u64::from_le_bytes(take(&mut rest)?));
+            }
+            segments.push(segment);
         }
         let mut epochs = Vec::with_capacity(epoch_count);
         for _ in 0..epoch_count {
@@ -168,6 +187,57 @@ impl LogState {
             end,
             segments,
             epochs,
+        };
+        state.check()?;
+        Ok(state)
+    }
+
+    /// The state to recover when a copy is taken over: of `local` (captured and synced before the
+    /// copy began; `None` when nothing local is kept) what lies below the copy, then the copied
+    /// segments; end and epochs of `target`, the source's state; the start is `start` when that is
+    /// above `target`'s, because the source deleted meanwhile. Segments wholly below the start go.
+    ///
+    /// # Errors
+    /// When the parts do not fit together: a hole, another end, epochs that do not cover it.
+    pub fn with_copied(
+        local: Option<&LogState>,
+        copied: Vec<SegmentState>,
+        target: &LogState,
+        start: Offset,
+    ) -> Result<LogState, LogStateError> {
+        let from = copied.first().map_or(target.end, |first| first.base);
+        let local_segments = local.map_or(&[][..], |local| &local.segments);
+        let mut segments: Vec<SegmentState> = local_segments
+            .iter()
+            .filter(|segment| segment.base < from)
+            .copied()
+            .collect();
+        for mut segment in copied {
+            // When it was begun nobody can say; the source's age serves the same end.
+            let source = target
+                .segments
+                .iter()
+                .find(|source| source.base <= segment.base && segment.base < source.end);
+            segment.created_ms = source.map_or(segment.created_ms, |source| source.created_ms);
+            segments.push(segment);
+        }
+        let start = start.max(target.start);
+        let covering =
+            |segments: &[SegmentState]| segments.windows(2).all(|pair| pair[0].end == pair[1].base);
+        // Before the ones below the start go: a hole there is a mistake as well.
+        if !covering(&segments) || segments.last().is_some_and(|last| last.end != target.end) {
+            return Err(LogStateError::Inconsistent("the copy does not follow"));
+        }
+        segments.retain(|segment| segment.end > start);
+        let first = segments.first().map_or(target.end, |first| first.base);
+        let mut epochs =
+            Epochs::joined(local.map_or(&[][..], |local| &local.epochs), &target.epochs);
+        epochs.raise_start(first);
+        let state = LogState {
+            start,
+            end: target.end,
+            segments,
+            epochs: epochs.entries().to_vec(),
         };
         state.check()?;
         Ok(state)
@@ -235,6 +305,7 @@ mod tests {
             max_timestamp: base * 10,
             created_ms: 7,
             digest,
+            staged: (base == 30).then_some(77),
         };
         LogState {
             start: Offset(15),
@@ -269,8 +340,8 @@ mod tests {
         }
         let longer = [bytes.clone(), vec![0]].concat();
         assert_eq!(LogState::decode(&longer), Err(LogStateError::Excess(1)));
-        let other = [vec![2], bytes[1..].to_vec()].concat();
-        assert_eq!(LogState::decode(&other), Err(LogStateError::Version(2)));
+        let other = [vec![3], bytes[1..].to_vec()].concat();
+        assert_eq!(LogState::decode(&other), Err(LogStateError::Version(3)));
     }
 
     #[test]

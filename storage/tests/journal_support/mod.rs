@@ -21,6 +21,7 @@ pub fn config(dir: impl Into<PathBuf>) -> JournalConfig {
         file_bytes: FILE_BYTES,
         round_bytes_max: 4 << 10,
         spare_files: 1,
+        durability: storage::Durability::Fsync,
     }
 }
 

@@ -129,6 +129,7 @@ pub(crate) fn store_config() -> LogStoreConfig {
         open_files_max: 3,
         index_interval_bytes: 500,
         use_mmap: true,
+        durability: storage::Durability::Fsync,
     }
 }
 

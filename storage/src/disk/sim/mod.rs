@@ -292,6 +292,11 @@ impl SimDisk {
         state.check_power()?;
         Ok(state.capacity_bytes.saturating_sub(state.used_bytes()))
     }
+
+    pub(super) fn space(&self) -> io::Result<(u64, u64)> {
+        let capacity = self.state().capacity_bytes;
+        Ok((capacity, self.free_bytes()?))
+    }
 }
 
 impl State {
