@@ -1,11 +1,13 @@
-//! Micro-benchmarks of the produce path, each step beside the one it rests on, in one run:
-//! `cargo run --release -p benches [-- SECONDS]`.
+//! Measurements. `cargo run --release -p benches [-- SECONDS]` runs micro-benchmarks of the produce
+//! path, each step beside the one it rests on; `-- cluster BINARY [PARTITIONS,...]` measures what a
+//! cluster of three processes does when nodes go and come.
 //!
 //! What counts is the ratio of the lines of one run; the numbers themselves are this machine's, at
 //! this moment.
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod append;
+mod cluster;
 mod journal;
 mod validate;
 
@@ -67,7 +69,16 @@ impl Drop for TempDir {
     }
 }
 
-fn main() {
+fn main() -> std::process::ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "cluster") {
+        return cluster::run(&arguments[1..]);
+    }
+    micro();
+    std::process::ExitCode::SUCCESS
+}
+
+fn micro() {
     let seconds = std::env::args()
         .nth(1)
         .and_then(|arg| arg.parse().ok())
