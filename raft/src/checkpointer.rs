@@ -1,5 +1,7 @@
 //! Makes one shard's checkpoints: when asked, when enough journal was written, once more after a
-//! failure, and at the end. One at a time; whoever asks while one is made shares the next.
+//! failure, and at the end. One at a time; whoever asks while one is made shares the next. While a
+//! follower takes the last one over the next is put off, within limits: making it drops journal
+//! that the follower needs afterwards.
 //!
 //! openraft drives the making (a checkpoint is its snapshot) and purges the journal afterwards;
 //! here is only when, and the answer.
@@ -17,6 +19,7 @@ use crate::host::Shared;
 use crate::shard::CheckpointReply;
 use crate::snapshot::Checkpoints;
 use crate::status::Status;
+use crate::steering::Stagings;
 use crate::store::Log;
 use crate::{Apply, CheckpointError};
 
@@ -24,6 +27,11 @@ use crate::{Apply, CheckpointError};
 const CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
 /// openraft ignores a trigger while it believes a snapshot is being built; then ask again.
 const TRIGGER_RETRY: Duration = Duration::from_millis(20);
+
+/// How often a checkpoint that was put off is looked at again.
+const HELD_PAUSE: Duration = Duration::from_millis(500);
+/// Journal that is kept for followers that take a checkpoint over, in thresholds of a checkpoint.
+const HELD_THRESHOLDS_MAX: u64 = 16;
 
 /// Makes the shard's checkpoints.
 pub(crate) struct Checkpointer<A: Apply> {
@@ -33,18 +41,24 @@ pub(crate) struct Checkpointer<A: Apply> {
     pub(crate) status: Arc<Status>,
     pub(crate) log: Log,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) stagings: Arc<Stagings>,
 }
 
 impl<A: Apply> Checkpointer<A> {
     /// One at a time, when asked or due; all who ask while one is made share the next.
     pub(crate) async fn run(self, mut requests: mpsc::Receiver<CheckpointReply>) {
         let mut waiting: Vec<CheckpointReply> = Vec::new();
-        let mut retry = false;
+        let (mut retry, mut held) = (false, false);
         loop {
             tokio::select! {
                 count = requests.recv_many(&mut waiting, REQUESTS_MAX) => if count == 0 { return },
                 () = self.status.checkpoint_due.notified() => {}
                 () = tokio::time::sleep(CHECKPOINT_RETRY), if retry => {}
+                () = tokio::time::sleep(HELD_PAUSE), if held => {}
+            }
+            held = waiting.is_empty() && self.is_held();
+            if held {
+                continue;
             }
             let made = self.make().await;
             retry = matches!(made, Err(CheckpointError::Storage(_)));
@@ -59,6 +73,12 @@ impl<A: Apply> Checkpointer<A> {
             }
             self.shared.pace();
         }
+    }
+
+    /// Whether the journal is kept for a follower.
+    fn is_held(&self) -> bool {
+        self.stagings.is_active()
+            && self.status.overdue(self.log.appended_bytes()) < HELD_THRESHOLDS_MAX
     }
 
     /// Asks openraft for a snapshot, and returns when it has taken note of it.

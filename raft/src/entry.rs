@@ -37,6 +37,8 @@ pub(crate) enum DecodeError {
     Short { what: &'static str },
     #[error("{what}: {bytes} bytes too many")]
     Long { what: &'static str, bytes: usize },
+    #[error("{what}: positions out of order")]
+    Disordered { what: &'static str },
     #[error("{what} {kind} version {version} is not known")]
     Unknown {
         what: &'static str,

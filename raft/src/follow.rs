@@ -15,7 +15,7 @@ use crate::host::Shared;
 use crate::queue::Queue;
 use crate::status::{End, Status};
 use crate::types::node_id;
-use crate::{Apply, HostFailure, Leadership, Members};
+use crate::{Apply, HostFailure, Leadership, Members, ProposeError};
 
 /// The task's belongings.
 pub(crate) struct Follow<A: Apply> {
@@ -43,10 +43,11 @@ impl<A: Apply> Follow<A> {
         let mut server = self.raft.server_metrics();
         let mut applied_term = self.status.applied_term();
         let mut ended = self.status.watch_end();
+        let mut leads_since_ms = None;
         loop {
             let end = *ended.borrow_and_update();
             let applied = *applied_term.borrow_and_update();
-            let contact = self.publish(&mut server, applied, end);
+            let contact = self.publish(&mut server, applied, end, &mut leads_since_ms);
             match end {
                 None => {}
                 Some(End::Closed) => return,
@@ -79,6 +80,7 @@ impl<A: Apply> Follow<A> {
         server: &mut ServerMetrics,
         applied: Option<Term>,
         end: Option<End>,
+        leads_since_ms: &mut Option<i64>,
     ) -> Contact {
         let me = u64::from(self.shared.config.node.0);
         let (term, leads, leader, members) = {
@@ -90,13 +92,20 @@ impl<A: Apply> Follow<A> {
                 Members::of(&server.membership_config),
             )
         };
-        let contact = if leads && !members.is_alone() {
-            self.contact()
+        let is_only_voter = members.voters.iter().eq([&self.shared.config.node]);
+        let contact = if leads && !is_only_voter {
+            self.contact(*leads_since_ms.get_or_insert_with(|| self.shared.clock.monotonic_ms()))
         } else {
+            *leads_since_ms = None;
             Contact::Unneeded
         };
         self.raft.runtime_config().tick(!members.is_alone());
         self.status.set_isolated(contact == Contact::Lost);
+        if contact == Contact::Lost {
+            // They would wait for as long as it lasts; elsewhere they may be taken.
+            let error = ProposeError::NotLeader { leader: None };
+            self.queue.refuse_waiting(&error);
+        }
         self.status.members.send_if_modified(|held| {
             *held != members && {
                 *held = members;
@@ -116,12 +125,19 @@ impl<A: Apply> Follow<A> {
     }
 
     /// As openraft judges it for proposals: by the last time a majority had acknowledged.
-    fn contact(&self) -> Contact {
+    fn contact(&self, leads_since_ms: i64) -> Contact {
         let limit = Duration::from_millis(self.shared.config.election_ms_max);
         let acknowledged = self.raft.data_metrics().borrow_watched().last_quorum_acked;
-        match acknowledged.map(|at| at.elapsed()) {
-            Some(ago) if ago < limit => Contact::Heard(limit - ago),
-            // Nobody acknowledged this leader yet: it does not serve either.
+        let ago = acknowledged.map_or_else(
+            // Nobody has acknowledged this leader yet.
+            || {
+                let ago_ms = self.shared.clock.monotonic_ms().saturating_sub(leads_since_ms);
+                Duration::from_millis(u64::try_from(ago_ms).unwrap_or(0))
+            },
+            |at| at.elapsed(),
+        );
+        match limit.checked_sub(ago) {
+            Some(left) if !left.is_zero() => Contact::Heard(left),
             _ => Contact::Lost,
         }
     }

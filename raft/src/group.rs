@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::batcher::Batcher;
 use crate::checkpointer::Checkpointer;
+use crate::election::Election;
 use crate::follow::Follow;
 use crate::host::Shared;
 use crate::machine::Machine;
@@ -156,8 +157,18 @@ where
         Arc::clone(&status),
         barrier_requests,
     ));
+    let election = Election {
+        id,
+        raft: raft.clone(),
+        status: Arc::clone(&status),
+        log: log.clone(),
+        me: shared.config.node,
+        peers: shared.peers.clone(),
+    };
+    tasks.spawn(election.run());
     let checkpointer = Checkpointer {
         id,
+        stagings: Arc::clone(&parts.stagings),
         raft: raft.clone(),
         checkpoints: Arc::clone(&checkpoints),
         status: Arc::clone(&status),
@@ -402,8 +413,20 @@ async fn confirm_reads<A: Apply>(
     mut requests: mpsc::Receiver<BarrierReply>,
 ) {
     let mut waiting = Vec::new();
+    let mut isolated = status.watch_isolated();
     while requests.recv_many(&mut waiting, REQUESTS_MAX).await > 0 {
-        let answer = match raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+        let confirmed = tokio::select! {
+            confirmed = raft.ensure_linearizable(ReadPolicy::ReadIndex) => Some(confirmed),
+            // The sender lives in `status`, which is held here.
+            _ = isolated.wait_for(|isolated| *isolated) => None,
+        };
+        let Some(confirmed) = confirmed else {
+            for reply in waiting.drain(..) {
+                let _ = reply.send(Err(ProposeError::NotLeader { leader: None }));
+            }
+            continue;
+        };
+        let answer = match confirmed {
             Ok(_) => Ok(()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
                 Err(ProposeError::NotLeader {

@@ -233,6 +233,21 @@ impl<O> Queue<O> {
         }
     }
 
+    /// Refuses what waits and goes on; what is in flight lands later.
+    pub(crate) fn refuse_waiting(&self, error: &ProposeError) {
+        let (refused, permits) = {
+            let mut state = self.state();
+            let costs = state.waiting.iter().map(|proposal| proposal.cost);
+            let permits = costs.map(|cost| self.permits(cost) as usize).sum();
+            state.bytes = 0;
+            (std::mem::take(&mut state.waiting), permits)
+        };
+        self.room.add_permits(permits);
+        for proposal in refused {
+            proposal.reply.fail(error.clone());
+        }
+    }
+
     /// Takes nothing more; what waits is refused. What is in flight lands later.
     pub(crate) fn close(&self, end: End) {
         self.room.close();
@@ -345,6 +360,20 @@ mod tests {
         assert_eq!(take(&queue), Some(vec![900]));
         queue.landed();
         assert_eq!(take(&queue), None);
+        assert_eq!(queue.room.available_permits(), 1_000);
+    }
+
+    #[tokio::test]
+    async fn what_waits_can_be_refused_without_closing() {
+        let queue = Queue::new(1_000, 300, 1);
+        let (_flying, refused) = (push(&queue, 300), push(&queue, 300));
+        assert_eq!(take(&queue), Some(vec![300]));
+        let error = ProposeError::NotLeader { leader: None };
+        queue.refuse_waiting(&error);
+        assert_eq!(refused.await.unwrap(), Err(error));
+        let _next = push(&queue, 900);
+        queue.landed();
+        assert_eq!(take(&queue), Some(vec![900]));
         assert_eq!(queue.room.available_permits(), 1_000);
     }
 

@@ -59,7 +59,7 @@ impl Checkpoint {
         }
     }
 
-    fn encode(&self) -> Bytes {
+    pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64 + self.manifest.bytes.len());
         encode_optional(self.position(), &mut out);
         out.put_i64(self.manifest.time_ms);
@@ -72,7 +72,7 @@ impl Checkpoint {
         out.freeze()
     }
 
-    fn decode(mut bytes: Bytes) -> Result<Checkpoint, DecodeError> {
+    pub(crate) fn decode(mut bytes: Bytes) -> Result<Checkpoint, DecodeError> {
         let what = "checkpoint";
         let last = decode_optional(&mut bytes)?;
         need(&bytes, 8, what)?;

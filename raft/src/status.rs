@@ -1,7 +1,6 @@
 //! What the parts of one shard tell each other and the outside: how far apply has come, who leads,
 //! when a checkpoint is due, and why the shard ended.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use storage::{LogIndex, LogPosition, Term};
@@ -51,7 +50,7 @@ pub(crate) struct Status {
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) members: watch::Sender<Members>,
     /// Leads without having heard from a majority for too long.
-    isolated: AtomicBool,
+    isolated: watch::Sender<bool>,
     /// Term of the last applied entry.
     applied_term: watch::Sender<Option<Term>>,
     /// Index of the last applied entry.
@@ -82,7 +81,7 @@ impl Status {
             checkpoint_bytes,
             leadership: watch::Sender::new(Leadership::default()),
             members: watch::Sender::new(Members::default()),
-            isolated: AtomicBool::new(false),
+            isolated: watch::Sender::new(false),
             applied_term: watch::Sender::new(None),
             applied_index: watch::Sender::new(None),
             end: watch::Sender::new(None),
@@ -114,11 +113,16 @@ impl Status {
     }
 
     pub(crate) fn is_isolated(&self) -> bool {
-        self.isolated.load(Ordering::Relaxed)
+        *self.isolated.borrow()
+    }
+
+    pub(crate) fn watch_isolated(&self) -> watch::Receiver<bool> {
+        self.isolated.subscribe()
     }
 
     pub(crate) fn set_isolated(&self, isolated: bool) {
-        self.isolated.store(isolated, Ordering::Relaxed);
+        self.isolated
+            .send_if_modified(|held| std::mem::replace(held, isolated) != isolated);
     }
 
     pub(crate) fn last_applied(&self) -> Option<LogPosition> {
@@ -151,6 +155,11 @@ impl Status {
             state.due = true;
             self.checkpoint_due.notify_one();
         }
+    }
+
+    /// Bytes this shard appended since its last checkpoint began, in thresholds.
+    pub(crate) fn overdue(&self, appended: (u64, u64)) -> u64 {
+        appended.0.saturating_sub(self.state().checkpoint_at.0) / self.checkpoint_bytes
     }
 
     /// A checkpoint could not be made: it is due again after as many bytes.

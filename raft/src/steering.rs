@@ -36,6 +36,10 @@ impl Stagings {
         self.locked().remove(&node);
     }
 
+    pub(crate) fn is_active(&self) -> bool {
+        !self.locked().is_empty()
+    }
+
     fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, StageProgress>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

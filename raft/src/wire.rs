@@ -1,4 +1,4 @@
-//! A shard's way to its other replicas over the node's [`Peers`], and theirs to it.
+//! A shard's way to its other replicas over the node's peers, and theirs to it.
 
 use std::sync::Arc;
 
@@ -6,12 +6,15 @@ use storage::ShardId;
 
 use crate::group::{GroupRaft, Parts, Wire};
 use crate::host::Shared;
-use crate::network::Nobody;
-use crate::peer::{Attachment, Peers};
+use crate::network::Network;
+use crate::peer::Attachment;
+use crate::receive::Receiver;
+use crate::staging::Staging;
 use crate::{Apply, Stage};
 
+/// Replicas on other nodes.
 pub(crate) struct PeerWire {
-    peers: Peers,
+    shared: Arc<Shared>,
     shard: ShardId,
     stage: Option<Arc<dyn Stage>>,
 }
@@ -23,7 +26,7 @@ impl PeerWire {
         stage: Option<Arc<dyn Stage>>,
     ) -> PeerWire {
         PeerWire {
-            peers: shared.peers.clone(),
+            shared: Arc::clone(shared),
             shard,
             stage,
         }
@@ -31,14 +34,31 @@ impl PeerWire {
 }
 
 impl<A: Apply> Wire<A> for PeerWire {
-    type Network = Nobody;
+    type Network = Network;
 
-    fn network(&mut self, _parts: &Parts) -> Nobody {
-        Nobody
+    fn network(&mut self, parts: &Parts) -> Network {
+        Network {
+            me: self.shared.config.node,
+            shard: self.shard,
+            peers: self.shared.peers.clone(),
+            clock: self.shared.clock.clone(),
+            checkpoints: Arc::clone(&parts.checkpoints),
+            stagings: Arc::clone(&parts.stagings),
+        }
     }
 
-    fn attach(self, _parts: &Parts, _raft: GroupRaft<A>) -> Option<Attachment> {
-        let _ = (self.peers, self.shard, self.stage);
-        None
+    fn attach(self, parts: &Parts, raft: GroupRaft<A>) -> Option<Attachment> {
+        let staging = Staging::new(
+            raft.clone(),
+            Arc::clone(&parts.status),
+            self.stage,
+            self.shared.ambient.clone(),
+        );
+        let receiver = Receiver {
+            shard: self.shard,
+            raft,
+            staging: Arc::new(staging),
+        };
+        Some(self.shared.peers.attach(self.shard, Arc::new(receiver)))
     }
 }

@@ -72,7 +72,7 @@ async fn submit(shard: &Shard<Outcome>, mut next: usize, count: usize) -> (usize
 
 /// A life of a node: two shards' worth of everything, until the disk gives out.
 async fn live(node: &Node, ledger: &Ledger, held: usize) -> (usize, usize) {
-    let Ok(shard) = in_time("open", node.host.open_shard(SHARD, ledger.clone())).await else {
+    let Ok(shard) = in_time("open", node.open(SHARD, ledger.clone())).await else {
         return (held, held);
     };
     let (submitted, acknowledged) = submit(&shard, held, 20).await;
@@ -86,11 +86,11 @@ async fn live(node: &Node, ledger: &Ledger, held: usize) -> (usize, usize) {
 
 /// What must hold after any restart: a prefix of what was submitted, with all acknowledged.
 async fn check(computer: &Computer, submitted: usize, acknowledged: usize, context: &str) {
-    let node = computer.boot_with(config(computer));
+    let node = computer.boot_with(config(computer)).await;
     let ledger = Ledger::default();
     let opened = in_time(
         "open after the crash",
-        node.host.open_shard(SHARD, ledger.clone()),
+        node.open(SHARD, ledger.clone()),
     );
     let shard = opened
         .await
@@ -129,19 +129,19 @@ async fn cut_everywhere(seed: u64) {
         // An earlier life, so that files are recycled and a checkpoint is there to be replaced.
         let (mut submitted, mut acknowledged) = (0, 0);
         if at % 2 == 0 {
-            let node = computer.boot_with(config(&computer));
+            let node = computer.boot_with(config(&computer)).await;
             (submitted, acknowledged) = live(&node, &Ledger::default(), 0).await;
             in_time("shutdown", node.shutdown()).await;
         }
         computer.sim.fail_after(at / 2 + 1);
-        let node = computer.try_boot(config(&computer));
+        let node = computer.try_boot(config(&computer)).await;
         if let Ok(node) = &node {
             let lived = in_time("a life", live(node, &Ledger::default(), acknowledged)).await;
             (submitted, acknowledged) = lived;
         }
         let survived = computer.sim.is_powered();
         match node {
-            Ok(node) => computer.crash(node, seed),
+            Ok(node) => computer.crash(node, seed).await,
             Err(_) => computer.sim.crash(seed),
         }
         check(
@@ -161,9 +161,9 @@ async fn a_failed_journal_sync_ends_the_host_and_loses_nothing_acknowledged() {
     for nth in 1..25 {
         for kind in [OpKind::Sync, OpKind::Write] {
             let computer = Computer::new(nth);
-            let node = computer.boot_with(config(&computer));
+            let node = computer.boot_with(config(&computer)).await;
             let ledger = Ledger::default();
-            let shard = node.host.open_shard(SHARD, ledger).await.unwrap();
+            let shard = node.open(SHARD, ledger).await.unwrap();
             computer.sim.inject(kind, nth, io::ErrorKind::Other);
             let (submitted, acknowledged) = submit(&shard, 0, 200).await;
             let context = format!("{kind:?} {nth}");
@@ -178,7 +178,7 @@ async fn a_failed_journal_sync_ends_the_host_and_loses_nothing_acknowledged() {
                 assert!(shard.checkpoint().await.is_err(), "{context}");
             }
             in_time("shutdown", node.host.shutdown()).await;
-            computer.kill(node);
+            computer.kill(node).await;
             check(&computer, submitted, acknowledged, &context).await;
         }
     }
@@ -188,9 +188,9 @@ async fn a_failed_journal_sync_ends_the_host_and_loses_nothing_acknowledged() {
 async fn a_full_disk_refuses_data_and_takes_control_operations() {
     let computer = Computer::new(1);
     // Nothing frees the journal meanwhile.
-    let node = computer.boot_with(computer.config());
+    let node = computer.boot_with(computer.config()).await;
     let ledger = Ledger::default();
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     computer
         .sim
         .set_capacity(computer.sim.used_bytes() + (300 << 10));
@@ -230,10 +230,8 @@ async fn a_full_disk_refuses_data_and_takes_control_operations() {
 #[tokio::test]
 async fn a_lost_checkpoint_under_a_purged_journal_is_refused() {
     let computer = Computer::new(2);
-    let node = computer.boot();
-    let shard = node
-        .host
-        .open_shard(SHARD, Ledger::default())
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, Ledger::default())
         .await
         .unwrap();
     submit(&shard, 0, 10).await;
@@ -241,10 +239,8 @@ async fn a_lost_checkpoint_under_a_purged_journal_is_refused() {
 
     let file = computer.config().checkpoint_dir.join("0.checkpoint");
     computer.disk().remove_file(&file).unwrap();
-    let node = computer.boot();
-    let error = node
-        .host
-        .open_shard(SHARD, Ledger::default())
+    let node = computer.boot().await;
+    let error = node.open(SHARD, Ledger::default())
         .await
         .unwrap_err();
     assert!(
@@ -263,10 +259,8 @@ async fn a_lost_checkpoint_under_a_purged_journal_is_refused() {
 #[tokio::test]
 async fn every_flipped_bit_of_a_checkpoint_is_refused() {
     let computer = Computer::new(3);
-    let node = computer.boot();
-    let shard = node
-        .host
-        .open_shard(SHARD, Ledger::default())
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, Ledger::default())
         .await
         .unwrap();
     submit(&shard, 0, 5).await;
@@ -274,12 +268,10 @@ async fn every_flipped_bit_of_a_checkpoint_is_refused() {
 
     let file = computer.config().checkpoint_dir.join("0.checkpoint");
     let bits = computer.disk().read_file(&file).unwrap().len() as u64 * 8;
-    let node = computer.boot();
+    let node = computer.boot().await;
     for bit in (0..bits).step_by(37).chain(0..256) {
         computer.sim.flip_bit(&file, bit).unwrap();
-        let error = node
-            .host
-            .open_shard(SHARD, Ledger::default())
+        let error = node.open(SHARD, Ledger::default())
             .await
             .unwrap_err();
         assert!(
@@ -288,9 +280,6 @@ async fn every_flipped_bit_of_a_checkpoint_is_refused() {
         );
         computer.sim.flip_bit(&file, bit).unwrap();
     }
-    node.host
-        .open_shard(SHARD, Ledger::default())
-        .await
-        .unwrap();
+    node.open(SHARD, Ledger::default()).await.unwrap();
     in_time("shutdown", node.shutdown()).await;
 }

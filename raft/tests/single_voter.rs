@@ -51,8 +51,8 @@ async fn submit_all(shard: &Shard<Outcome>, numbers: std::ops::Range<usize>) -> 
 #[tokio::test]
 async fn outcomes_follow_the_order_of_submission() {
     let (computer, ledger) = (Computer::new(1), Ledger::default());
-    let node = computer.boot();
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     let outcomes = submit_all(&shard, 0..1_000).await;
     assert!(
         outcomes
@@ -77,8 +77,8 @@ async fn outcomes_follow_the_order_of_submission() {
 #[tokio::test]
 async fn a_fresh_shard_serves_when_open_returns() {
     let (computer, ledger) = (Computer::new(2), Ledger::default());
-    let node = computer.boot();
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     let leadership = *shard.leadership().borrow();
     let Leadership {
         term,
@@ -100,16 +100,16 @@ async fn a_fresh_shard_serves_when_open_returns() {
 async fn an_orderly_restart_keeps_everything_and_replays_nothing_below_the_checkpoint() {
     let computer = Computer::new(3);
     let ledger = Ledger::default();
-    let node = computer.boot();
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     submit_all(&shard, 0..100).await;
     node.shutdown().await;
     assert_eq!(ledger.view().checkpoints, 1);
 
     for round in 1..4 {
         let ledger = Ledger::default();
-        let node = computer.boot();
-        let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+        let node = computer.boot().await;
+        let shard = node.open(SHARD, ledger.clone()).await.unwrap();
         assert_eq!(ledger.bodies().len(), 100 * round);
         assert!(
             ledger.view().entries.iter().all(|(_, ops)| *ops == 0),
@@ -131,8 +131,8 @@ async fn a_killed_node_keeps_what_it_acknowledged() {
     let mut acknowledged = 0;
     for round in 0..5 {
         let ledger = Ledger::default();
-        let node = computer.boot();
-        let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+        let node = computer.boot().await;
+        let shard = node.open(SHARD, ledger.clone()).await.unwrap();
         assert_eq!(
             ledger.bodies(),
             (0..acknowledged).map(body).collect::<Vec<_>>()
@@ -144,15 +144,15 @@ async fn a_killed_node_keeps_what_it_acknowledged() {
             submit_all(&shard, acknowledged..acknowledged + 20).await;
             acknowledged += 20;
         }
-        computer.crash(node, round);
+        computer.crash(node, round).await;
     }
 }
 
 #[tokio::test]
 async fn a_checkpoint_lets_the_journal_go() {
     let (computer, ledger) = (Computer::new(5), Ledger::default());
-    let node = computer.boot();
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     submit_all(&shard, 0..100).await;
     let applied = shard.progress().applied;
     let held = shard.checkpoint().await.unwrap();
@@ -166,11 +166,11 @@ async fn a_checkpoint_lets_the_journal_go() {
     assert_eq!(shard.checkpoint().await.unwrap(), held);
     assert_eq!(ledger.view().checkpoints, 1);
     submit_all(&shard, 100..150).await;
-    computer.kill(node);
+    computer.kill(node).await;
 
     let again = Ledger::default();
-    let node = computer.boot();
-    node.host.open_shard(SHARD, again.clone()).await.unwrap();
+    let node = computer.boot().await;
+    node.open(SHARD, again.clone()).await.unwrap();
     assert_eq!(again.bodies(), (0..150).map(body).collect::<Vec<_>>());
     let replayed: usize = again.view().entries.iter().map(|(_, ops)| ops).sum();
     assert_eq!(replayed, 50);
@@ -184,8 +184,8 @@ async fn a_checkpoint_comes_by_itself_after_enough_journal() {
         checkpoint_journal_bytes: 64 << 10,
         ..computer.config()
     };
-    let node = computer.boot_with(config);
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot_with(config).await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     for _ in 0..40 {
         shard
             .submit(op(vec![7; 8 << 10]))
@@ -207,15 +207,11 @@ async fn an_idle_shard_does_not_hold_the_journal() {
             checkpoint_journal_bytes: 64 << 10,
             ..computer.config()
         };
-        let node = computer.boot_with(config);
-        let one = node
-            .host
-            .open_shard(ShardId(1), idle.clone())
+        let node = computer.boot_with(config).await;
+        let one = node.open(ShardId(1), idle.clone())
             .await
             .unwrap();
-        let two = node
-            .host
-            .open_shard(ShardId(2), busy.clone())
+        let two = node.open(ShardId(2), busy.clone())
             .await
             .unwrap();
         let write = async |shard: &Shard<Outcome>, count| {
@@ -238,7 +234,7 @@ async fn an_idle_shard_does_not_hold_the_journal() {
         if round % 2 == 0 {
             node.shutdown().await
         } else {
-            computer.kill(node)
+            computer.kill(node).await
         }
     }
 }
@@ -246,8 +242,8 @@ async fn an_idle_shard_does_not_hold_the_journal() {
 #[tokio::test]
 async fn a_failed_checkpoint_is_told_and_made_good() {
     let (computer, ledger) = (Computer::new(8), Ledger::default());
-    let node = computer.boot();
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     submit_all(&shard, 0..10).await;
     ledger.view().failing_checkpoints = 1;
     shard.checkpoint().await.unwrap_err();
@@ -262,8 +258,8 @@ async fn a_failed_checkpoint_is_told_and_made_good() {
 #[tokio::test]
 async fn operations_submitted_together_stand_in_one_entry() {
     let (computer, ledger) = (Computer::new(9), Ledger::default());
-    let node = computer.boot();
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     let ops = (0..300).map(|number| op(body(number))).collect();
     let outcomes = shard.submit_many(ops).await.unwrap().await.unwrap();
     assert_eq!(outcomes.len(), 300);
@@ -291,8 +287,8 @@ async fn a_full_queue_pushes_back() {
         pending_bytes_max: 10_000,
         ..computer.config()
     };
-    let node = computer.boot_with(config);
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot_with(config).await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
 
     let stopped = ledger.view();
     let mut pending = Vec::new();
@@ -326,8 +322,8 @@ async fn an_operation_larger_than_an_entry_travels_alone() {
         pending_bytes_max: 10_000,
         ..computer.config()
     };
-    let node = computer.boot_with(config);
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot_with(config).await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     let stopped = ledger.view();
     let sizes = [10, 3_000, 50_000, 10, 10];
     let mut submitted = Vec::new();
@@ -367,8 +363,8 @@ async fn an_operation_larger_than_an_entry_travels_alone() {
 #[tokio::test]
 async fn closing_answers_everybody() {
     let (computer, ledger) = (Computer::new(12), Ledger::default());
-    let node = computer.boot();
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     let stopped = ledger.view();
     let mut pending = Vec::new();
     for number in 0..100 {
@@ -400,9 +396,7 @@ async fn closing_answers_everybody() {
         ProposeError::ShuttingDown
     );
     shard.checkpoint().await.unwrap_err();
-    let error = host
-        .host
-        .open_shard(ShardId(9), Ledger::default())
+    let error = host.open(ShardId(9), Ledger::default())
         .await
         .unwrap_err();
     assert!(matches!(error, OpenError::ShuttingDown));
@@ -412,12 +406,12 @@ async fn closing_answers_everybody() {
 #[tokio::test]
 async fn shards_open_side_by_side_and_only_once() {
     let computer = Computer::new(13);
-    let node = computer.boot();
+    let node = computer.boot().await;
     let ledgers: Vec<Ledger> = (0..4).map(|_| Ledger::default()).collect();
     let opening = ledgers
         .iter()
         .zip(0..)
-        .map(|(ledger, id)| node.host.open_shard(ShardId(id), ledger.clone()));
+        .map(|(ledger, id)| node.open(ShardId(id), ledger.clone()));
     let shards = join_all(opening)
         .await
         .into_iter()
@@ -432,9 +426,7 @@ async fn shards_open_side_by_side_and_only_once() {
             (number..number + 5).map(body).collect::<Vec<_>>()
         );
     }
-    let error = node
-        .host
-        .open_shard(ShardId(2), Ledger::default())
+    let error = node.open(ShardId(2), Ledger::default())
         .await
         .unwrap_err();
     assert!(matches!(
@@ -447,8 +439,8 @@ async fn shards_open_side_by_side_and_only_once() {
 #[tokio::test]
 async fn a_panic_in_apply_stops_the_host_and_leaves_nobody_waiting() {
     let (computer, ledger) = (Computer::new(14), Ledger::default());
-    let node = computer.boot();
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     let mut failed = node.host.failed();
     let pending = shard
         .submit(Op::control(Bytes::from_static(b"panic")))
@@ -471,8 +463,8 @@ async fn a_panic_in_apply_stops_the_host_and_leaves_nobody_waiting() {
 #[tokio::test]
 async fn time_stamps_are_the_leaders_and_blank_entries_repeat_the_last() {
     let (computer, ledger) = (Computer::new(15), Ledger::default());
-    let node = computer.boot();
-    let shard = node.host.open_shard(SHARD, ledger.clone()).await.unwrap();
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, ledger.clone()).await.unwrap();
     assert!(ledger.view().entries.iter().all(|(at, _)| at.time_ms == 0));
     submit_all(&shard, 0..1).await;
     let stamped = ledger.view().entries.last().unwrap().0.time_ms;
@@ -480,8 +472,8 @@ async fn time_stamps_are_the_leaders_and_blank_entries_repeat_the_last() {
     node.shutdown().await;
     // Also over a restart from the checkpoint.
     let again = Ledger::default();
-    let node = computer.boot();
-    node.host.open_shard(SHARD, again.clone()).await.unwrap();
+    let node = computer.boot().await;
+    node.open(SHARD, again.clone()).await.unwrap();
     assert_eq!(again.view().entries.last().unwrap().0.time_ms, stamped);
     node.shutdown().await;
 }
@@ -489,14 +481,12 @@ async fn time_stamps_are_the_leaders_and_blank_entries_repeat_the_last() {
 #[tokio::test]
 async fn a_fresh_shard_opens_fast() {
     let computer = Computer::new(16);
-    let node = computer.boot();
+    let node = computer.boot().await;
     let mut fastest = Duration::MAX;
     for id in 0..8 {
         #[expect(clippy::disallowed_methods, reason = "measures")]
         let start = Instant::now();
-        let shard = node
-            .host
-            .open_shard(ShardId(id), Ledger::default())
+        let shard = node.open(ShardId(id), Ledger::default())
             .await
             .unwrap();
         shard.submit(op("first")).await.unwrap().await.unwrap();
@@ -509,8 +499,8 @@ async fn a_fresh_shard_opens_fast() {
 #[tokio::test]
 async fn an_operation_costs_one_write_and_one_sync() {
     let (computer, ledger) = (Computer::new(17), Ledger::default());
-    let node = computer.boot();
-    let shard = node.host.open_shard(SHARD, ledger).await.unwrap();
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, ledger).await.unwrap();
     shard.submit(op("warm up")).await.unwrap().await.unwrap();
     let before = computer.sim.op_count();
     for number in 0..50 {

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use storage::{NodeId, ShardId};
 
 use super::ledger::{Computer, Ledger, Node, Outcome, op};
-use super::network::{Link, Net};
+use super::network::{Link, Net, TestRaft};
+use crate::group::{Parts, Wire};
+use crate::peer::Attachment;
 use crate::{CheckpointError, HostConfig, OpenError, ProposeError, Shard};
 
 const SHARD: ShardId = ShardId(5);
@@ -28,6 +30,29 @@ impl Replica {
             computer,
             running: None,
         }
+    }
+}
+
+/// Replicas that call each other directly.
+struct LinkWire {
+    net: Arc<Net>,
+    node: u64,
+}
+
+impl Wire<Ledger> for LinkWire {
+    type Network = Link;
+
+    fn network(&mut self, _parts: &Parts) -> Link {
+        Link {
+            net: Arc::clone(&self.net),
+            me: self.node,
+            target: 0,
+        }
+    }
+
+    fn attach(self, _parts: &Parts, raft: TestRaft) -> Option<Attachment> {
+        self.net.rafts.lock().unwrap().insert(self.node, raft);
+        None
     }
 }
 
@@ -83,22 +108,15 @@ impl Hosts {
             entry_cache_bytes_max: 1_000,
             ..replica.computer.config()
         };
-        let Ok(running) = replica.computer.try_boot(config) else {
+        let Ok(running) = replica.computer.try_boot(config).await else {
             return Err(OpenError::Failed { shard: SHARD });
         };
         let ledger = Ledger::default();
-        let link = Link {
-            net: Arc::clone(&net),
-            me: node,
-            target: 0,
-        };
-        let attach = move |raft| {
-            net.rafts.lock().unwrap().insert(node, raft);
-        };
-        let voters = BTreeSet::from(NODES);
+        let wire = LinkWire { net, node };
+        let voters = NODES.map(|node| NodeId(u32::try_from(node).unwrap()));
         let opening = running
             .host
-            .open_group(SHARD, ledger.clone(), link, voters, attach);
+            .open(SHARD, ledger.clone(), wire, Some(voters.into()));
         let shard = in_time("open", opening).await?;
         replica.running = Some((running, shard, ledger));
         Ok(())
@@ -304,7 +322,7 @@ async fn cut_power_anywhere(seed: u64, rounds: u64) {
             let is_powered = hosts.replica(node).computer.sim.is_powered();
             // Whoever is well goes on, now and then with the cut still before it.
             if !is_powered || (!written && random(2) == 0) {
-                hosts.crash(node, round);
+                hosts.crash(node, round).await;
                 if random(2) == 0 {
                     hosts.replica(node).computer.sim.fail_after(1 + random(60));
                 }
@@ -315,7 +333,7 @@ async fn cut_power_anywhere(seed: u64, rounds: u64) {
         }
         if random(3) == 0 {
             for node in NODES {
-                hosts.crash(node, round);
+                hosts.crash(node, round).await;
             }
             for node in NODES {
                 hosts.restart(node, round).await;
@@ -325,7 +343,7 @@ async fn cut_power_anywhere(seed: u64, rounds: u64) {
         }
     }
     for node in NODES {
-        hosts.crash(node, seed);
+        hosts.crash(node, seed).await;
         hosts.restart(node, seed).await;
     }
     hosts.write(&mut history, 10).await;
@@ -346,11 +364,11 @@ async fn power_cuts_at_any_disk_operation_of_any_replicas_lose_nothing_acknowled
 
 impl Hosts {
     /// Power goes on one node, if it runs; faults that were to come are forgotten.
-    fn crash(&mut self, node: u64, seed: u64) {
+    async fn crash(&mut self, node: u64, seed: u64) {
         self.net.rafts.lock().unwrap().remove(&node);
         let replica = self.replica(node);
         match replica.running.take() {
-            Some((running, _, _)) => replica.computer.crash(running, seed),
+            Some((running, _, _)) => replica.computer.crash(running, seed).await,
             None => replica.computer.sim.crash(seed),
         }
     }
@@ -363,7 +381,7 @@ impl Hosts {
         if let Err(error) = self.start(node).await {
             let is_powered = self.replica(node).computer.sim.is_powered();
             assert!(!is_powered, "{node} does not start: {error:?}");
-            self.crash(node, seed);
+            self.crash(node, seed).await;
             self.start(node).await.unwrap();
         }
     }

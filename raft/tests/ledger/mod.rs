@@ -4,16 +4,20 @@
 #![allow(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use raft::{Apply, CheckpointError, CheckpointJob, EntryAt, Host, HostConfig, InstallError, Op};
+use raft::{
+    Apply, CheckpointError, CheckpointJob, EntryAt, Host, HostConfig, InstallError, Op, OpenError,
+    Peers, PeersConfig, Shard, ShardOptions,
+};
 use storage::clock::Clock;
 use storage::data_dir::DataDir;
 use storage::disk::{Disk, SimDisk};
 use storage::journal::{Journal, JournalConfig};
-use storage::{LogPosition, NodeId};
+use storage::{LogPosition, NodeId, ShardId};
 
 /// What a ledger shows of itself to its test.
 #[derive(Debug, Default)]
@@ -140,17 +144,20 @@ impl Computer {
         HostConfig::new(self.node, Path::new("/data/shards").into())
     }
 
-    /// Starts the node's journal and host.
-    pub(crate) fn boot(&self) -> Node {
-        self.boot_with(self.config())
+    /// Starts the node's journal, transport and host.
+    pub(crate) async fn boot(&self) -> Node {
+        self.boot_with(self.config()).await
     }
 
-    pub(crate) fn boot_with(&self, config: HostConfig) -> Node {
-        self.try_boot(config).unwrap()
+    pub(crate) async fn boot_with(&self, config: HostConfig) -> Node {
+        self.try_boot(config).await.unwrap()
     }
 
     /// As [`Computer::boot_with`]; fails when power goes meanwhile.
-    pub(crate) fn try_boot(&self, config: HostConfig) -> Result<Node, Box<dyn std::error::Error>> {
+    pub(crate) async fn try_boot(
+        &self,
+        config: HostConfig,
+    ) -> Result<Node, Box<dyn std::error::Error>> {
         let disk = self.disk();
         let data_dir = DataDir::open(&disk, Path::new("/data"))?;
         assert_eq!(data_dir.shards_dir(), config.checkpoint_dir);
@@ -159,39 +166,75 @@ impl Computer {
             ..JournalConfig::new(data_dir.journal_dir())
         };
         let journal = Journal::open(&disk, journal)?;
-        let host = Host::start(config, disk, Clock::system(), journal.clone())?;
+        let listen = PeersConfig::new((Ipv4Addr::LOCALHOST, 0).into());
+        let peers = Peers::bind(listen, Clock::system()).await?;
+        let started = Host::start(
+            config,
+            disk,
+            Clock::system(),
+            journal.clone(),
+            peers.clone(),
+        );
+        let host = match started {
+            Ok(host) => host,
+            Err(error) => {
+                peers.shutdown().await;
+                return Err(error.into());
+            }
+        };
         Ok(Node {
             host,
+            peers,
             journal,
             data_dir,
+            node: self.node,
         })
     }
 
-    /// Cuts the power and boots again: what is not synced is kept, lost or torn.
-    pub(crate) fn crash(&self, node: Node, seed: u64) {
+    /// Cuts the power: what is not synced is kept, lost or torn.
+    pub(crate) async fn crash(&self, node: Node, seed: u64) {
         self.sim.crash(seed);
-        drop(node);
+        node.vanish().await;
     }
 
     /// Ends the node's process where it stands; what it wrote stays.
-    pub(crate) fn kill(&self, node: Node) {
+    pub(crate) async fn kill(&self, node: Node) {
         self.sim.kill_processes();
-        drop(node);
+        node.vanish().await;
     }
 }
 
 /// A running node. Dropping it kills it.
 pub(crate) struct Node {
     pub(crate) host: Host,
+    pub(crate) peers: Peers,
     pub(crate) journal: Journal,
     pub(crate) data_dir: DataDir,
+    node: NodeId,
 }
 
 impl Node {
+    /// Opens a shard of which this node is the founder.
+    pub(crate) async fn open(
+        &self,
+        shard: ShardId,
+        ledger: Ledger,
+    ) -> Result<Shard<Outcome>, OpenError> {
+        let options = ShardOptions::founded_by([self.node]);
+        self.host.open_shard(shard, ledger, options).await
+    }
+
     /// An orderly end.
     pub(crate) async fn shutdown(self) {
         self.host.shutdown().await;
+        self.peers.shutdown().await;
         self.journal.close();
+    }
+
+    /// Ends at once; returns when nothing of it runs any more.
+    async fn vanish(self) {
+        drop(self.host);
+        self.peers.shutdown().await;
     }
 }
 

@@ -1,0 +1,109 @@
+//! Elections driven by the transport: when the leader's process is surely gone, nobody waits for
+//! its lease to lapse.
+//!
+//! The first of the surviving voters in id order asks itself to take over, as a leader that hands
+//! over would; that opens the leases. The others follow after a pause each, should it not come
+//! about: its log may be too short. Whatever this misses, the ordinary time-outs catch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::raft::TransferLeaderRequest;
+use storage::{NodeId, ShardId};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::Apply;
+use crate::group::GroupRaft;
+use crate::peer::Peers;
+use crate::status::Status;
+use crate::store::Log;
+use crate::types::log_id;
+
+/// Between one voter's turn and the next's: an election takes some milliseconds and a few syncs.
+const TURN: Duration = Duration::from_millis(120);
+/// Tries of one voter.
+const TRIES_MAX: usize = 3;
+
+/// One shard's watch over its leader's process.
+pub(crate) struct Election<A: Apply> {
+    pub(crate) id: ShardId,
+    pub(crate) raft: GroupRaft<A>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) log: Log,
+    pub(crate) me: NodeId,
+    pub(crate) peers: Peers,
+}
+
+impl<A: Apply> Election<A> {
+    pub(crate) async fn run(self) {
+        let mut gone = self.peers.gone();
+        loop {
+            match gone.recv().await {
+                Ok(node) => self.replace(node).await,
+                // What was missed is left to the time-outs.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Sees to it that another leads when `gone` did.
+    async fn replace(&self, gone: NodeId) {
+        if self.leader() != Some(gone) {
+            return;
+        }
+        let Some(turn) = self.turn(gone) else { return };
+        tokio::time::sleep(TURN * turn).await;
+        for attempt in 0..TRIES_MAX {
+            match self.leader() {
+                Some(leader) if leader != gone => return,
+                Some(_) if attempt == 0 => self.take_over().await,
+                // Somebody has used the term up: leases are open, so an ordinary campaign does.
+                _ => {
+                    // Fails only when the shard has stopped.
+                    let _ = self.raft.trigger().elect(false).await;
+                }
+            }
+            let mut leadership = self.status.leadership.subscribe();
+            let led = leadership.wait_for(|held| held.leader.is_some_and(|leader| leader != gone));
+            if tokio::time::timeout(TURN, led).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.status.leadership.borrow().leader
+    }
+
+    /// How many voters come before this one; `None` when it is no voter.
+    fn turn(&self, gone: NodeId) -> Option<u32> {
+        let members = self.status.members.borrow();
+        if !members.voters.contains(&self.me) {
+            return None;
+        }
+        let links = self.peers.links();
+        let links = links.borrow();
+        let before = members.voters.range(..self.me).filter(|node| {
+            **node != gone && links.get(node).is_some_and(|link| link.connected)
+        });
+        u32::try_from(before.count()).ok()
+    }
+
+    /// Campaigns as if the leader had asked for it: other voters' leases do not stand in the way.
+    async fn take_over(&self) {
+        let known = self.raft.with_raft_state(|state| *state.vote_ref()).await;
+        let Ok(vote) = known else { return };
+        let last = self.log.ends().1.map(log_id);
+        let request = TransferLeaderRequest::new(vote, u64::from(self.me.0), last);
+        match self.raft.handle_transfer_leader(request).await {
+            Ok(Ok(())) => {
+                tracing::info!(shard = self.id.0, "the leader's process is gone; took its place");
+            }
+            // Another voter was faster, or this one is not ready.
+            Ok(Err(error)) => tracing::debug!(shard = self.id.0, %error, "did not campaign"),
+            // The shard has stopped.
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What other replicas of a shard send: decoded, given to openraft, answered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use openraft::raft::AppendEntriesResponse;
+use storage::{NodeId, ShardId};
+use tokio::sync::mpsc;
+
+use crate::Apply;
+use crate::group::GroupRaft;
+use crate::message::{Answer, Request};
+use crate::peer::{CallError, Lane, Receive, StreamAnswers};
+use crate::staging::Staging;
+
+/// A shard's way in.
+pub(crate) struct Receiver<A: Apply> {
+    pub(crate) shard: ShardId,
+    pub(crate) raft: GroupRaft<A>,
+    pub(crate) staging: Arc<Staging<A>>,
+}
+
+impl<A: Apply> Receive for Receiver<A> {
+    fn call(
+        &self,
+        from: NodeId,
+        _lane: Lane,
+        request: Bytes,
+    ) -> BoxFuture<'static, Result<Vec<Bytes>, CallError>> {
+        let request = match Request::decode(request) {
+            Ok(request) => request,
+            Err(error) => {
+                tracing::warn!(shard = self.shard.0, node = from.0, %error, "a peer's request cannot be read");
+                return async { Err(CallError::Malformed) }.boxed();
+            }
+        };
+        let (raft, staging) = (self.raft.clone(), Arc::clone(&self.staging));
+        async move {
+            let answer = answer(&raft, &staging, from, request).await?;
+            Ok(answer.encode())
+        }
+        .boxed()
+    }
+
+    fn stream(
+        &self,
+        from: NodeId,
+        requests: mpsc::Receiver<Bytes>,
+        answers: StreamAnswers,
+    ) -> BoxFuture<'static, ()> {
+        let (raft, shard) = (self.raft.clone(), self.shard);
+        async move {
+            let appends = futures_util::stream::unfold(requests, move |mut requests| async move {
+                match Request::decode(requests.recv().await?) {
+                    Ok(Request::Append(append)) => Some((append, requests)),
+                    Ok(_) => None,
+                    Err(error) => {
+                        tracing::warn!(shard = shard.0, node = from.0, %error, "a peer's append cannot be read");
+                        None
+                    }
+                }
+            });
+            let mut appended = Box::pin(raft.stream_append(Box::pin(appends)));
+            // Ends with the requests, with the first refusal, and when the shard stops.
+            while let Some(Ok(result)) = appended.next().await {
+                let is_last = result.is_err();
+                if answers.send(Answer::Appended(result).encode()).is_err() || is_last {
+                    return;
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn answer<A: Apply>(
+    raft: &GroupRaft<A>,
+    staging: &Arc<Staging<A>>,
+    from: NodeId,
+    request: Request,
+) -> Result<Answer, CallError> {
+    // openraft fails only when the shard stopped.
+    let closed = |_| CallError::Closed;
+    Ok(match request {
+        Request::Append(append) => {
+            let prev = append.prev_log_id;
+            let last = append.entries.last().map(|entry| entry.log_id).or(prev);
+            let response = raft.append_entries(append).await.map_err(closed)?;
+            if prev.is_none() && response == AppendEntriesResponse::Conflict {
+                // Nothing before the first entry can conflict.
+                return Err(CallError::Malformed);
+            }
+            Answer::Appended(response.into_stream_result(prev, last))
+        }
+        Request::Vote(vote) => Answer::Voted(raft.vote(vote).await.map_err(closed)?),
+        Request::PreVote(vote) => Answer::Voted(raft.pre_vote(vote).await.map_err(closed)?),
+        Request::Transfer(transfer) => Answer::Transferred(
+            raft.handle_transfer_leader(transfer)
+                .await
+                .map_err(|_| CallError::Closed)?,
+        ),
+        Request::Offer {
+            number,
+            vote,
+            checkpoint,
+        } => staging.offered(from, number, vote, checkpoint).await?,
+        Request::Poll { number } => staging.polled(from, number).await,
+        Request::Withdraw { number } => staging.withdrawn(from, number),
+    })
+}
