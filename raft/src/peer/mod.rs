@@ -6,26 +6,62 @@
 //! others dial. Nothing here knows what a request means. Everything that waits is bounded: bytes
 //! in flight per peer and per stream, requests in hand per connection, connections.
 
+mod accept;
 mod config;
+mod dial;
 mod error;
+mod frame;
+mod hello;
+mod link;
+mod members;
+mod outbox;
+mod serve;
 mod service;
+mod socket;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod tls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use storage::clock::Clock;
 use storage::{NodeId, ShardId};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 pub use config::{Lane, PeerIdentity, PeerMember, PeerTls, PeersConfig};
 pub use error::{AskError, LinkError, PeersError, Refusal, RefusedReason, TlsError};
 pub use service::{Caller, PeerService};
 
 pub(crate) use error::CallError;
-pub(crate) use service::Receive;
+pub(crate) use serve::StreamAnswers;
+pub(crate) use service::{Attachment, Receive};
+pub(crate) use stream::{StreamAnswersReceiver, StreamSender};
+
+use accept::Door;
+use dial::Link;
+use frame::Kind;
+use hello::Hello;
+use link::Connection;
+use members::Book;
+use service::Attached;
+use thread::RaftThread;
+use tls::Tls;
+
+/// Members that may be gone and not yet heard of by a slow listener; it then misses the oldest.
+const GONE_MAX: usize = 64;
 
 /// State of the link to one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,98 +70,336 @@ pub struct LinkState {
     pub connected: bool,
     /// [`Clock::monotonic_ms`] of the last change of `connected`.
     pub since_ms: i64,
-    /// Why the peer does not let this node in, when it last refused.
+    /// Why the peer does not let this node in, when that is what the last dial ended with.
     pub refused: Option<Refusal>,
 }
 
-/// The node's side of all links. Cheap to clone. Dropping the last clone outside the raft thread
-/// without [`Peers::shutdown`] stops everything where it is, as a crash would.
+/// The node's side of all links. Cheap to clone. Dropping the last clone without
+/// [`Peers::shutdown`] stops everything where it is, as a crash would.
 #[derive(Debug, Clone)]
 pub struct Peers {
+    // Tasks share `shared` and never hold `owner`.
+    shared: Arc<Shared>,
+    owner: Arc<Owner>,
 }
 
-/// Ends one direction of an append stream when dropped.
+/// Ends everything when the last [`Peers`] is dropped.
 #[derive(Debug)]
-pub(crate) struct StreamSender {}
+struct Owner {
+    shared: Arc<Shared>,
+    thread: RaftThread,
+}
 
-impl StreamSender {
-    /// Sends the next request; waits while too many bytes or requests of the stream or the peer are
-    /// unanswered. An answer counts when it was taken from [`StreamAnswersReceiver::recv`], so take
-    /// them meanwhile. Not sent when dropped before it returns.
-    pub(crate) async fn send(&mut self, _request: Vec<Bytes>) -> Result<(), LinkError> {
-        Err(LinkError::ShuttingDown)
+/// What all connections of a node share.
+struct Shared {
+    config: PeersConfig,
+    clock: Clock,
+    tls: Option<Tls>,
+    local_addr: SocketAddr,
+    raft: Handle,
+    ambient: Handle,
+    book: Mutex<Book>,
+    service: Mutex<Option<Arc<dyn PeerService>>>,
+    shards: Mutex<HashMap<ShardId, Attached>>,
+    door: Door,
+    members: Mutex<Linked>,
+    links: watch::Sender<BTreeMap<NodeId, LinkState>>,
+    gone: broadcast::Sender<NodeId>,
+    stopped: AtomicBool,
+}
+
+/// The links to the members, and the task that accepts theirs.
+#[derive(Debug, Default)]
+struct Linked {
+    links: BTreeMap<NodeId, MemberLinks>,
+    accepting: Option<AbortOnDrop>,
+}
+
+/// The three links to one member.
+#[derive(Debug)]
+struct MemberLinks {
+    member: PeerMember,
+    control: Arc<Link>,
+    data: Arc<Link>,
+    bulk: Arc<Link>,
+    _tasks: [AbortOnDrop; 3],
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
-/// The answers of an append stream, one per request, in order.
-#[derive(Debug)]
-pub(crate) struct StreamAnswersReceiver {}
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-impl StreamAnswersReceiver {
-    /// The next answer; waits also while nothing is asked. After an error the stream is over. Fails
-    /// with [`LinkError::TimedOut`] when requests are unanswered and no answer comes for
-    /// [`PeersConfig::stream_stall_ms`]. Cancel-safe.
-    pub(crate) async fn recv(&mut self) -> Result<Bytes, LinkError> {
-        Err(LinkError::ShuttingDown)
+impl Shared {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        locked(&self.book)
+    }
+
+    fn service(&self) -> Option<Arc<dyn PeerService>> {
+        locked(&self.service).clone()
+    }
+
+    fn shards(&self) -> MutexGuard<'_, HashMap<ShardId, Attached>> {
+        locked(&self.shards)
+    }
+
+    fn shard(&self, shard: ShardId) -> Option<Attached> {
+        self.shards().get(&shard).cloned()
+    }
+
+    /// Changes the state of a link, if the member is still listed.
+    fn report(&self, node: NodeId, change: impl FnOnce(&mut LinkState)) {
+        self.links.send_if_modified(|links| {
+            let Some(state) = links.get_mut(&node) else {
+                return false;
+            };
+            let before = state.clone();
+            change(state);
+            if state.connected != before.connected {
+                state.since_ms = self.clock.monotonic_ms();
+            }
+            *state != before
+        });
+    }
+
+    /// Dials who is new or has moved, drops who is gone, on both sides.
+    fn relink(self: &Arc<Shared>) {
+        let mut linked = locked(&self.members);
+        if self.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let others = self.book().others();
+        linked
+            .links
+            .retain(|node, links| others.get(node) == Some(&links.member));
+        let now = self.clock.monotonic_ms();
+        self.links.send_modify(|states| {
+            states.retain(|node, _| linked.links.contains_key(node));
+            for node in others.keys() {
+                states.entry(*node).or_insert(LinkState {
+                    connected: false,
+                    since_ms: now,
+                    refused: None,
+                });
+            }
+        });
+        for (node, member) in others {
+            linked
+                .links
+                .entry(node)
+                .or_insert_with(|| self.link(node, member));
+        }
+        drop(linked);
+        self.door
+            .sweep(|node, incarnation| self.book().admits(node, incarnation).is_ok());
+    }
+
+    fn link(self: &Arc<Shared>, node: NodeId, member: PeerMember) -> MemberLinks {
+        let bytes_max = self.config.inflight_bytes_per_peer_max;
+        let start = |lane, runtime: &Handle| {
+            let link = Arc::new(Link::new(node, lane, member.clone(), bytes_max));
+            let task = runtime.spawn(Arc::clone(&link).run(Arc::clone(self)));
+            (link, AbortOnDrop(task.abort_handle()))
+        };
+        let (control, control_task) = start(Lane::Control, &self.raft);
+        let (data, data_task) = start(Lane::Data, &self.raft);
+        let (bulk, bulk_task) = start(Lane::Bulk, &self.ambient);
+        MemberLinks {
+            member,
+            control,
+            data,
+            bulk,
+            _tasks: [control_task, data_task, bulk_task],
+        }
+    }
+
+    fn member_link(&self, node: NodeId, lane: Lane) -> Result<Arc<Link>, LinkError> {
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(LinkError::ShuttingDown);
+        }
+        let linked = locked(&self.members);
+        let links = linked
+            .links
+            .get(&node)
+            .ok_or(LinkError::NotAMember { node })?;
+        Ok(Arc::clone(match lane {
+            Lane::Control => &links.control,
+            Lane::Data => &links.data,
+            Lane::Bulk => &links.bulk,
+        }))
+    }
+
+    /// Closes the listener and every connection.
+    fn close(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        let linked = std::mem::take(&mut *locked(&self.members));
+        drop(linked);
+        self.door.close();
+        let shards = std::mem::take(&mut *self.shards());
+        drop(shards);
+        let service = locked(&self.service).take();
+        drop(service);
     }
 }
 
-/// Takes a shard's answers on a stream.
-#[derive(Debug)]
-pub(crate) struct StreamAnswers {}
-
-impl StreamAnswers {
-    /// Answers the oldest unanswered request. Never waits: answers are bounded by requests.
-    pub(crate) fn send(&self, _answer: Vec<Bytes>) -> Result<(), LinkError> {
-        Err(LinkError::ShuttingDown)
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("local_addr", &self.local_addr)
+            .field("book", &self.book)
+            .finish_non_exhaustive()
     }
 }
 
-/// A shard's registration; dropped, the shard takes nothing more.
-#[derive(Debug)]
-pub(crate) struct Attachment {}
+impl Owner {
+    fn halt(&self) {
+        self.shared.close();
+        self.thread.stop();
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+fn validate(config: &PeersConfig) -> Result<(), PeersError> {
+    let check = |ok: bool, setting| {
+        if ok {
+            Ok(())
+        } else {
+            Err(PeersError::Config { setting })
+        }
+    };
+    check(
+        (1 << 16..=1 << 30).contains(&config.frame_bytes_max),
+        "frame_bytes_max",
+    )?;
+    check(
+        (1 << 16..=1 << 30).contains(&config.inflight_bytes_per_peer_max),
+        "inflight_bytes_per_peer_max",
+    )?;
+    check(
+        (1 << 10..=1 << 30).contains(&config.inflight_bytes_per_stream_max),
+        "inflight_bytes_per_stream_max",
+    )?;
+    check(config.connect_timeout_ms > 0, "connect_timeout_ms")?;
+    check(config.stream_stall_ms > 0, "stream_stall_ms")?;
+    check(config.silence_ms >= 30, "silence_ms")?;
+    check(config.write_stall_ms > 0, "write_stall_ms")?;
+    check(
+        (1..=1 << 20).contains(&config.connections_max),
+        "connections_max",
+    )
+}
 
 impl Peers {
-    /// Starts the raft thread and listens. Answers nobody until it knows who it is and serves.
+    /// Starts the raft thread and listens. Lets no member in until it knows who it is, and answers
+    /// no request until it serves.
     ///
     /// # Errors
-    /// No thread, no such address, or unusable certificates.
-    pub async fn bind(_config: PeersConfig, _clock: Clock) -> Result<Peers, PeersError> {
-        Ok(Peers {})
+    /// No thread, no such address, or unusable settings or certificates.
+    pub async fn bind(config: PeersConfig, clock: Clock) -> Result<Peers, PeersError> {
+        validate(&config)?;
+        let tls = config.tls.as_ref().map(Tls::new).transpose()?;
+        let thread = RaftThread::start().map_err(PeersError::Thread)?;
+        let address = config.listen;
+        let listening = thread.handle().spawn(TcpListener::bind(address));
+        let listening = listening.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        let listen_error = |source| PeersError::Listen { address, source };
+        let listener = listening.map_err(listen_error)?;
+        let local_addr = listener.local_addr().map_err(listen_error)?;
+        if tls.is_none() {
+            tracing::warn!(address = %local_addr, "peers are spoken to without TLS");
+        }
+        let raft = thread.handle().clone();
+        let shared = Arc::new(Shared {
+            tls,
+            local_addr,
+            raft: raft.clone(),
+            ambient: Handle::current(),
+            book: Mutex::default(),
+            service: Mutex::default(),
+            shards: Mutex::default(),
+            door: Door::new(config.connections_max),
+            members: Mutex::default(),
+            links: watch::Sender::new(BTreeMap::new()),
+            gone: broadcast::Sender::new(GONE_MAX),
+            stopped: AtomicBool::new(false),
+            config,
+            clock,
+        });
+        let accepting = raft.spawn(accept::accept(listener, Arc::clone(&shared)));
+        locked(&shared.members).accepting = Some(AbortOnDrop(accepting.abort_handle()));
+        let owner = Arc::new(Owner {
+            shared: Arc::clone(&shared),
+            thread,
+        });
+        Ok(Peers { shared, owner })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
+        self.shared.local_addr
     }
 
     /// Answers peers' requests with `service` from now on.
-    pub fn serve(&self, _service: Arc<dyn PeerService>) {}
+    pub fn serve(&self, service: Arc<dyn PeerService>) {
+        let older = locked(&self.shared.service).replace(service);
+        drop(older);
+    }
 
     /// Says who this node is, once that is known.
-    pub fn set_identity(&self, _identity: PeerIdentity) {}
+    pub fn set_identity(&self, identity: PeerIdentity) {
+        self.shared.book().identity = Some(identity);
+        self.shared.relink();
+    }
 
     /// Says who the members are, this node included or not. Drops links to and from who is gone and
     /// dials who has moved. Before the first call, any node of the same cluster is let in.
-    pub fn set_members(&self, _members: BTreeMap<NodeId, PeerMember>) {}
+    pub fn set_members(&self, members: BTreeMap<NodeId, PeerMember>) {
+        self.shared.book().members = Some(members);
+        self.shared.relink();
+    }
 
     /// Says which nodes were removed for good. Once said, nodes of this cluster that are neither
     /// listed nor removed are let in: they may be newer than this node's list.
-    pub fn set_removed(&self, _removed: BTreeSet<NodeId>) {}
+    pub fn set_removed(&self, removed: BTreeSet<NodeId>) {
+        self.shared.book().removed = Some(removed);
+        self.shared.relink();
+    }
 
-    /// Asks a member's [`PeerService`].
+    /// Asks a member's [`PeerService`]; this node's own without a connection.
     ///
     /// # Errors
     /// See [`LinkError`] for what is known of the request then.
     pub async fn ask(
         &self,
-        _node: NodeId,
-        _lane: Lane,
-        _request: Bytes,
-        _deadline: Duration,
+        node: NodeId,
+        lane: Lane,
+        request: Bytes,
+        deadline: Duration,
     ) -> Result<Bytes, AskError> {
-        Err(LinkError::ShuttingDown)
+        let own = self.shared.book().identity.as_ref().map(|own| own.node);
+        if own == Some(node) {
+            let service = self.shared.service().ok_or(LinkError::NotServing)?;
+            let asked = service.ask(Caller::Member(node), request);
+            return timeout(deadline, asked)
+                .await
+                .map_err(|_| LinkError::TimedOut);
+        }
+        self.send(node, lane, (Kind::Ask, ShardId(0)), vec![request], deadline)
+            .await
     }
 
     /// Asks whoever listens at `address` (`host:port`), member or not, over a connection of its own.
@@ -134,62 +408,128 @@ impl Peers {
     /// As [`Peers::ask`].
     pub async fn ask_stranger(
         &self,
-        _address: &str,
-        _request: Bytes,
-        _deadline: Duration,
+        address: &str,
+        request: Bytes,
+        deadline: Duration,
     ) -> Result<Bytes, AskError> {
-        Err(LinkError::ShuttingDown)
+        if self.shared.stopped.load(Ordering::SeqCst) {
+            return Err(LinkError::ShuttingDown);
+        }
+        if request.len() > self.shared.config.frame_bytes_max {
+            return Err(LinkError::TooLarge);
+        }
+        let asking = ask_stranger(Arc::clone(&self.shared), address.to_owned(), request);
+        let asking = self.shared.ambient.spawn(asking);
+        let _dropped_with_us = AbortOnDrop(asking.abort_handle());
+        match timeout(deadline, asking).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(LinkError::ShuttingDown),
+            Err(_) => Err(LinkError::TimedOut),
+        }
     }
 
     /// The links to all listed members but this node.
     #[must_use]
     pub fn links(&self) -> watch::Receiver<BTreeMap<NodeId, LinkState>> {
-        watch::channel(BTreeMap::new()).1
+        self.shared.links.subscribe()
     }
 
     /// Names each member whose process is surely gone: its connection closed and a new one is
     /// refused.
     #[must_use]
     pub fn gone(&self) -> broadcast::Receiver<NodeId> {
-        broadcast::channel(1).1
+        self.shared.gone.subscribe()
     }
 
     /// Closes the listener and all links, and ends the raft thread with all that runs there.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.shared.close();
+        let owner = Arc::clone(&self.owner);
+        let stopped = tokio::task::spawn_blocking(move || owner.thread.stop());
+        if let Err(error) = stopped.await {
+            tracing::error!(%error, "the raft thread was not waited for");
+        }
+    }
 
-    /// The same at once and without waiting, as a crash would.
-    pub(crate) fn halt(&self) {}
+    /// The same at once, as a crash would.
+    pub(crate) fn halt(&self) {
+        self.owner.halt();
+    }
 
     /// The raft thread.
-    pub(crate) fn handle(&self) -> tokio::runtime::Handle {
-        tokio::runtime::Handle::current()
+    pub(crate) fn handle(&self) -> Handle {
+        self.shared.raft.clone()
     }
 
     /// Makes a shard reachable for peers, in place of what was attached before.
-    pub(crate) fn attach(&self, _shard: ShardId, _receive: Arc<dyn Receive>) -> Attachment {
-        Attachment {}
+    pub(crate) fn attach(&self, shard: ShardId, receive: Arc<dyn Receive>) -> Attachment {
+        Attachment::new(&self.shared, shard, receive)
     }
 
     /// Asks a member's part of a shard.
     pub(crate) async fn call(
         &self,
-        _node: NodeId,
-        _lane: Lane,
-        _shard: ShardId,
-        _request: Vec<Bytes>,
-        _deadline: Duration,
+        node: NodeId,
+        lane: Lane,
+        shard: ShardId,
+        request: Vec<Bytes>,
+        deadline: Duration,
     ) -> Result<Bytes, LinkError> {
-        Err(LinkError::ShuttingDown)
+        self.send(node, lane, (Kind::Call, shard), request, deadline)
+            .await
+    }
+
+    async fn send(
+        &self,
+        node: NodeId,
+        lane: Lane,
+        (kind, shard): (Kind, ShardId),
+        request: Vec<Bytes>,
+        deadline: Duration,
+    ) -> Result<Bytes, LinkError> {
+        let bytes: usize = request.iter().map(Bytes::len).sum();
+        if bytes > self.shared.config.frame_bytes_max {
+            return Err(LinkError::TooLarge);
+        }
+        let link = self.shared.member_link(node, lane)?;
+        link.request(kind, shard, request, deadline).await
     }
 
     /// Opens an append stream to a member's part of a shard, on the data connection. That the peer
     /// does not carry the shard shows at the first answer.
     pub(crate) async fn open_stream(
         &self,
-        _node: NodeId,
-        _shard: ShardId,
+        node: NodeId,
+        shard: ShardId,
     ) -> Result<(StreamSender, StreamAnswersReceiver), LinkError> {
-        Err(LinkError::ShuttingDown)
+        let link = self.shared.member_link(node, Lane::Data)?;
+        link.open_stream(shard, &self.shared).await
     }
 }
 
+async fn ask_stranger(
+    shared: Arc<Shared>,
+    address: String,
+    request: Bytes,
+) -> Result<Bytes, LinkError> {
+    let unusable = LinkError::Unreachable {
+        kind: io::ErrorKind::InvalidInput,
+    };
+    let (host, port) = address.rsplit_once(':').ok_or(unusable.clone())?;
+    let port = port.parse().map_err(|_| unusable)?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    let dialled = dial::dial(&shared, host, port, &Hello::stranger()).await;
+    let (socket, welcome) = dialled.map_err(dial::DialError::into_link_error)?;
+    if let Some(refusal) = welcome.refusal {
+        return Err(LinkError::Refused(refusal));
+    }
+    let connection = Connection::default();
+    tokio::select! {
+        biased;
+        answer = connection.request(Kind::Ask, ShardId(0), vec![request]) => answer,
+        _ended = connection.run(socket, &shared.config, false) => Err(LinkError::Closed),
+    }
+}

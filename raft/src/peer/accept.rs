@@ -1,0 +1,263 @@
+//! The listening side: who connects says hello within a deadline, is judged by the book, and is
+//! handed to [`Served`]. Garbage costs its sender the connection and nobody else anything.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use storage::NodeId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+
+use super::hello::{self, Hello, HelloError, Purpose, VERSION, Welcome};
+use super::serve::Served;
+use super::socket::{self, Socket};
+use super::{Caller, Lane, Refusal, RefusedReason, Shared};
+
+/// For the TLS handshake and the hello.
+const HELLO_MAX: Duration = Duration::from_secs(5);
+/// Connections that have not said hello yet.
+const GREETINGS_MAX: usize = 128;
+/// Strangers at once, and how long one may stay.
+const STRANGERS_MAX: usize = 64;
+const STRANGER_MAX: Duration = Duration::from_secs(60);
+/// After a failed accept: most likely file descriptors ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Refused nodes whose refusal was logged.
+const LOGGED_MAX: usize = 256;
+
+/// The connections that were let in.
+#[derive(Debug)]
+pub(super) struct Door {
+    connections: Arc<Semaphore>,
+    greetings: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    /// One per node and lane: a newer one takes the place of the older, which is surely broken.
+    served: BTreeMap<(NodeId, Lane), Arc<Served>>,
+    logged: BTreeMap<NodeId, RefusedReason>,
+    closed: bool,
+}
+
+impl Door {
+    pub(super) fn new(connections_max: usize) -> Door {
+        Door {
+            connections: Arc::new(Semaphore::new(connections_max)),
+            greetings: Arc::new(Semaphore::new(GREETINGS_MAX)),
+            strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+            inside: Mutex::default(),
+        }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a member's connection in; false when all are being closed.
+    fn enter(&self, node: NodeId, lane: Lane, served: &Arc<Served>) -> bool {
+        let mut inside = self.inside();
+        if inside.closed {
+            return false;
+        }
+        inside.logged.remove(&node);
+        let older = inside.served.insert((node, lane), Arc::clone(served));
+        if let Some(older) = older {
+            older.close();
+        }
+        true
+    }
+
+    fn leave(&self, node: NodeId, lane: Lane, served: &Arc<Served>) {
+        let mut inside = self.inside();
+        if let Some(held) = inside.served.get(&(node, lane))
+            && Arc::ptr_eq(held, served)
+        {
+            inside.served.remove(&(node, lane));
+        }
+    }
+
+    /// Closes the connections of who is let in no longer.
+    pub(super) fn sweep(&self, admits: impl Fn(NodeId, [u8; 16]) -> bool) {
+        self.inside().served.retain(|(node, _), served| {
+            let stays = admits(*node, served.incarnation);
+            if !stays {
+                served.close();
+            }
+            stays
+        });
+    }
+
+    /// Closes all, and lets nobody in any more.
+    pub(super) fn close(&self) {
+        let mut inside = self.inside();
+        inside.closed = true;
+        for served in std::mem::take(&mut inside.served).into_values() {
+            served.close();
+        }
+    }
+
+    fn log_refusal(&self, address: SocketAddr, node: NodeId, refusal: &Refusal) {
+        let is_news = {
+            let mut inside = self.inside();
+            if inside.logged.len() >= LOGGED_MAX {
+                inside.logged.clear();
+            }
+            inside.logged.insert(node, refusal.reason) != Some(refusal.reason)
+        };
+        if is_news {
+            tracing::warn!(%address, %node, %refusal, "a peer is refused");
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn members_inside(&self) -> usize {
+        self.inside().served.len()
+    }
+}
+
+/// Accepts until dropped. Runs on the raft thread, so that connections carried there belong to its
+/// reactor; handshakes are done elsewhere.
+pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a peer's connection was not accepted");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let door = &shared.door;
+        let Ok(place) = Arc::clone(&door.connections).try_acquire_owned() else {
+            tracing::warn!(%address, "too many connections of peers; one is closed");
+            continue;
+        };
+        let Ok(greeting) = Arc::clone(&door.greetings).try_acquire_owned() else {
+            tracing::warn!(%address, "too many connections without a hello; one is closed");
+            continue;
+        };
+        let shared = Arc::clone(&shared);
+        let ambient = shared.ambient.clone();
+        ambient.spawn(async move {
+            let greeted = timeout(HELLO_MAX, Box::pin(greet(stream, address, &shared))).await;
+            drop(greeting);
+            match greeted {
+                Ok(Ok(Some((socket, hello)))) => let_in(socket, address, hello, place, shared),
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => tracing::debug!(%address, %error, "no hello from a connection"),
+                Err(_) => tracing::debug!(%address, "no hello in time from a connection"),
+            }
+        });
+    }
+}
+
+/// Reads the hello and answers it. `None`: refused.
+async fn greet(
+    stream: TcpStream,
+    address: SocketAddr,
+    shared: &Shared,
+) -> io::Result<Option<(Socket, Hello)>> {
+    socket::tune(&stream)?;
+    let mut socket = match &shared.tls {
+        None => Socket::Plain(stream),
+        Some(tls) => Socket::Tls(Box::new(tls.acceptor.accept(stream).await?.into())),
+    };
+    let invalid = |error: HelloError| io::Error::new(io::ErrorKind::InvalidData, error);
+    let mut head = [0; hello::HEAD_BYTES];
+    socket.read_exact(&mut head).await?;
+    let (version, length) = hello::decode_head(head).map_err(invalid)?;
+    let mut rest = vec![0; usize::from(length)];
+    socket.read_exact(&mut rest).await?;
+    let (hello, welcome) = match Hello::decode(version, &rest) {
+        Ok(hello) => {
+            let welcome = judge(shared, address, &hello);
+            (Some(hello), welcome)
+        }
+        Err(HelloError::Version { version }) => {
+            let sentence = format!("this node speaks version {VERSION}, the caller {version}");
+            let refusal = Refusal {
+                reason: RefusedReason::WrongVersion,
+                sentence,
+            };
+            tracing::warn!(%address, %refusal, "a peer is refused");
+            (None, shared.book().signed(Some(refusal)))
+        }
+        Err(error) => return Err(invalid(error)),
+    };
+    socket.write_all(&welcome.encode()).await?;
+    socket.flush().await?;
+    match hello {
+        Some(hello) if welcome.refusal.is_none() => Ok(Some((socket, hello))),
+        _ => {
+            socket.shutdown().await?;
+            Ok(None)
+        }
+    }
+}
+
+fn judge(shared: &Shared, address: SocketAddr, hello: &Hello) -> Welcome {
+    let welcome = shared.book().welcome(hello);
+    if let Some(refusal) = &welcome.refusal {
+        shared.door.log_refusal(address, hello.from, refusal);
+    }
+    welcome
+}
+
+/// Carries the connection, whose `place` is held meanwhile.
+fn let_in(
+    socket: Socket,
+    address: SocketAddr,
+    hello: Hello,
+    place: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+) {
+    match hello.purpose {
+        Purpose::Stranger => {
+            let Ok(stranger) = Arc::clone(&shared.door.strangers).try_acquire_owned() else {
+                tracing::warn!(%address, "too many strangers ask; one is turned away");
+                return;
+            };
+            let ambient = shared.ambient.clone();
+            ambient.spawn(async move {
+                let caller = Caller::Stranger(address);
+                let served = Arc::new(Served::new(caller, hello.incarnation, Lane::Control));
+                let carried = timeout(STRANGER_MAX, Box::pin(served.run(socket, &shared))).await;
+                if let Ok(Err(error)) = carried {
+                    tracing::debug!(%address, %error, "a stranger's connection broke");
+                }
+                drop((stranger, place));
+            });
+        }
+        Purpose::Link(lane) => {
+            let runtime = match lane {
+                Lane::Control | Lane::Data => shared.raft.clone(),
+                Lane::Bulk => shared.ambient.clone(),
+            };
+            let node = hello.from;
+            let served = Arc::new(Served::new(Caller::Member(node), hello.incarnation, lane));
+            if !shared.door.enter(node, lane, &served) {
+                return;
+            }
+            // The list may have changed since the hello was judged.
+            if shared.book().admits(node, hello.incarnation).is_err() {
+                served.close();
+            }
+            runtime.spawn(async move {
+                if let Err(error) = served.run(socket, &shared).await {
+                    let lane = lane.name();
+                    tracing::debug!(%node, lane, %error, "a peer's connection broke");
+                }
+                shared.door.leave(node, lane, &served);
+                drop(place);
+            });
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Calls and streams over real sockets.
