@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod descriptors;
+mod hand_over;
 pub mod node;
 pub mod telemetry;
 pub mod units;

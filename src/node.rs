@@ -1,27 +1,34 @@
 //! A node: a broker on one data directory and the listeners that lead to it.
 //!
 //! A plain value: nothing here is static, so that several run in one process. When the storage
-//! fails the node starts over from disk by itself, in the same process and on the same port; the
-//! data directory stays locked meanwhile.
+//! fails the node starts over from disk by itself, in the same process and on the same ports; the
+//! data directory stays locked meanwhile, and the HTTP listener says that the node is not ready.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use broker::catalogue::Node as CatalogueNode;
 use broker::{Broker, BrokerError, Env, StartError};
+use http_admin::{HttpServer, HttpServerHandle};
 use kafka::{KafkaServer, KafkaServerHandle};
-use storage::NodeId;
+use raft::{PeerTls, Peers, PeersConfig, PeersError};
 use storage::data_dir::{DataDir, DataDirError};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::hand_over::hand_over;
 
 /// Name of the Kafka listener in the catalogue.
 pub const KAFKA_LISTENER: &str = "kafka";
+/// Name of the listener for operators in the catalogue.
+pub const HTTP_LISTENER: &str = "http";
+/// Name of the listener for other nodes in the catalogue.
+pub const PEERS_LISTENER: &str = "peers";
+/// A node that is stopped gives away what it leads for at most this long before it closes.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 /// First pause before starting over from disk; doubles each time, up to the last.
 const RESTART_DELAY_FIRST: Duration = Duration::from_millis(100);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(10);
@@ -50,6 +57,24 @@ pub enum NodeError {
         /// Why.
         source: io::Error,
     },
+    /// Other nodes cannot be listened for.
+    #[error("cannot listen for other nodes on {address}: {source}")]
+    Peers {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: PeersError,
+    },
+    /// A file for TLS cannot be read.
+    #[error("{key}: cannot read {}: {source}", path.display())]
+    Pem {
+        /// The configuration's key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The broker did not start.
     #[error(transparent)]
     Broker(#[from] StartError),
@@ -61,24 +86,28 @@ pub enum NodeError {
 /// A running node. Dropping it stops it without waiting; see [`Node::shutdown`].
 #[derive(Debug)]
 pub struct Node {
-    kafka_addr: SocketAddr,
+    addresses: Addresses,
     broker: watch::Receiver<Option<Broker>>,
     stop: oneshot::Sender<()>,
     supervisor: JoinHandle<()>,
 }
 
 impl Node {
-    /// Locks the data directory, binds the listeners, recovers, and serves. On return every
-    /// partition that can be served is served. Must run within a tokio runtime.
+    /// Locks the data directory, binds the listeners, recovers, waits for the other nodes where
+    /// there must be others, and serves. On return every partition that can be served is served.
+    /// Must run within a tokio runtime. Dropping the future gives up without waiting.
     pub async fn start(config: Config, env: Env) -> Result<Node, NodeError> {
         let parts = Parts::lock(config, env).await?;
-        let running = parts.run(None).await?;
-        let kafka_addr = running.kafka.local_addr();
-        let (publish, broker) = watch::channel(Some(running.broker.clone()));
+        let (publish, broker) = watch::channel(None);
+        let http = parts.serve_http(broker.clone()).await?;
+        let wanted = parts.wanted(http.local_addr()).await?;
+        let running = parts.run(wanted).await?;
+        let addresses = running.addresses;
+        publish.send_replace(Some(running.broker.clone()));
         let (stop, stopped) = oneshot::channel();
-        let supervisor = tokio::spawn(supervise(parts, running, publish, stopped));
+        let supervisor = tokio::spawn(supervise(parts, running, http, publish, stopped));
         Ok(Node {
-            kafka_addr,
+            addresses,
             broker,
             stop,
             supervisor,
@@ -88,7 +117,19 @@ impl Node {
     /// Where the Kafka listener listens; stays the same when the node starts over.
     #[must_use]
     pub fn kafka_addr(&self) -> SocketAddr {
-        self.kafka_addr
+        self.addresses.kafka
+    }
+
+    /// Where operators are listened for; stays the same when the node starts over.
+    #[must_use]
+    pub fn http_addr(&self) -> SocketAddr {
+        self.addresses.http
+    }
+
+    /// Where other nodes are listened for; stays the same when the node starts over.
+    #[must_use]
+    pub fn peers_addr(&self) -> SocketAddr {
+        self.addresses.peers
     }
 
     /// The broker that serves now; `None` while the node starts over from disk.
@@ -97,7 +138,8 @@ impl Node {
         self.broker.clone()
     }
 
-    /// Finishes the requests in hand, makes everything durable and stops.
+    /// Gives away what this node leads, finishes the requests in hand, makes everything durable and
+    /// stops.
     pub async fn shutdown(self) {
         // The supervisor is gone only when it panicked; awaiting it says so.
         let _ = self.stop.send(());
@@ -114,10 +156,20 @@ struct Parts {
     data_dir: DataDir,
 }
 
+/// Where a node's listeners are bound, or shall be.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    kafka: SocketAddr,
+    http: SocketAddr,
+    peers: SocketAddr,
+}
+
 /// What is replaced at a restart.
 struct Running {
     broker: Broker,
     kafka: KafkaServerHandle,
+    peers: Peers,
+    addresses: Addresses,
     since_ms: i64,
 }
 
@@ -135,54 +187,140 @@ impl Parts {
         })
     }
 
-    /// Binds (on `address` again at a restart), recovers and serves.
-    async fn run(&self, address: Option<SocketAddr>) -> Result<Running, NodeError> {
-        let address = match address {
-            Some(address) => address,
-            None => resolve(&self.config.kafka.host, self.config.kafka_port()).await?,
-        };
-        let server = KafkaServer::bind(address, self.config.kafka_server(), self.env.clock.clone())
+    /// Answers operators from now on, if only that the node is not ready.
+    async fn serve_http(
+        &self,
+        broker: watch::Receiver<Option<Broker>>,
+    ) -> Result<HttpServerHandle, NodeError> {
+        let config = &self.config;
+        let address = resolve(&config.http.host, config.http_port()).await?;
+        let clock = self.env.clock.clone();
+        let server = HttpServer::bind(address, config.http_server(), clock)
             .map_err(|source| NodeError::Listen { address, source })?;
-        let broker = Broker::start(
-            self.config.broker(),
-            self.env.clone(),
-            self.data_dir.clone(),
-        )
-        .await?;
-        if let Err(error) = broker
-            .register_node(self.catalogue_node(server.local_addr()))
-            .await
-        {
-            broker.shutdown().await;
-            return Err(NodeError::Register(error));
-        }
-        let kafka = server.serve(broker.clone());
-        Ok(Running {
-            broker,
-            kafka,
-            since_ms: self.env.clock.monotonic_ms(),
+        Ok(server.serve(broker))
+    }
+
+    /// Where to listen at the first start.
+    async fn wanted(&self, http: SocketAddr) -> Result<Addresses, NodeError> {
+        let config = &self.config;
+        Ok(Addresses {
+            kafka: resolve(&config.kafka.host, config.kafka_port()).await?,
+            peers: resolve(&config.peers.host, config.peers_port()).await?,
+            http,
         })
     }
 
-    fn catalogue_node(&self, bound: SocketAddr) -> CatalogueNode {
-        let kafka = &self.config.kafka;
-        let host = kafka
-            .advertised_host
-            .clone()
-            .unwrap_or_else(|| kafka.host.clone());
-        let port = kafka.advertised_port.unwrap_or(bound.port());
-        CatalogueNode {
-            id: NodeId(self.config.node_id),
-            rack: self.config.rack.clone(),
-            listeners: BTreeMap::from([(KAFKA_LISTENER.to_owned(), (host, port))]),
+    /// Binds, recovers and serves. A restart is given the addresses that were bound before.
+    async fn run(&self, wanted: Addresses) -> Result<Running, NodeError> {
+        let (config, clock) = (&self.config, &self.env.clock);
+        let address = wanted.kafka;
+        let server = KafkaServer::bind(address, config.kafka_server(), clock.clone())
+            .map_err(|source| NodeError::Listen { address, source })?;
+        let address = wanted.peers;
+        let peers_config = PeersConfig {
+            tls: self.peer_tls().await?,
+            ..PeersConfig::new(address)
+        };
+        self.warn_of_open_peers(address);
+        let peers = Peers::bind(peers_config, clock.clone())
+            .await
+            .map_err(|source| NodeError::Peers { address, source })?;
+        let addresses = Addresses {
+            kafka: server.local_addr(),
+            peers: peers.local_addr(),
+            http: wanted.http,
+        };
+        match self.run_broker(addresses, peers.clone()).await {
+            Ok(broker) => Ok(Running {
+                kafka: server.serve(broker.clone()),
+                broker,
+                peers,
+                addresses,
+                since_ms: clock.monotonic_ms(),
+            }),
+            Err(error) => {
+                peers.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn run_broker(&self, bound: Addresses, peers: Peers) -> Result<Broker, NodeError> {
+        let listeners = self.config.advertised(bound.kafka, bound.http, bound.peers);
+        let mut config = self.config.broker();
+        config.advertised.clone_from(&listeners);
+        let env = self.env.clone();
+        let broker = Broker::start(config, env, self.data_dir.clone(), peers).await?;
+        match broker.register_listeners(listeners).await {
+            Ok(()) => Ok(broker),
+            // Without a leader of the catalogue it takes longer; the broker goes on trying.
+            Err(BrokerError::TimedOut { reason }) => {
+                warn!(
+                    reason,
+                    "the catalogue does not have this node's addresses yet"
+                );
+                Ok(broker)
+            }
+            Err(error) => {
+                broker.shutdown().await;
+                Err(NodeError::Register(error))
+            }
+        }
+    }
+
+    async fn peer_tls(&self) -> Result<Option<PeerTls>, NodeError> {
+        let peers = &self.config.peers;
+        let (Some(certificate), Some(key), Some(ca)) =
+            (&peers.tls_certificate, &peers.tls_key, &peers.tls_ca)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(PeerTls {
+            certificate_chain_pem: self.pem("peers.tls_certificate", certificate).await?,
+            key_pem: self.pem("peers.tls_key", key).await?,
+            ca_pem: self.pem("peers.tls_ca", ca).await?,
+        }))
+    }
+
+    async fn pem(&self, key: &'static str, path: &Path) -> Result<Vec<u8>, NodeError> {
+        let (disk, file) = (self.env.disk.clone(), path.to_owned());
+        tokio::task::spawn_blocking(move || disk.read_file(&file))
+            .await
+            .expect("reading a file does not panic")
+            .map_err(|source| NodeError::Pem {
+                key,
+                path: path.to_owned(),
+                source,
+            })
+    }
+
+    fn warn_of_open_peers(&self, address: SocketAddr) {
+        if self.config.peers.tls_certificate.is_none() && !address.ip().is_loopback() {
+            warn!(
+                %address,
+                "nodes speak without TLS: whoever reaches the peer port can read and change \
+                 everything; set peers.tls_certificate, peers.tls_key and peers.tls_ca"
+            );
         }
     }
 }
 
 impl Running {
+    /// In good order: others lead before this node closes.
+    async fn retire(self) {
+        if tokio::time::timeout(HAND_OVER_MAX, hand_over(&self.broker))
+            .await
+            .is_err()
+        {
+            warn!("leaderships were not given away in time");
+        }
+        self.stop().await;
+    }
+
     async fn stop(self) {
         self.kafka.shutdown().await;
         self.broker.shutdown().await;
+        self.peers.shutdown().await;
     }
 }
 
@@ -202,6 +340,7 @@ async fn resolve(host: &str, port: u16) -> Result<SocketAddr, NodeError> {
 async fn supervise(
     parts: Parts,
     mut running: Running,
+    http: HttpServerHandle,
     publish: watch::Sender<Option<Broker>>,
     mut stopped: oneshot::Receiver<()>,
 ) {
@@ -211,25 +350,26 @@ async fn supervise(
         // Both arms are cancel-safe.
         let reason = tokio::select! {
             _ = &mut stopped => {
+                running.retire().await;
                 publish.send_replace(None);
-                return running.stop().await;
+                return http.shutdown().await;
             }
             reason = failed(&mut failure) => reason,
         };
         error!(reason, "storage failed, starting over from disk");
         publish.send_replace(None);
-        let address = running.kafka.local_addr();
+        let addresses = running.addresses;
         if parts.env.clock.monotonic_ms() - running.since_ms > RESTART_DELAY_FORGOTTEN_MS {
             delay = RESTART_DELAY_FIRST;
         }
         running.stop().await;
         running = loop {
             tokio::select! {
-                _ = &mut stopped => return,
+                _ = &mut stopped => return http.shutdown().await,
                 () = tokio::time::sleep(delay) => {}
             }
             delay = (delay * 2).min(RESTART_DELAY_MAX);
-            match parts.run(Some(address)).await {
+            match parts.run(addresses).await {
                 Ok(running) => break running,
                 Err(error) => warn!(
                     %error,

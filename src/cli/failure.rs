@@ -70,6 +70,14 @@ impl Failure {
         self
     }
 
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.kind as u8)
     }

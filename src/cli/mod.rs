@@ -4,14 +4,18 @@
 //! Results go to standard output, as tables for people or JSON for programs; progress, logs and
 //! errors go to standard error. A closed standard output (`| head`) is no error.
 
+mod admin;
+mod cluster;
 mod config;
 mod consume;
+mod dev;
 mod failure;
 mod lines;
 mod output;
 mod partitioner;
 mod port_holder;
 mod position;
+mod processes;
 mod produce;
 mod progress;
 mod segment;
@@ -56,6 +60,11 @@ struct Arguments {
 enum Command {
     /// Start a node
     Start(start::StartArguments),
+    /// Look at the cluster and change who is in it
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Run a cluster of several nodes on this machine, to try things out
+    Dev(dev::DevArguments),
     /// Create, list, change and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
@@ -133,6 +142,8 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
         }
         Command::Config(command) => config::run(&command, context),
         Command::Debug(DebugCommand::Segment(command)) => segment::run(&command, context),
+        Command::Cluster(command) => client(cluster::run(command, context)),
+        Command::Dev(arguments) => client(dev::run(arguments, context)),
         Command::Topic(command) => client(topic::run(command, context)),
         Command::Produce(arguments) => client(produce::run(arguments, context)),
         Command::Consume(arguments) => client(consume::run(arguments, context)),

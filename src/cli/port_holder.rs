@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use storage::disk::{Disk, OpenMode};
+use storage::disk::Disk;
+
+use super::processes::read_text;
 
 /// `LISTEN` in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
@@ -57,19 +59,6 @@ fn listening_inodes(table: &str, port: u16) -> Vec<String> {
                 .flatten()
         })
         .collect()
-}
-
-/// The whole of a file in `/proc`, which says its length is 0.
-fn read_text(path: &Path) -> Option<String> {
-    let file = Disk::Real.open(path, OpenMode::Read).ok()?;
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 8192];
-    loop {
-        match file.read_at(&mut buffer, bytes.len() as u64).ok()? {
-            0 => return String::from_utf8(bytes).ok(),
-            count => bytes.extend_from_slice(&buffer[..count]),
-        }
-    }
 }
 
 #[cfg(test)]

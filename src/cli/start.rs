@@ -1,19 +1,23 @@
 //! `braidlog start`: runs a node until it is told to stop.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use broker::{Env, StartError};
+use raft::PeersError;
 use serde_json::json;
 use storage::data_dir::DataDirError;
 use storage::disk::Disk;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::info;
 
 use super::Context;
 use super::config::read_config;
 use super::failure::{Failure, Kind};
 use super::port_holder::port_holder;
-use crate::config::Config;
+use crate::config::{Config, PEERS_PORT};
 use crate::descriptors;
 use crate::node::{Node, NodeError};
 use crate::telemetry;
@@ -26,10 +30,13 @@ pub(super) struct StartArguments {
     /// A configuration file (TOML); `braidlog config show` prints one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// This node's id [default: 1]
+    /// The id wanted for a new node [default: 1 without seeds, else the cluster gives one]
     #[arg(long, value_name = "N")]
     node_id: Option<u32>,
-    /// The address to listen on [default: 127.0.0.1]
+    /// Peer addresses of nodes to form or join a cluster with; the same list on every node
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',')]
+    seeds: Vec<String>,
+    /// The address on which clients and other nodes reach this one [default: 127.0.0.1]
     #[arg(long, value_name = "ADDR")]
     host: Option<String>,
     /// Added to every port [default: 0]
@@ -38,6 +45,9 @@ pub(super) struct StartArguments {
     /// Sets one key of the configuration, such as kafka.port=0
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Stop when standard input ends: whoever started this node is gone
+    #[arg(long, hide = true)]
+    end_with_stdin: bool,
 }
 
 impl StartArguments {
@@ -48,10 +58,14 @@ impl StartArguments {
             config.data_dir.clone_from(data_dir);
         }
         if let Some(node_id) = self.node_id {
-            config.node_id = node_id;
+            config.node_id = Some(node_id);
+        }
+        if !self.seeds.is_empty() {
+            config.seeds = self.seeds.iter().map(|seed| with_port(seed)).collect();
         }
         if let Some(host) = &self.host {
             config.kafka.host.clone_from(host);
+            config.peers.host.clone_from(host);
         }
         if let Some(port_offset) = self.port_offset {
             config.port_offset = port_offset;
@@ -64,18 +78,37 @@ impl StartArguments {
     }
 }
 
+/// A seed without a port has the default one.
+fn with_port(seed: &str) -> String {
+    let seed = seed.trim();
+    let has_port = seed.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_v6 = host.contains(':') && !host.ends_with(']');
+        !is_v6 && port.parse::<u16>().is_ok()
+    });
+    if has_port {
+        seed.to_owned()
+    } else if seed.contains(':') && !seed.starts_with('[') {
+        format!("[{seed}]:{PEERS_PORT}")
+    } else {
+        format!("{seed}:{PEERS_PORT}")
+    }
+}
+
 pub(super) async fn start(arguments: StartArguments, context: &mut Context) -> Result<(), Failure> {
     let mut config = arguments.configuration()?;
     telemetry::start(&config.log).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
     descriptors::share_out(&mut config);
     // From here on a signal waits until the node is up, and then stops it in good order.
     let mut stop = StopSignals::listen()?;
+    if arguments.end_with_stdin {
+        stop.leash()?;
+    }
     let env = Env {
         clock: context.clock.clone(),
         disk: Disk::Real,
         seed: seed(context),
     };
-    // A signal during a long recovery ends the process: what is on disk is meant for that.
+    // A signal during a long recovery, or while other nodes are waited for, ends the process: what is on disk is meant for that.
     let node = tokio::select! {
         node = Node::start(config.clone(), env) => node.map_err(|error| explain(&config, error))?,
         name = stop.next() => {
@@ -104,24 +137,29 @@ const EXIT_AT_ONCE: u8 = 130;
 fn announce(config: &Config, node: &Node, context: &mut Context) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     let ready_ms = context.clock.monotonic_ms();
-    let kafka = node.kafka_addr();
-    let cluster_id = node
+    let (kafka, http, peers) = (node.kafka_addr(), node.http_addr(), node.peers_addr());
+    let (node_id, cluster_id) = node
         .broker()
         .borrow()
         .as_ref()
-        .map(|broker| broker.catalogue().cluster_id.clone())
-        .unwrap_or_default();
+        .map(|broker| (broker.node_id(), broker.catalogue().cluster_id.clone()))
+        .unzip();
+    // A node that fails as soon as it is ready has neither.
+    let node_id = node_id.map(|id| id.0);
+    let cluster_id = cluster_id.unwrap_or_default();
     let line = format!(
-        "braidlog {version}  node {}  cluster {cluster_id}  kafka {kafka}  data {}  ready in {ready_ms} ms",
-        config.node_id,
+        "braidlog {version}  node {}  cluster {cluster_id}  kafka {kafka}  http {http}  peers {peers}  data {}  ready in {ready_ms} ms",
+        node_id.map_or("?".to_owned(), |id| id.to_string()),
         config.data_dir.display(),
     );
     let value = json!({
         "version": version,
-        "node_id": config.node_id,
+        "node_id": node_id,
         "cluster_id": cluster_id,
         "pid": std::process::id(),
         "kafka": kafka.to_string(),
+        "http": http.to_string(),
+        "peers": peers.to_string(),
         "data_dir": config.data_dir,
         "ready_ms": ready_ms,
     });
@@ -158,60 +196,114 @@ fn explain(config: &Config, error: NodeError) -> Failure {
             )
             .help("stop that node, or choose another directory with --data-dir DIR")
         }
-        NodeError::Listen { address, source } if source.kind() == std::io::ErrorKind::AddrInUse => {
+        NodeError::Listen { address, source }
+        | NodeError::Peers {
+            source: PeersError::Listen { address, source },
+            ..
+        } => cannot_listen(config, address, &source),
+        NodeError::Resolve { .. } => Failure::new(Kind::Failed, error.to_string())
+            .help("--host must be an address of this machine"),
+        NodeError::Pem { key, .. } => Failure::new(Kind::Failed, error.to_string()).help(format!(
+            "{key} must name a PEM file that this user may read"
+        )),
+        NodeError::Broker(StartError::WrongNode { found, .. }) => {
+            Failure::new(Kind::Failed, error.to_string()).help(format!(
+                "start it with --node-id {found}, or choose another directory with --data-dir DIR"
+            ))
+        }
+        NodeError::Peers { ref source, .. } => {
+            let cause = std::error::Error::source(source);
+            let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
+            Failure::new(Kind::Failed, format!("{error}{cause}"))
+        }
+        NodeError::DataDir(_) | NodeError::Broker(_) | NodeError::Register(_) => {
+            Failure::new(Kind::Failed, error.to_string())
+        }
+    }
+}
+
+fn cannot_listen(config: &Config, address: SocketAddr, source: &io::Error) -> Failure {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
             let holder = port_holder(address).map_or(String::new(), |pid| format!(" by {pid}"));
+            let (port, ip) = (address.port(), address.ip());
             Failure::new(
                 Kind::Conflict,
-                format!(
-                    "port {} on {} is in use{holder}",
-                    address.port(),
-                    address.ip()
-                ),
+                format!("port {port} on {ip} is in use{holder}"),
             )
             .help(format!(
                 "stop that process, or shift every port: `braidlog start --port-offset {}`",
                 u32::from(config.port_offset) + 100
             ))
         }
-        NodeError::Listen { ref source, .. }
-            if source.kind() == std::io::ErrorKind::AddrNotAvailable =>
-        {
-            Failure::new(Kind::Failed, error.to_string())
-                .help("--host must be an address of this machine")
+        kind => {
+            let failure = Failure::new(
+                Kind::Failed,
+                format!("cannot listen on {address}: {source}"),
+            );
+            match kind {
+                io::ErrorKind::AddrNotAvailable => {
+                    failure.help("--host must be an address of this machine")
+                }
+                _ => failure,
+            }
         }
-        NodeError::Resolve { .. } => Failure::new(Kind::Failed, error.to_string())
-            .help("--host must be an address of this machine"),
-        NodeError::Broker(StartError::WrongNode { found, .. }) => {
-            Failure::new(Kind::Failed, error.to_string()).help(format!(
-                "start it with --node-id {found}, or choose another directory with --data-dir DIR"
-            ))
-        }
-        NodeError::DataDir(_)
-        | NodeError::Listen { .. }
-        | NodeError::Broker(_)
-        | NodeError::Register(_) => Failure::new(Kind::Failed, error.to_string()),
     }
 }
 
-/// SIGINT and SIGTERM.
-struct StopSignals {
+/// SIGINT and SIGTERM, and perhaps the end of standard input.
+pub(super) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
+    leash: Option<oneshot::Receiver<()>>,
 }
 
 impl StopSignals {
-    fn listen() -> Result<StopSignals, Failure> {
+    pub(super) fn listen() -> Result<StopSignals, Failure> {
         Ok(StopSignals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            leash: None,
         })
     }
 
+    /// From now on the end of standard input counts as a signal: its other end closes when the
+    /// process that holds it ends, however that does.
+    fn leash(&mut self) -> Result<(), Failure> {
+        let (ended, leash) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("leash".to_owned())
+            .spawn(move || {
+                // What comes in is of no interest; an error is an end as well.
+                let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+                let _ = ended.send(());
+            })?;
+        self.leash = Some(leash);
+        Ok(())
+    }
+
     /// The next one. Cancel-safe.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
+    pub(super) async fn next(&mut self) -> &'static str {
+        let leash = async {
+            match self.leash.as_mut() {
+                Some(leash) => {
+                    // Told or dropped, it has ended.
+                    let _ = leash.await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let came = tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
+            () = leash => END_OF_INPUT,
+        };
+        if came == END_OF_INPUT {
+            self.leash = None; // it ends once only
         }
+        came
     }
 }
+
+/// What stopped a node whose standard input ended.
+const END_OF_INPUT: &str = "end of standard input";

@@ -4,194 +4,29 @@
 //! later wins. A key that does not exist is refused. [`Config::validate`] runs once, before anything
 //! starts. Sizes are written as `"64MiB"`, times as `"10s"`.
 
-use std::path::PathBuf;
+mod check;
+mod sections;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use broker::BrokerConfig;
+use http_admin::HttpServerConfig;
 use kafka::KafkaServerConfig;
-use serde::{Deserialize, Serialize};
 use storage::NodeId;
 
-use crate::units::{ByteSize, Period};
+use crate::node::{HTTP_LISTENER, KAFKA_LISTENER, PEERS_LISTENER};
+
+pub use sections::{
+    Config, HttpConfig, KafkaConfig, LimitsConfig, PeersConfig, StorageConfig, TopicsConfig,
+};
 
 /// Kafka's port, before `port_offset`.
 pub const KAFKA_PORT: u16 = 9092;
-
-/// The whole configuration of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// This node's id, 0 to 2147483647. Must not change over the life of a data directory. Default 1.
-    pub node_id: u32,
-    /// Its rack, as clients are told. Default none.
-    pub rack: Option<String>,
-    /// Where its data lives. Default `./data`.
-    pub data_dir: PathBuf,
-    /// Added to every port. Default 0.
-    pub port_offset: u16,
-    /// What is written to standard error, as `tracing` directives. Default: what happens rarely.
-    pub log: String,
-    /// The Kafka listener.
-    pub kafka: KafkaConfig,
-    /// What a topic has that does not say otherwise.
-    pub topics: TopicsConfig,
-    /// The disk.
-    pub storage: StorageConfig,
-    /// Limits of this node.
-    pub limits: LimitsConfig,
-}
-
-/// The Kafka listener.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KafkaConfig {
-    /// The address it listens on. Default `127.0.0.1`.
-    pub host: String,
-    /// Its port; 0 takes a free one, to which `port_offset` is not added. Default 9092.
-    pub port: u16,
-    /// The host that clients are told to connect to. Default: `host`.
-    pub advertised_host: Option<String>,
-    /// The port that clients are told to connect to. Default: the port it listens on.
-    pub advertised_port: Option<u16>,
-    /// Largest request. Default 100 MiB.
-    pub frame_bytes_max: ByteSize,
-    /// Open connections in total. Default 10,000.
-    pub connections_max: usize,
-    /// Open connections from one address. Default 10,000.
-    pub connections_per_address_max: usize,
-    /// A connection's first request must have come within this. Default 10 s.
-    pub handshake_max: Period,
-    /// A connection on which nothing moves for this long is closed. Default 10 min.
-    pub idle_max: Period,
-    /// A request must have come completely within this time of its first byte. Default 60 s.
-    pub frame_time_max: Period,
-    /// While answers are not sent, 1 MiB of them, or all, must leave within this. Default 60 s.
-    pub send_time_max: Period,
-    /// Bytes of requests in hand and of records read for answers, over all connections; at least 4
-    /// times `frame_bytes_max`. Default 1 GiB.
-    pub inflight_bytes_max: ByteSize,
-    /// Bytes of requests in hand and answers not yet sent, for one connection. Default 32 MiB.
-    pub inflight_bytes_per_connection_max: ByteSize,
-    /// Requests in hand for one connection. Default 256.
-    pub inflight_requests_per_connection_max: usize,
-    /// Most bytes of records in one answer to a fetch. Default 55 MiB.
-    pub fetch_bytes_max: ByteSize,
-    /// How long a shutdown waits for requests in hand. Default 5 s.
-    pub shutdown_max: Period,
-}
-
-/// What a topic has that does not say otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TopicsConfig {
-    /// Create a topic when a client asks for its metadata. Default true.
-    pub auto_create: bool,
-    /// Partitions. Default 1.
-    pub partitions: i32,
-    /// Replicas. Default 1.
-    pub replication_factor: i16,
-}
-
-/// The disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StorageConfig {
-    /// Shards made on an empty directory. Default 4.
-    pub shards: u32,
-    /// Recent batches kept in memory. Default 256 MiB.
-    pub tail_bytes_max: ByteSize,
-    /// Segment files and indexes open at the same time. Default 1,000.
-    pub open_files_max: usize,
-    /// Size of one journal file. Default 64 MiB.
-    pub journal_file_bytes: ByteSize,
-    /// Journal written for a shard after which it is checkpointed. Default 64 MiB.
-    pub checkpoint_journal_bytes: ByteSize,
-    /// Time between rounds of retention and other upkeep. Default 5 s.
-    pub upkeep_interval: Period,
-    /// Memory-map sealed segments for reading. Default true.
-    pub use_mmap: bool,
-}
-
-/// Limits of this node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitsConfig {
-    /// Partitions this node carries. Default 100,000.
-    pub partitions_max: usize,
-    /// Fetches that wait at the same time. Default 100,000.
-    pub waiting_fetches_max: usize,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            node_id: 1,
-            rack: None,
-            data_dir: PathBuf::from("./data"),
-            port_offset: 0,
-            log: "info,openraft=error".to_owned(),
-            kafka: KafkaConfig::default(),
-            topics: TopicsConfig::default(),
-            storage: StorageConfig::default(),
-            limits: LimitsConfig::default(),
-        }
-    }
-}
-
-impl Default for KafkaConfig {
-    fn default() -> KafkaConfig {
-        KafkaConfig {
-            host: "127.0.0.1".to_owned(),
-            port: KAFKA_PORT,
-            advertised_host: None,
-            advertised_port: None,
-            frame_bytes_max: ByteSize(100 << 20),
-            connections_max: 10_000,
-            connections_per_address_max: 10_000,
-            handshake_max: Period::from_secs(10),
-            idle_max: Period::from_secs(600),
-            frame_time_max: Period::from_secs(60),
-            send_time_max: Period::from_secs(60),
-            inflight_bytes_max: ByteSize(1 << 30),
-            inflight_bytes_per_connection_max: ByteSize(32 << 20),
-            inflight_requests_per_connection_max: 256,
-            fetch_bytes_max: ByteSize(55 << 20),
-            shutdown_max: Period::from_secs(5),
-        }
-    }
-}
-
-impl Default for TopicsConfig {
-    fn default() -> TopicsConfig {
-        TopicsConfig {
-            auto_create: true,
-            partitions: 1,
-            replication_factor: 1,
-        }
-    }
-}
-
-impl Default for StorageConfig {
-    fn default() -> StorageConfig {
-        StorageConfig {
-            shards: 4,
-            tail_bytes_max: ByteSize(256 << 20),
-            open_files_max: 1_000,
-            journal_file_bytes: ByteSize(64 << 20),
-            checkpoint_journal_bytes: ByteSize(64 << 20),
-            upkeep_interval: Period::from_secs(5),
-            use_mmap: true,
-        }
-    }
-}
-
-impl Default for LimitsConfig {
-    fn default() -> LimitsConfig {
-        LimitsConfig {
-            partitions_max: 100_000,
-            waiting_fetches_max: 100_000,
-        }
-    }
-}
+/// The port for the other nodes of the cluster, before `port_offset`.
+pub const PEERS_PORT: u16 = 9094;
+/// The port for operators, before `port_offset`.
+pub const HTTP_PORT: u16 = 8080;
 
 /// Why a configuration is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -233,85 +68,67 @@ impl Config {
             .map_err(|error: toml::de::Error| ConfigError::Toml(plain(&error)))
     }
 
-    /// Refuses what cannot work.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let refuse = |key, reason: &str| {
-            Err(ConfigError::Value {
-                key,
-                reason: reason.to_owned(),
-            })
-        };
-        if i32::try_from(self.node_id).is_err() {
-            return refuse("node_id", "must be at most 2147483647");
-        }
-        if self.kafka.port != 0 && self.kafka.port.checked_add(self.port_offset).is_none() {
-            return refuse("port_offset", "moves kafka.port beyond 65535");
-        }
-        if self
-            .kafka
-            .host
-            .parse()
-            .is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified())
-            && self.kafka.advertised_host.is_none()
-        {
-            return refuse(
-                "kafka.advertised_host",
-                "must say where clients reach this node when kafka.host listens on every address",
-            );
-        }
-        if self.kafka.frame_bytes_max.0 < 1024 || self.kafka.frame_bytes_max.0 > 0x7fff_ffff {
-            return refuse("kafka.frame_bytes_max", "must be between 1KiB and 2GiB");
-        }
-        if self.kafka.inflight_bytes_max.0 / 4 < self.kafka.frame_bytes_max.0 {
-            return refuse(
-                "kafka.inflight_bytes_max",
-                "must be at least 4 times kafka.frame_bytes_max",
-            );
-        }
-        for (key, period) in [
-            ("kafka.frame_time_max", self.kafka.frame_time_max),
-            ("kafka.send_time_max", self.kafka.send_time_max),
-        ] {
-            if period.ms == 0 {
-                return refuse(key, "must be above 0");
-            }
-        }
-        if self.kafka.connections_max == 0 || self.kafka.connections_per_address_max == 0 {
-            return refuse("kafka.connections_max", "must be at least 1");
-        }
-        if self.kafka.inflight_requests_per_connection_max == 0 {
-            return refuse(
-                "kafka.inflight_requests_per_connection_max",
-                "must be at least 1",
-            );
-        }
-        if self.topics.partitions < 1 {
-            return refuse("topics.partitions", "must be at least 1");
-        }
-        if self.topics.replication_factor < 1 {
-            return refuse("topics.replication_factor", "must be at least 1");
-        }
-        if !(1..=64).contains(&self.storage.shards) {
-            return refuse("storage.shards", "must be between 1 and 64");
-        }
-        if self.storage.journal_file_bytes.0 < 1 << 20 {
-            return refuse("storage.journal_file_bytes", "must be at least 1MiB");
-        }
-        if self.storage.open_files_max == 0 {
-            return refuse("storage.open_files_max", "must be at least 1");
-        }
-        if self.storage.upkeep_interval.ms == 0 {
-            return refuse("storage.upkeep_interval", "must be above 0");
-        }
-        Ok(())
-    }
-
     /// The port to bind for the Kafka listener, 0 for any.
     #[must_use]
     pub fn kafka_port(&self) -> u16 {
-        match self.kafka.port {
+        self.shifted(self.kafka.port)
+    }
+
+    /// The port to bind for other nodes, 0 for any.
+    #[must_use]
+    pub fn peers_port(&self) -> u16 {
+        self.shifted(self.peers.port)
+    }
+
+    /// The port to bind for operators, 0 for any.
+    #[must_use]
+    pub fn http_port(&self) -> u16 {
+        self.shifted(self.http.port)
+    }
+
+    fn shifted(&self, port: u16) -> u16 {
+        match port {
             0 => 0,
             port => port.saturating_add(self.port_offset),
+        }
+    }
+
+    /// Where this node is reached, given where its listeners were bound: host and port by the name
+    /// of the listener.
+    #[must_use]
+    pub fn advertised(
+        &self,
+        kafka: SocketAddr,
+        http: SocketAddr,
+        peers: SocketAddr,
+    ) -> BTreeMap<String, (String, u16)> {
+        let host = |advertised: Option<&String>, listens_on: &String| {
+            advertised.unwrap_or(listens_on).clone()
+        };
+        let public = self.kafka.advertised_host.as_ref();
+        let kafka_host = host(public, &self.kafka.host);
+        let kafka_port = self.kafka.advertised_port.unwrap_or(kafka.port());
+        let peers_host = host(
+            self.peers.advertised_host.as_ref().or(public),
+            &self.peers.host,
+        );
+        let peers_port = self.peers.advertised_port.unwrap_or(peers.port());
+        let http_public = public.filter(|_| check::is_every_address(&self.http.host));
+        let http_host = host(http_public, &self.http.host);
+        BTreeMap::from([
+            (KAFKA_LISTENER.to_owned(), (kafka_host, kafka_port)),
+            (PEERS_LISTENER.to_owned(), (peers_host, peers_port)),
+            (HTTP_LISTENER.to_owned(), (http_host, http.port())),
+        ])
+    }
+
+    /// The HTTP listener's part.
+    #[must_use]
+    pub fn http_server(&self) -> HttpServerConfig {
+        HttpServerConfig {
+            connections_max: self.http.connections_max,
+            request_ms_max: self.http.request_time_max.ms,
+            ..HttpServerConfig::default()
         }
     }
 
@@ -319,8 +136,15 @@ impl Config {
     #[must_use]
     pub fn broker(&self) -> BrokerConfig {
         BrokerConfig {
-            node_id: NodeId(self.node_id),
+            node_id: self.node_id.map(NodeId),
             rack: self.rack.clone(),
+            seeds: self.seeds.clone(),
+            advertised: BTreeMap::new(), // known once the listeners are bound
+            heartbeat_ms: self.peers.heartbeat.ms,
+            election_ms_min: self.peers.election_timeout_min.ms,
+            election_ms_max: self.peers.election_timeout_max.ms,
+            durability: storage::Durability::default(),
+            catch_up_bytes_per_second: self.storage.catch_up_bytes_per_second.0,
             auto_create_topics: self.topics.auto_create,
             default_partitions: self.topics.partitions,
             default_replication_factor: self.topics.replication_factor,
@@ -353,7 +177,7 @@ impl Config {
             inflight_requests_per_connection_max: kafka.inflight_requests_per_connection_max,
             fetch_bytes_max: kafka.fetch_bytes_max.as_usize(),
             shutdown_ms_max: kafka.shutdown_max.ms,
-            listener_name: crate::node::KAFKA_LISTENER.to_owned(),
+            listener_name: KAFKA_LISTENER.to_owned(),
         }
     }
 
@@ -419,7 +243,10 @@ fn plain(error: &toml::de::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::units::{ByteSize, Period};
 
     fn read(toml: &str, assignments: &[&str]) -> Result<Config, ConfigError> {
         let assignments: Vec<String> = assignments.iter().map(|text| (*text).to_owned()).collect();
@@ -444,7 +271,7 @@ mod tests {
             ],
         )
         .unwrap();
-        assert_eq!((config.node_id, config.kafka.port), (3, 0));
+        assert_eq!((config.node_id, config.kafka.port), (Some(3), 0));
         assert_eq!(config.kafka.idle_max, Period::from_secs(60));
         assert_eq!(config.storage.tail_bytes_max, ByteSize(1 << 20));
         assert_eq!(config.rack.as_deref(), Some("eu-1"));
@@ -477,9 +304,27 @@ mod tests {
     fn values_that_cannot_be_are_refused() {
         for (assignment, key) in [
             ("topics.partitions=0", "topics.partitions"),
-            ("topics.replication_factor=0", "topics.replication_factor"),
+            ("topics.replication_factor=-1", "topics.replication_factor"),
+            ("seeds=[\"a\"]", "seeds"),
+            ("seeds=[\"a:0\"]", "seeds"),
+            ("seeds=[\"::1:9094\"]", "seeds"),
+            ("seeds=[\"a:9094/x\"]", "seeds"),
+            ("peers.host=\"::\"", "peers.advertised_host"),
+            ("peers.tls_key=/x", "peers.tls_certificate"),
+            ("peers.heartbeat=0s", "peers.heartbeat"),
+            ("peers.heartbeat=300ms", "peers.election_timeout_min"),
+            (
+                "peers.election_timeout_max=500ms",
+                "peers.election_timeout_max",
+            ),
+            (
+                "peers.election_timeout_max=2m",
+                "peers.election_timeout_max",
+            ),
+            ("http.connections_max=0", "http.connections_max"),
+            ("http.request_time_max=0s", "http.request_time_max"),
             ("kafka.host=0.0.0.0", "kafka.advertised_host"),
-            ("port_offset=60000", "port_offset"),
+            ("port_offset=57000", "port_offset"),
             ("node_id=4294967295", "node_id"),
             ("storage.shards=0", "storage.shards"),
             (
@@ -506,9 +351,59 @@ mod tests {
         assert_eq!(read(&config.to_toml(), &[]), Ok(config));
     }
 
+    #[test]
+    fn every_listener_is_reached_where_it_says() {
+        let bound = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        let advertised = |assignments: &[&str]| {
+            let config = read("", assignments).unwrap();
+            assert_eq!(config.validate(), Ok(()), "{assignments:?}");
+            let all = config.advertised(bound(1), bound(2), bound(3));
+            ["kafka", "http", "peers"].map(|name| {
+                let (host, port) = &all[name];
+                format!("{host}:{port}")
+            })
+        };
+        assert_eq!(
+            advertised(&[]),
+            ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]
+        );
+        let everywhere = [
+            "kafka.host=0.0.0.0",
+            "peers.host=0.0.0.0",
+            "kafka.advertised_host=h",
+        ];
+        assert_eq!(advertised(&everywhere), ["h:1", "127.0.0.1:2", "h:3"]);
+        assert_eq!(
+            advertised(&[
+                "kafka.advertised_host=h",
+                "kafka.advertised_port=7",
+                "peers.advertised_host=p",
+                "peers.advertised_port=8",
+                "http.host=\"::\"",
+            ]),
+            ["h:7", "h:2", "p:8"]
+        );
+    }
+
+    #[test]
+    fn an_offset_moves_every_port_but_those_that_are_free_to_choose() {
+        let ports = |assignments: &[&str]| {
+            let config = read("", assignments).unwrap();
+            [config.kafka_port(), config.peers_port(), config.http_port()]
+        };
+        assert_eq!(ports(&["port_offset=100"]), [9192, 9194, 8180]);
+        let free = [
+            "port_offset=100",
+            "kafka.port=0",
+            "peers.port=0",
+            "http.port=0",
+        ];
+        assert_eq!(ports(&free), [0, 0, 0]);
+    }
+
     /// Rows of the page's table of keys: key and default, as they stand there.
     fn documented() -> Vec<(String, String)> {
-        let page = include_str!("../docs/operating.md");
+        let page = include_str!("../../docs/operating.md");
         let (_, table) = page.split_once("### Every key").unwrap();
         let cells = |row: &str| -> Option<(String, String)> {
             let mut cells = row.strip_prefix("| `")?.split(" | ");
