@@ -24,9 +24,15 @@ pub(crate) enum Api {
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
     DescribeConfigs = 32,
+    DescribeLogDirs = 35,
     CreatePartitions = 37,
+    ElectLeaders = 43,
     IncrementalAlterConfigs = 44,
+    AlterPartitionReassignments = 45,
+    ListPartitionReassignments = 46,
+    DescribeQuorum = 55,
     DescribeCluster = 60,
+    UnregisterBroker = 64,
     DescribeTopicPartitions = 75,
 }
 
@@ -50,7 +56,7 @@ pub(crate) struct ApiSpec {
 ///
 /// Produce is advertised from 0 although 0–2 are refused: older librdkafka compresses only when it
 /// sees a range from 0 (KAFKA-18659).
-pub(crate) const APIS: [ApiSpec; 15] = [
+pub(crate) const APIS: [ApiSpec; 21] = [
     ApiSpec {
         advertised_min: 0,
         ..spec(Api::Produce, 3, 13, 9)
@@ -65,9 +71,15 @@ pub(crate) const APIS: [ApiSpec; 15] = [
     spec(Api::InitProducerId, 0, 5, 2),
     spec(Api::OffsetForLeaderEpoch, 2, 4, 4),
     spec(Api::DescribeConfigs, 1, 4, 4),
+    spec(Api::DescribeLogDirs, 1, 4, 2),
     spec(Api::CreatePartitions, 0, 3, 2),
+    spec(Api::ElectLeaders, 0, 2, 2),
     spec(Api::IncrementalAlterConfigs, 0, 1, 1),
+    spec(Api::AlterPartitionReassignments, 0, 1, 0),
+    spec(Api::ListPartitionReassignments, 0, 0, 0),
+    spec(Api::DescribeQuorum, 0, 2, 0),
     spec(Api::DescribeCluster, 0, 2, 0),
+    spec(Api::UnregisterBroker, 0, 0, 0),
     spec(Api::DescribeTopicPartitions, 0, 0, 0),
 ];
 

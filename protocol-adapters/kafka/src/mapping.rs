@@ -68,8 +68,6 @@ pub(crate) fn error_code(error: &BrokerError, surface: Surface) -> ResponseError
         E::InvalidReplicaAssignment { .. } => Code::InvalidReplicaAssignment,
         E::InvalidConfig { .. } => Code::InvalidConfig,
         E::InvalidRequest { .. } => Code::InvalidRequest,
-        E::UnknownNode { .. } => Code::BrokerIdNotRegistered,
-        E::Conflict { .. } => Code::PolicyViolation,
         E::PolicyViolation { .. } => match surface {
             // Too many fetches wait already: the consumer is to come again.
             Surface::Fetch => Code::OffsetNotAvailable,
@@ -165,7 +163,12 @@ pub(crate) fn node_id(broker: BrokerId) -> Option<NodeId> {
 
 /// A topic id as the protocol crate has it (its `Uuid`, a type this crate has no name for).
 pub(crate) fn wire_topic_id<U: TryFrom<Vec<u8>>>(id: TopicId) -> U {
-    match U::try_from(id.0.to_vec()) {
+    wire_uuid(id.0)
+}
+
+/// Sixteen bytes as the protocol crate has them.
+pub(crate) fn wire_uuid<U: TryFrom<Vec<u8>>>(bytes: [u8; 16]) -> U {
+    match U::try_from(bytes.to_vec()) {
         Ok(uuid) => uuid,
         Err(_) => unreachable!("16 bytes are a UUID"),
     }
@@ -275,6 +278,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
+    use broker::catalogue::{NodeState, PartitionEntry};
     use storage::{Offset, ShardId};
 
     use super::*;
@@ -327,6 +331,8 @@ mod tests {
             BrokerError::InvalidConfig { reason: reason() },
             BrokerError::InvalidRequest { reason: reason() },
             BrokerError::PolicyViolation { reason: reason() },
+            BrokerError::UnknownNode { node: NodeId(9) },
+            BrokerError::Conflict { reason: reason() },
         ]
     }
 
@@ -406,12 +412,14 @@ mod tests {
         let topic = Topic {
             name: "t".to_owned(),
             id: TopicId([1; 16]),
-            partitions: vec![ShardId(1); 2],
+            partitions: vec![PartitionEntry::new(ShardId(1)); 2],
             config: Arc::default(),
             internal: false,
         };
         let node = |id, listener: &str| Node {
             id: NodeId(id),
+            incarnation: [0; 16],
+            state: NodeState::Active,
             rack: None,
             listeners: BTreeMap::from([(listener.to_owned(), ("host".to_owned(), 9092))]),
         };

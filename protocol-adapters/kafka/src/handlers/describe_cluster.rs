@@ -1,9 +1,15 @@
 //! DescribeCluster, key 60, versions 0–2; KIP-700, KIP-919 (endpoint types, 1), KIP-1073 (fenced
-//! brokers, 2; there are none).
+//! brokers, 2).
+//!
+//! A node that does not answer the others is what Kafka calls fenced: it is told only when asked
+//! for. A node that knows of no controller is cut off itself and cannot say that of others.
+
+use std::collections::HashSet;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{BrokerId, DescribeClusterRequest, DescribeClusterResponse};
+use storage::NodeId;
 
 use super::{Context, Refusal};
 use crate::mapping::{self, CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED};
@@ -12,6 +18,8 @@ use crate::mapping::{self, CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED};
 const BROKERS: i8 = 1;
 /// Endpoint type of controllers, which have a listener of their own in Kafka and none here.
 const CONTROLLERS: i8 = 2;
+/// First version that tells who is fenced.
+const FENCED_VERSION_MIN: i16 = 2;
 
 pub(super) fn handle(
     context: &Context,
@@ -24,14 +32,22 @@ pub(super) fn handle(
             .with_error_message(Some(mapping::text(refusal.message)));
     }
     let catalogue = context.broker.catalogue();
-    let brokers = catalogue.nodes.values();
-    let brokers = brokers.filter_map(|node| mapping::endpoint(node, &context.listener_name));
-    let brokers = brokers.map(|at| {
-        DescribeClusterBroker::default()
+    let fenced = fenced(context);
+    let told = catalogue
+        .nodes
+        .values()
+        .filter(|node| request.include_fenced_brokers || !fenced.contains(&node.id));
+    let brokers = told.filter_map(|node| {
+        let at = mapping::endpoint(node, &context.listener_name)?;
+        let broker = DescribeClusterBroker::default()
             .with_broker_id(at.id)
             .with_host(at.host)
             .with_port(at.port)
-            .with_rack(at.rack)
+            .with_rack(at.rack);
+        match version >= FENCED_VERSION_MIN {
+            true => Some(broker.with_is_fenced(fenced.contains(&node.id))),
+            false => Some(broker),
+        }
     });
     let response = DescribeClusterResponse::default()
         .with_error_message(None)
@@ -51,6 +67,16 @@ pub(super) fn handle(
         true => response.with_endpoint_type(BROKERS),
         false => response,
     }
+}
+
+/// Nodes that do not answer.
+fn fenced(context: &Context) -> HashSet<NodeId> {
+    let status = context.broker.cluster_status();
+    if status.controller.is_none() {
+        return HashSet::new();
+    }
+    let silent = status.nodes.iter().filter(|node| !node.alive);
+    silent.map(|node| node.node.id).collect()
 }
 
 fn check(endpoint_type: i8) -> Result<(), Refusal> {

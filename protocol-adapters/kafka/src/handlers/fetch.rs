@@ -1,10 +1,13 @@
 //! Fetch, key 1, versions 4–17; KIP-74 (sizes), KIP-227 (sessions), KIP-320 (leader epochs), KIP-392
-//! (rack, read and not used), KIP-516 (topic ids, 13), KIP-951 (the new leader in the answer).
+//! (racks, 11), KIP-516 (topic ids, 13), KIP-951 (the new leader in the answer).
 //!
 //! - Every fetch is a full one and is answered with session 0. One that continues a session is told
 //!   that there is no such session, upon which clients begin anew.
 //! - A fetch waits in the broker, not here; it ends when the connection does, and is cut short when
 //!   the server stops. With an error in any partition it does not wait.
+//! - From version 11 on a follower answers as well, and a leader in another rack than the client
+//!   may name a replica in its rack to read from; before that leaders alone answer.
+//! - Nobody replicates by fetching: a fetch that says it comes from a replica is refused.
 //! - Versions before 10 cannot carry zstd (KIP-110).
 
 use std::collections::HashSet;
@@ -14,17 +17,23 @@ use broker::{
 };
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FetchRequest as WireRequest;
+use kafka_protocol::messages::fetch_request::FetchTopic;
 use storage::{Offset, PartitionId, TopicId};
 
 use super::fetch_response::{FetchAnswer, PartitionAnswer, PartitionRecords};
-use super::{Begun, Call, Context, leader_elsewhere};
+use super::{Begun, Call, Context, leader_hint};
 use crate::budget;
 use crate::mapping::{self, Surface, TopicKey};
+use crate::session::Outcome;
 
 /// First version that names topics by id.
 const TOPIC_ID_VERSION_MIN: i16 = 13;
 /// First version that may carry zstd.
 const ZSTD_VERSION_MIN: i16 = 10;
+/// First version whose client knows of replicas to read from.
+const RACK_VERSION_MIN: i16 = 11;
+/// First version that says in a tagged field which replica it comes from.
+const REPLICA_STATE_VERSION_MIN: i16 = 15;
 /// Byte of a batch's attributes that holds the codec, and its values.
 const ATTRIBUTES_BYTE: usize = 22;
 const CODEC_MASK: u8 = 0b111;
@@ -50,6 +59,9 @@ pub(super) fn begin(context: &Context, call: Call, request: WireRequest) -> Begu
             .encode(call),
         );
     }
+    if is_from_replica(call.version, &request) {
+        return Begun::Done(refuse_replica(call, request));
+    }
     let (places, fetch) = plan(context, call.version, request);
     let broker = context.broker.clone();
     let listener_name = context.listener_name.clone();
@@ -73,6 +85,39 @@ pub(super) fn begin(context: &Context, call: Call, request: WireRequest) -> Begu
     }))
 }
 
+/// Whether a broker asks, or somebody in its name. Consumers say -1, debugging ones -2.
+fn is_from_replica(version: i16, request: &WireRequest) -> bool {
+    match version >= REPLICA_STATE_VERSION_MIN {
+        true => request.replica_state.replica_id.0 >= 0,
+        false => request.replica_id.0 >= 0,
+    }
+}
+
+/// Refuses every partition, as Kafka does to a client that is no broker.
+fn refuse_replica(call: Call, request: WireRequest) -> Outcome {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| PartitionAnswer {
+            index: asked.partition,
+            result: Err(ResponseError::TopicAuthorizationFailed),
+            current_leader: None,
+        });
+        let partitions = partitions.collect();
+        (topic_key(call.version, topic), partitions)
+    });
+    FetchAnswer {
+        topics: topics.collect(),
+        ..FetchAnswer::default()
+    }
+    .encode(call)
+}
+
+fn topic_key(version: i16, topic: FetchTopic) -> TopicKey {
+    match version >= TOPIC_ID_VERSION_MIN {
+        true => TopicKey::Id(TopicId(*topic.topic_id.as_bytes())),
+        false => TopicKey::Name(topic.topic),
+    }
+}
+
 /// What to ask the broker for, and where its answers go.
 fn plan(context: &Context, version: i16, request: WireRequest) -> (Vec<Place>, FetchRequest) {
     let catalogue = context.broker.catalogue();
@@ -82,14 +127,11 @@ fn plan(context: &Context, version: i16, request: WireRequest) -> (Vec<Place>, F
     let mut places = Vec::with_capacity(request.topics.len());
     let mut any_error = false;
     let mut seen = HashSet::new();
-    for topic in request.topics {
-        let key = if version >= TOPIC_ID_VERSION_MIN {
-            TopicKey::Id(TopicId(*topic.topic_id.as_bytes()))
-        } else {
-            TopicKey::Name(topic.topic)
-        };
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for asked in topic.partitions {
+    for mut topic in request.topics {
+        let asked_partitions = std::mem::take(&mut topic.partitions);
+        let key = topic_key(version, topic);
+        let mut partitions = Vec::with_capacity(asked_partitions.len());
+        for asked in asked_partitions {
             let found =
                 mapping::find_partition(&catalogue, &key, asked.partition).and_then(|partition| {
                     match seen.insert(partition) {
@@ -128,7 +170,7 @@ fn plan(context: &Context, version: i16, request: WireRequest) -> (Vec<Place>, F
             1 => Isolation::ReadCommitted,
             _ => Isolation::ReadUncommitted,
         },
-        client_rack: None,
+        client_rack: (version >= RACK_VERSION_MIN).then(|| request.rack_id.to_string()),
     };
     (places, fetch)
 }
@@ -198,6 +240,7 @@ fn records(
         last_stable_offset: fetched.last_stable_offset,
         log_start: fetched.log_start,
         diverging: fetched.diverging,
+        preferred_replica: fetched.preferred_read_replica,
         batches: fetched.batches,
         read_committed,
     })
@@ -218,14 +261,12 @@ fn holds_zstd(batches: &bytes::Bytes) -> bool {
     false
 }
 
-/// KIP-951: says who leads the partitions that this node does not lead, and where they are.
+/// KIP-951: says who leads the partitions that were refused over that, and where they are.
 fn name_leaders(broker: &Broker, listener: &str, (answer, found): &mut Answer) {
     for ((_, partitions), found) in answer.topics.iter_mut().zip(found) {
         for (told, found) in partitions.iter_mut().zip(found) {
-            if told.result.as_ref().err() != Some(&ResponseError::NotLeaderOrFollower) {
-                continue;
-            }
-            let Some((at, epoch)) = leader_elsewhere(broker, listener, *found) else {
+            let error_code = told.result.as_ref().err().map_or(0, ResponseError::code);
+            let Some((at, epoch)) = leader_hint(broker, listener, *found, error_code) else {
                 continue;
             };
             told.current_leader = Some((at.id.0, epoch));

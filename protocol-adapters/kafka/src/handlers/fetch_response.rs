@@ -14,11 +14,11 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
-use storage::{LeaderEpoch, Offset};
+use storage::{LeaderEpoch, NodeId, Offset};
 
 use super::Call;
 use crate::codec;
-use crate::mapping::{Endpoint, TopicKey};
+use crate::mapping::{self, Endpoint, TopicKey};
 use crate::session::Outcome;
 
 /// Records up to this size are copied into the buffer between them: less than a piece costs.
@@ -53,6 +53,8 @@ pub(super) struct PartitionRecords {
     pub(super) last_stable_offset: Offset,
     pub(super) log_start: Offset,
     pub(super) diverging: Option<(LeaderEpoch, Offset)>,
+    /// Whom to read from instead (KIP-392); told from version 11 on.
+    pub(super) preferred_replica: Option<NodeId>,
     pub(super) batches: Vec<Bytes>,
     /// Whether aborted transactions are to be listed (there are none yet).
     pub(super) read_committed: bool,
@@ -162,7 +164,11 @@ impl Writer {
             false => self.null_array(),
         }
         if self.version >= 11 {
-            self.buf.put_i32(-1); // no preferred replica
+            let preferred = records
+                .as_ref()
+                .and_then(|records| records.preferred_replica);
+            self.buf
+                .put_i32(preferred.map_or(-1, |node| mapping::broker_id(node).0));
         }
         let diverging = records.as_ref().and_then(|records| records.diverging);
         self.records(records.map_or_else(Vec::new, |records| records.batches));
@@ -319,6 +325,7 @@ mod tests {
             last_stable_offset: Offset(8),
             log_start: Offset(2),
             diverging: None,
+            preferred_replica: None,
             batches,
             read_committed: false,
         }
@@ -464,6 +471,26 @@ mod tests {
             assert_eq!(partitions[1].diverging_epoch.epoch, 4);
             assert_eq!(partitions[1].diverging_epoch.end_offset, 6);
             assert_eq!(response.node_endpoints.len(), usize::from(version >= 16));
+        }
+    }
+
+    #[test]
+    fn a_preferred_replica_is_told_from_version_11_on() {
+        for version in 4..=17 {
+            let partition = PartitionAnswer {
+                index: 0,
+                result: Ok(PartitionRecords {
+                    preferred_replica: Some(NodeId(3)),
+                    ..records(vec![])
+                }),
+                current_leader: None,
+            };
+            let answer = FetchAnswer {
+                topics: vec![(topic(version), vec![partition])],
+                ..FetchAnswer::default()
+            };
+            let told = check(version, answer).responses[0].partitions[0].preferred_read_replica;
+            assert_eq!(told.0, if version >= 11 { 3 } else { -1 });
         }
     }
 

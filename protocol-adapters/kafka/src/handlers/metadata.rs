@@ -24,6 +24,8 @@ use crate::mapping::{self, CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, Surface, TO
 
 /// First version that may ask by topic id.
 const BY_ID_VERSION_MIN: i16 = 12;
+/// First version that tells a leader which the listener's clients cannot reach from none at all.
+const LISTENER_VERSION_MIN: i16 = 6;
 
 pub(super) async fn handle(
     context: &Context,
@@ -34,7 +36,7 @@ pub(super) async fn handle(
         true => TOPIC_OPERATIONS,
         false => OPERATIONS_NOT_ASKED,
     };
-    let topics = match request.topics {
+    let mut topics = match request.topics {
         Some(asked) if !(asked.is_empty() && version == 0) => {
             let create = version < 4 || request.allow_auto_topic_creation;
             let create = create && context.broker.config().auto_create_topics;
@@ -57,6 +59,9 @@ pub(super) async fn handle(
         .broker
         .controller()
         .map_or(BrokerId(-1), mapping::broker_id);
+    if version < LISTENER_VERSION_MIN {
+        hide_listeners(&mut topics);
+    }
     let mut response = MetadataResponse::default()
         .with_brokers(brokers.collect())
         .with_cluster_id(Some(mapping::text(catalogue.cluster_id.as_str())))
@@ -66,6 +71,16 @@ pub(super) async fn handle(
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }
     response
+}
+
+/// Before version 6 a leader without the listener was told like none.
+fn hide_listeners(topics: &mut [MetadataResponseTopic]) {
+    let partitions = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+    for partition in partitions {
+        if partition.error_code == ResponseError::ListenerNotFound.code() {
+            partition.error_code = ResponseError::LeaderNotAvailable.code();
+        }
+    }
 }
 
 fn all_topics(context: &Context, operations: i32) -> Vec<MetadataResponseTopic> {

@@ -6,6 +6,7 @@
 //! and give typed answers: bytes are read and written here only (and in the two record paths,
 //! `produce` and `fetch_response`).
 
+mod alter_partition_reassignments;
 mod api_versions;
 mod configs;
 mod create_partitions;
@@ -14,16 +15,21 @@ mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_log_dirs;
+mod describe_quorum;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod fetch_response;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
 mod produce_unsupported;
+mod unregister_broker;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -171,17 +177,38 @@ async fn dispatch(context: &Context, call: Call, body: Bytes) -> Result<Begun, R
             version,
             call.decode(body)?,
         )),
+        Api::DescribeLogDirs => {
+            call.answer(&describe_log_dirs::handle(context, version, call.decode(body)?).await)
+        }
         Api::CreatePartitions => {
             call.answer(&create_partitions::handle(context, call.decode(body)?).await)
+        }
+        Api::ElectLeaders => {
+            call.answer(&elect_leaders::handle(context, version, call.decode(body)?).await)
         }
         Api::IncrementalAlterConfigs => {
             call.answer(&incremental_alter_configs::handle(context, call.decode(body)?).await)
         }
+        Api::AlterPartitionReassignments => call.answer(
+            &alter_partition_reassignments::handle(context, version, call.decode(body)?).await,
+        ),
+        Api::ListPartitionReassignments => call.answer(&list_partition_reassignments::handle(
+            context,
+            call.decode(body)?,
+        )),
+        Api::DescribeQuorum => call.answer(&describe_quorum::handle(
+            context,
+            version,
+            call.decode(body)?,
+        )),
         Api::DescribeCluster => call.answer(&describe_cluster::handle(
             context,
             version,
             &call.decode(body)?,
         )),
+        Api::UnregisterBroker => {
+            call.answer(&unregister_broker::handle(context, call.decode(body)?).await)
+        }
         Api::DescribeTopicPartitions => call.answer(&describe_topic_partitions::handle(
             context,
             call.decode(body)?,
@@ -220,15 +247,26 @@ impl Refusal {
     }
 }
 
-/// KIP-951: who leads a partition that this node does not lead, and where clients reach it.
-fn leader_elsewhere(
+/// KIP-951: who leads a partition that was refused with this error, and where clients reach it;
+/// `None` when the error is not about leaders, or this node was taken for the leader and is none.
+fn leader_hint(
     broker: &Broker,
     listener: &str,
     partition: Option<PartitionId>,
+    error_code: i16,
 ) -> Option<(Endpoint, LeaderEpoch)> {
+    let moved = error_code == ResponseError::NotLeaderOrFollower.code();
+    let fenced = error_code == ResponseError::FencedLeaderEpoch.code();
+    if !(moved || fenced) {
+        return None;
+    }
     let status = broker.partition_status(partition?)?;
+    let leader = status.leader?;
+    if moved && leader == broker.node_id() {
+        return None;
+    }
     let catalogue = broker.catalogue();
-    let endpoint = mapping::endpoint(catalogue.nodes.get(&status.leader?)?, listener)?;
+    let endpoint = mapping::endpoint(catalogue.nodes.get(&leader)?, listener)?;
     Some((endpoint, status.leader_epoch))
 }
 

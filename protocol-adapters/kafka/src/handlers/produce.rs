@@ -27,7 +27,7 @@ use storage::{PartitionId, TopicId};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::{Begun, Call, Context, leader_elsewhere};
+use super::{Begun, Call, Context, leader_hint};
 use crate::mapping::{self, TopicKey};
 use crate::session::Outcome;
 
@@ -255,20 +255,16 @@ fn partition(version: i16, index: i32, result: PartResult) -> PartitionProduceRe
     }
 }
 
-/// KIP-951: says who leads the partitions that this node does not lead, and where they are.
+/// KIP-951: says who leads the partitions that were refused over that, and where they are.
 fn name_leaders(
     broker: &broker::Broker,
     listener: &str,
     places: &[Place],
     response: &mut ProduceResponse,
 ) {
-    let moved = ResponseError::NotLeaderOrFollower.code();
     for (place, topic) in places.iter().zip(&mut response.responses) {
         for ((_, found), told) in place.partitions.iter().zip(&mut topic.partition_responses) {
-            if told.error_code != moved {
-                continue;
-            }
-            let Some((at, epoch)) = leader_elsewhere(broker, listener, *found) else {
+            let Some((at, epoch)) = leader_hint(broker, listener, *found, told.error_code) else {
                 continue;
             };
             told.current_leader = LeaderIdAndEpoch::default()

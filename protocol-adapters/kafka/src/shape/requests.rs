@@ -63,9 +63,15 @@ pub(super) fn fields(api: Api) -> &'static [Field] {
         Api::InitProducerId => INIT_PRODUCER_ID,
         Api::OffsetForLeaderEpoch => OFFSET_FOR_LEADER_EPOCH,
         Api::DescribeConfigs => DESCRIBE_CONFIGS,
+        Api::DescribeLogDirs => DESCRIBE_LOG_DIRS,
         Api::CreatePartitions => CREATE_PARTITIONS,
+        Api::ElectLeaders => ELECT_LEADERS,
         Api::IncrementalAlterConfigs => INCREMENTAL_ALTER_CONFIGS,
+        Api::AlterPartitionReassignments => ALTER_PARTITION_REASSIGNMENTS,
+        Api::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS,
+        Api::DescribeQuorum => DESCRIBE_QUORUM,
         Api::DescribeCluster => DESCRIBE_CLUSTER,
+        Api::UnregisterBroker => UNREGISTER_BROKER,
         Api::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS,
     }
 }
@@ -225,6 +231,11 @@ const DESCRIBE_CONFIGS: &[Field] = &[
     since(3, BOOL), // include documentation
 ];
 
+const DESCRIBE_LOG_DIRS: &[Field] = &[always(Array(&Struct(&[
+    always(Text),          // topic
+    always(Array(&INT32)), // partitions
+])))];
+
 const CREATE_PARTITIONS: &[Field] = &[
     always(Array(&Struct(&[
         always(Text),  // name
@@ -235,6 +246,15 @@ const CREATE_PARTITIONS: &[Field] = &[
     ]))),
     always(INT32), // timeout
     always(BOOL),  // validate only
+];
+
+const ELECT_LEADERS: &[Field] = &[
+    since(1, INT8), // election type
+    always(Array(&Struct(&[
+        always(Text),          // topic
+        always(Array(&INT32)), // partitions
+    ]))),
+    always(INT32), // timeout
 ];
 
 const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
@@ -249,6 +269,33 @@ const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
     ]))),
     always(BOOL), // validate only
 ];
+
+const ALTER_PARTITION_REASSIGNMENTS: &[Field] = &[
+    always(INT32),  // timeout
+    since(1, BOOL), // allow another replication factor
+    always(Array(&Struct(&[
+        always(Text), // name
+        always(Array(&Struct(&[
+            always(INT32),         // partition
+            always(Array(&INT32)), // replicas
+        ]))),
+    ]))),
+];
+
+const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
+    always(INT32), // timeout
+    always(Array(&Struct(&[
+        always(Text),          // name
+        always(Array(&INT32)), // partitions
+    ]))),
+];
+
+const DESCRIBE_QUORUM: &[Field] = &[always(Array(&Struct(&[
+    always(Text), // name
+    always(Array(&Struct(&[
+        always(INT32), // partition
+    ]))),
+])))];
 
 const DESCRIBE_CLUSTER: &[Field] = &[
     always(BOOL),   // include cluster authorized operations
@@ -265,4 +312,8 @@ const DESCRIBE_TOPIC_PARTITIONS: &[Field] = &[
         always(Text),  // topic name
         always(INT32), // partition
     ])),
+];
+
+const UNREGISTER_BROKER: &[Field] = &[
+    always(INT32), // broker id
 ];

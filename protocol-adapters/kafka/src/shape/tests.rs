@@ -41,8 +41,18 @@ fn through_the_crate(api: Api, version: i16, body: &Bytes) -> Result<(Bytes, usi
         Api::InitProducerId => through::<InitProducerIdRequest>(version, body),
         Api::OffsetForLeaderEpoch => through::<OffsetForLeaderEpochRequest>(version, body),
         Api::DescribeConfigs => through::<DescribeConfigsRequest>(version, body),
+        Api::DescribeLogDirs => through::<DescribeLogDirsRequest>(version, body),
         Api::CreatePartitions => through::<CreatePartitionsRequest>(version, body),
         Api::IncrementalAlterConfigs => through::<IncrementalAlterConfigsRequest>(version, body),
+        Api::ElectLeaders => through::<ElectLeadersRequest>(version, body),
+        Api::AlterPartitionReassignments => {
+            through::<AlterPartitionReassignmentsRequest>(version, body)
+        }
+        Api::ListPartitionReassignments => {
+            through::<ListPartitionReassignmentsRequest>(version, body)
+        }
+        Api::DescribeQuorum => through::<DescribeQuorumRequest>(version, body),
+        Api::UnregisterBroker => through::<UnregisterBrokerRequest>(version, body),
         Api::DescribeCluster => through::<DescribeClusterRequest>(version, body),
         Api::DescribeTopicPartitions => through::<DescribeTopicPartitionsRequest>(version, body),
     }

@@ -235,3 +235,59 @@ async fn a_fetch_without_partitions_does_not_wait() {
     assert!(client.call(12, &request).await.responses.is_empty());
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_fetch_in_the_name_of_a_replica_is_refused() {
+    let server = Server::start().await;
+    let mut client = server.client_and_topic("t", 1).await;
+    put(&mut client, &["a"]).await;
+    let id = server.broker.catalogue().topics["t"].id.0;
+    for version in 4..=17 {
+        let from = |replica: i32| {
+            let request = match version {
+                13.. => by_id(fetch("t", 0, 0), id),
+                _ => fetch("t", 0, 0),
+            };
+            match version {
+                15.. => request.with_replica_state(
+                    fetch_request::ReplicaState::default().with_replica_id(BrokerId(replica)),
+                ),
+                _ => request.with_replica_id(BrokerId(replica)),
+            }
+        };
+        for consumer in [-1, -2] {
+            let told = told(&mut client, version, &from(consumer)).await;
+            assert_eq!((told.error_code, offsets(&told)), (0, vec![0]));
+        }
+        for replica in [0, 1, 2] {
+            let told = told(&mut client, version, &from(replica)).await;
+            assert_eq!(told.error_code, 29, "version {version} replica {replica}");
+            assert_eq!(told.records.as_ref().map(|records| records.len()), Some(0));
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_fenced_epoch_is_answered_with_the_leader_of_now() {
+    let server = Server::start().await;
+    let mut client = server.client_and_topic("t", 1).await;
+    let id = server.broker.catalogue().topics["t"].id.0;
+    let port = i32::from(server.handle.local_addr().port());
+    for version in 12..=17 {
+        let mut request = fetch("t", 0, 0);
+        request.topics[0].partitions[0].current_leader_epoch = 0;
+        if version >= 13 {
+            request = by_id(request, id);
+        }
+        let response = client.call(version, &request).await;
+        let told = &response.responses[0].partitions[0];
+        assert_eq!(told.error_code, 74);
+        assert_eq!(told.current_leader.leader_id, BrokerId(1));
+        assert!(told.current_leader.leader_epoch > 0);
+        let endpoints: Vec<i32> = response.node_endpoints.iter().map(|at| at.port).collect();
+        let expected = if version >= 16 { vec![port] } else { vec![] };
+        assert_eq!(endpoints, expected, "version {version}");
+    }
+    server.stop().await;
+}

@@ -1,6 +1,7 @@
 //! The Kafka adapter in front of a live broker, over loopback, spoken to in frames.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod administration;
 mod cluster;
 mod connection;
 mod fetch;
