@@ -27,6 +27,7 @@ use crate::ids::Ids;
 use crate::partition::machine::{Outcome, PartitionsMachine};
 use crate::partition::{Directory, Partition};
 use crate::producer_ids::ProducerIds;
+use crate::stage::{CatchUp, PeerRanges};
 use crate::{BrokerConfig, BrokerError};
 
 /// The shard that carries the catalogue.
@@ -124,6 +125,7 @@ pub(crate) struct Inner {
     pub(crate) catalogue_shard: Shard<CatalogueOutcome>,
     pub(crate) images: watch::Receiver<Arc<Catalogue>>,
     pub(crate) directory: Directory,
+    pub(crate) catch_up: CatchUp,
     pub(crate) shards: RwLock<BTreeMap<ShardId, DataShard>>,
     /// Held by whoever reads the catalogue in order to change it.
     pub(crate) administration: tokio::sync::Mutex<()>,
@@ -231,7 +233,14 @@ impl Broker {
         let catalogue = images.borrow_and_update().clone();
 
         let directory = Directory::default();
-        let shards = open_shards(&host, &logs, &directory, &catalogue, node).await?;
+        let catch_up = CatchUp::new(
+            directory.clone(),
+            logs.clone(),
+            images.clone(),
+            Arc::new(PeerRanges::new(peers, std::convert::identity)),
+            (config.catch_up_bytes_per_second, env.clock.clone()),
+        );
+        let shards = open_shards(&host, (&logs, &directory, &catch_up), &catalogue, node).await?;
         set_aside_unknown(&logs, &directory).await?;
         logs.note_recovered();
 
@@ -248,6 +257,7 @@ impl Broker {
                 catalogue_shard,
                 images,
                 directory,
+                catch_up,
                 shards: RwLock::new(shards),
                 administration: tokio::sync::Mutex::new(()),
                 producer_ids: ProducerIds::default(),
@@ -273,6 +283,7 @@ impl Broker {
         let mut tasks = self.inner.tasks.lock().await;
         tasks.spawn(self.until_stopped(self.clone().reconcile_forever()));
         tasks.spawn(self.until_stopped(self.clone().upkeep_forever()));
+        tasks.spawn(self.until_stopped(self.clone().repair_forever()));
         tasks.spawn(self.until_stopped(self.clone().watch_host()));
         for (id, shard) in self.shards() {
             tasks.spawn(self.until_stopped(self.clone().watch_leadership(id, shard)));
@@ -666,8 +677,7 @@ async fn found_cluster(
 /// Opens this node's data shards, all at once.
 async fn open_shards(
     host: &Host,
-    logs: &LogStore,
-    directory: &Directory,
+    (logs, directory, catch_up): (&LogStore, &Directory, &CatchUp),
     catalogue: &Catalogue,
     node: NodeId,
 ) -> Result<BTreeMap<ShardId, DataShard>, StartError> {
@@ -678,7 +688,8 @@ async fn open_shards(
     let open = |id: ShardId| {
         let machine = PartitionsMachine::new(id, logs.clone(), directory.clone());
         async move {
-            let options = ShardOptions::founded_by([node]);
+            let mut options = ShardOptions::founded_by([node]);
+            options.stage = Some(Arc::new(catch_up.stager(id)));
             let shard = host.open_shard(id, machine, options).await?;
             let leadership = shard.leadership();
             Ok::<_, OpenError>((id, DataShard { shard, leadership }))

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use raft::Leadership;
 use storage::partition_log::{ReadBatches, ReadError};
 use storage::{LeaderEpoch, NodeId, Offset, PartitionId};
 
@@ -86,6 +87,8 @@ const SHORT_READ_BYTES_MIN: usize = 1 << 20;
 const FREE_READ_BYTES: usize = 64 << 10;
 /// Partitions of one fetch that are looked at before others get a turn.
 const PARTITIONS_PER_TURN: usize = 256;
+/// Times that a partition is looked up again because another log took its place.
+const REPLACED_READS_MAX: usize = 3;
 /// How long a fetch is held up that may not wait, because too many do: clients ask again at once.
 const CROWDED_WAIT: Duration = Duration::from_millis(100);
 
@@ -198,12 +201,16 @@ impl Broker {
                 tokio::task::yield_now().await;
             }
             let room = bytes_max.saturating_sub(read.bytes);
-            let result = self.read_one(wanted, room, read.bytes == 0).await;
+            let rack = request.client_rack.as_deref();
+            let result = self.read_one(wanted, rack, room, read.bytes == 0).await;
             match &result {
                 Ok(fetched) => {
                     read.bytes += fetched.batches.iter().map(Bytes::len).sum::<usize>();
                     read.failed |= fetched.diverging.is_some();
+                    read.failed |= fetched.preferred_read_replica.is_some();
                 }
+                // It may come while the fetch waits.
+                Err(BrokerError::OffsetNotAvailable { .. }) => {}
                 Err(_) => read.failed = true,
             }
             read.partitions.push((wanted.partition, result));
@@ -216,13 +223,62 @@ impl Broker {
     async fn read_one(
         &self,
         wanted: &FetchPartition,
+        rack: Option<&str>,
         room: usize,
         first: bool,
     ) -> Result<FetchedPartition, BrokerError> {
-        let (partition, _, leadership) = self.led(wanted.partition)?;
-        let current = partition.epoch_in(leadership.term);
+        for _ in 0..REPLACED_READS_MAX {
+            let readable = self.readable(wanted.partition, rack)?;
+            let read = self.read_from(&readable, wanted, rack, room, first).await;
+            if !readable.partition.is_superseded() {
+                return read;
+            }
+            // Another log took its place meanwhile: what it said of its ends is void.
+            tokio::task::yield_now().await;
+        }
+        Err(BrokerError::LeaderNotAvailable)
+    }
+
+    /// The partition, if this node leads it, or follows it and the reader takes that (KIP-392).
+    fn readable(&self, id: PartitionId, rack: Option<&str>) -> Result<Readable, BrokerError> {
+        match self.led(id) {
+            Ok((partition, _, leadership)) => Ok(Readable {
+                partition,
+                leadership,
+                leads: true,
+            }),
+            Err(BrokerError::NotLeader { leader }) if rack.is_some() && leader.is_some() => {
+                let here = self.inner.directory.get(id).and_then(|partition| {
+                    let leadership = *self.data_shard(partition.shard)?.leadership.borrow();
+                    Some((partition, leadership))
+                });
+                let (partition, leadership) = here.ok_or(BrokerError::NotLeader { leader })?;
+                Ok(Readable {
+                    partition,
+                    leadership,
+                    leads: false,
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read_from(
+        &self,
+        readable: &Readable,
+        wanted: &FetchPartition,
+        rack: Option<&str>,
+        room: usize,
+        first: bool,
+    ) -> Result<FetchedPartition, BrokerError> {
+        let partition = &readable.partition;
+        let current = partition.epoch_in(readable.leadership.term);
         check_epoch(wanted.current_leader_epoch, current)?;
         let (start, end) = (partition.log.start_offset(), partition.high_watermark());
+        let requested = wanted.offset;
+        if requested > end && !readable.leads {
+            return Err(BrokerError::OffsetNotAvailable { requested, end });
+        }
         let mut fetched = FetchedPartition {
             partition: wanted.partition,
             high_watermark: end,
@@ -233,31 +289,64 @@ impl Broker {
             preferred_read_replica: None,
         };
         if let Some(epoch) = wanted.last_fetched_epoch {
-            fetched.diverging = diverging(&partition, epoch, wanted.offset, current);
+            fetched.diverging = diverging(partition, epoch, requested, current);
             if fetched.diverging.is_some() {
                 return Ok(fetched);
             }
         }
-        if wanted.offset < start || wanted.offset > end {
+        if requested < start || requested > end {
             if !self.inner.directory.contains(wanted.partition) {
                 return Err(self.why_absent(wanted.partition));
             }
             return Err(BrokerError::OffsetOutOfRange {
-                requested: wanted.offset,
+                requested,
                 start,
                 end,
             });
         }
+        if let (true, Some(rack)) = (readable.leads, rack) {
+            fetched.preferred_read_replica = self.nearer_replica(wanted.partition, rack);
+            if fetched.preferred_read_replica.is_some() {
+                return Ok(fetched);
+            }
+        }
         let bytes_max = wanted.bytes_max.min(room);
-        if wanted.offset == end || (bytes_max == 0 && !first) {
+        if requested == end || (bytes_max == 0 && !first) {
             return Ok(fetched);
         }
-        let read = read_log(&partition, wanted.offset, end, bytes_max).await?;
+        let read = read_log(partition, requested, end, bytes_max).await?;
         if first || read.bytes <= bytes_max {
             fetched.batches = read.batches;
         }
         Ok(fetched)
     }
+
+    /// An in-sync replica in the reader's rack, when this node is not in it.
+    fn nearer_replica(&self, id: PartitionId, rack: &str) -> Option<NodeId> {
+        if rack.is_empty() {
+            return None;
+        }
+        let catalogue = self.catalogue();
+        let is_near = |node: &NodeId| {
+            let node = catalogue.nodes.get(node);
+            node.is_some_and(|node| node.rack.as_deref() == Some(rack))
+        };
+        if is_near(&self.node_id()) {
+            return None;
+        }
+        let mut near = self.partition_status(id)?.in_sync;
+        near.retain(|node| is_near(node) && self.is_alive(*node));
+        // The same one each time, and not the same one for all partitions.
+        let position = usize::try_from(id.index).unwrap_or(0) % near.len().max(1);
+        near.get(position).copied()
+    }
+}
+
+/// A partition that a reader may read here.
+struct Readable {
+    partition: Arc<Partition>,
+    leadership: Leadership,
+    leads: bool,
 }
 
 /// What a round of reading found.

@@ -20,6 +20,8 @@ mod produce;
 mod producer_ids;
 mod reconcile;
 pub mod record;
+mod repair;
+mod stage;
 mod topics;
 mod upkeep;
 mod view;

@@ -1,22 +1,30 @@
 //! Appending a record batch: checked without state here, with state when it is applied.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use raft::ProposeError;
-use storage::{Offset, PartitionId};
+use raft::{Members, ProposeError, ReplicaProgress};
+use storage::{LogIndex, NodeId, Offset, PartitionId};
 
 use crate::batch_check::{CheckFailure, check_batch, unpacked_bytes_max};
-use crate::broker::refused;
+use crate::broker::{DataShard, refused};
 use crate::partition::machine::Outcome;
 use crate::partition::op::PartitionOp;
 use crate::{Broker, BrokerError, TopicConfig};
 
 /// Compressed batches up to this size, unpacked, are checked on the connection's own thread.
 const UNPACK_INLINE_BYTES_MAX: usize = 256 << 10;
+
+/// Time between two looks at what replicas have, at first and at last.
+const HOLD_POLL_MIN: Duration = Duration::from_millis(1);
+const HOLD_POLL_MAX: Duration = Duration::from_millis(16);
+/// An answer that replicas hold up is given after this time.
+const HOLD_MS_MAX: i64 = 30_000;
 
 /// How much must have happened before a produce is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,9 +166,11 @@ impl Broker {
             }
             .into());
         }
-        if acks == RequiredAcks::All {
-            self.check_in_sync(id, topic.config.min_insync_replicas)?;
-        }
+        let required = match acks {
+            RequiredAcks::All => usize::try_from(topic.config.min_insync_replicas).unwrap_or(0),
+            RequiredAcks::Leader | RequiredAcks::None => 0,
+        };
+        self.check_in_sync(id, required)?;
         if self.inner.logs.writer_stalled() {
             return Err(BrokerError::DiskFull.into());
         }
@@ -175,23 +185,65 @@ impl Broker {
             .submit(op)
             .await
             .map_err(|error| not_appended(&error))?;
+        // A majority has every entry that is applied.
+        let voters = shard.shard.members().borrow().voters.len();
+        if required <= voters / 2 + 1 {
+            return Ok(PendingAppend {
+                inner: Box::pin(async move { Ok(finish(pending).await?.0) }),
+            });
+        }
+        let broker = self.clone();
         Ok(PendingAppend {
-            inner: Box::pin(finish(pending)),
+            inner: Box::pin(async move {
+                let (appended, index) = finish(pending).await?;
+                broker.hold(&shard, id, index, required).await?;
+                Ok(appended)
+            }),
         })
     }
 
-    fn check_in_sync(&self, id: PartitionId, required: i32) -> Result<(), BrokerError> {
-        let required = usize::try_from(required).unwrap_or(0);
+    /// Refuses what too few replicas would take, before it enters the log.
+    fn check_in_sync(&self, id: PartitionId, required: usize) -> Result<(), BrokerError> {
         if required <= 1 {
             return Ok(());
         }
-        let alive = self
-            .partition_status(id)
-            .map_or(0, |status| status.in_sync.len());
+        let alive = self.in_sync(id);
         if alive < required {
             return Err(BrokerError::NotEnoughReplicas { alive, required });
         }
         Ok(())
+    }
+
+    fn in_sync(&self, id: PartitionId) -> usize {
+        self.partition_status(id)
+            .map_or(0, |status| status.in_sync.len())
+    }
+
+    /// Returns once so many voters have the shard's entry in their logs. It is committed already.
+    async fn hold(
+        &self,
+        shard: &DataShard,
+        id: PartitionId,
+        index: LogIndex,
+        required: usize,
+    ) -> Result<(), BrokerError> {
+        let began_ms = self.inner.clock.monotonic_ms();
+        let mut wait = HOLD_POLL_MIN;
+        loop {
+            let members = shard.shard.members().borrow().clone();
+            let replicas = shard.shard.replicas().unwrap_or_default();
+            if voters_with(&members, &replicas, index) >= required {
+                return Ok(());
+            }
+            let in_sync = self.in_sync(id);
+            let waited_ms = self.inner.clock.monotonic_ms().saturating_sub(began_ms);
+            // Without replicas this node does not lead any more and will not learn of it.
+            if in_sync < required || replicas.is_empty() || waited_ms > HOLD_MS_MAX {
+                return Err(BrokerError::NotEnoughReplicasAfterAppend { in_sync, required });
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(HOLD_POLL_MAX);
+        }
     }
 
     /// Checks a batch: what is small when unpacked at once, the rest off the connection's thread
@@ -230,13 +282,52 @@ fn not_appended(error: &ProposeError) -> AppendError {
     }
 }
 
-async fn finish(pending: raft::Pending<Outcome>) -> Result<Appended, AppendError> {
+/// Voters that have the entry.
+fn voters_with(
+    members: &Members,
+    replicas: &BTreeMap<NodeId, ReplicaProgress>,
+    index: LogIndex,
+) -> usize {
+    let has = |node: &&NodeId| {
+        let progress = replicas.get(node);
+        progress.is_some_and(|progress| progress.matched >= Some(index))
+    };
+    members.voters.iter().filter(has).count()
+}
+
+async fn finish(pending: raft::Pending<Outcome>) -> Result<(Appended, LogIndex), AppendError> {
     match pending.await.map_err(|error| not_appended(&error))? {
-        Outcome::Appended(appended) => Ok(appended),
+        Outcome::Appended(appended, index) => Ok((appended, index)),
         Outcome::Refused(error) => Err(error),
         Outcome::NoSuchPartition => Err(BrokerError::UnknownTopicOrPartition.into()),
         outcome @ (Outcome::Done | Outcome::Start(_)) => {
             unreachable!("an append came to {outcome:?}")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_voters_that_have_the_entry_count() {
+        let progress = |matched: Option<u64>| ReplicaProgress {
+            matched: matched.map(LogIndex),
+            ..ReplicaProgress::default()
+        };
+        let replicas = BTreeMap::from([
+            (NodeId(1), progress(Some(9))),
+            (NodeId(2), progress(Some(8))),
+            (NodeId(3), progress(None)),
+            (NodeId(4), progress(Some(9))),
+        ]);
+        let members = Members {
+            voters: [1, 2, 3, 5].map(NodeId).into(),
+            learners: [NodeId(4)].into(),
+            is_joint: false,
+        };
+        let with = |index| voters_with(&members, &replicas, LogIndex(index));
+        assert_eq!((with(8), with(9), with(10)), (2, 1, 0));
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft::{Apply, CheckpointError, CheckpointJob, EntryAt, InstallError, Op};
 use storage::batch::{BatchHeader, TimestampType};
-use storage::partition_log::LogConfig;
+use storage::partition_log::{LogConfig, LogState};
 use storage::store::LogStore;
-use storage::{Offset, PartitionId, ShardId};
+use storage::{LogIndex, Offset, PartitionId, ShardId};
 
 use super::manifest::{self, ManifestError, PartitionState};
 use super::op::PartitionOp;
@@ -23,8 +23,9 @@ use crate::produce::{AppendError, Appended};
 /// What an operation came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The batch is in the log, since now or, when repeated, since then.
-    Appended(Appended),
+    /// The batch is in the log, since now or, when repeated, since then; the entry says so at this
+    /// place of the shard's log.
+    Appended(Appended, LogIndex),
     /// The batch is not in the log.
     Refused(AppendError),
     /// The partition does not exist in this shard.
@@ -71,11 +72,12 @@ impl PartitionsMachine {
         match hosted.producers.judge(&header) {
             Verdict::Append => {}
             Verdict::Repeated(written) => {
-                return Outcome::Appended(Appended {
+                let appended = Appended {
                     base_offset: written.base_offset,
                     log_append_time_ms: append_time(&header, written.timestamp_ms),
                     log_start_offset: partition.log.start_offset(),
-                });
+                };
+                return Outcome::Appended(appended, at.position.index);
             }
             Verdict::Refused(error) => return Outcome::Refused(error),
         }
@@ -84,27 +86,24 @@ impl PartitionsMachine {
         let base_offset = partition.log.append(batch, &header, epoch, at.time_ms);
         hosted.producers.record(&header, base_offset, at.time_ms);
         partition.waiters.grew(bytes);
-        Outcome::Appended(Appended {
+        let appended = Appended {
             base_offset,
             log_append_time_ms: append_time(&header, header.max_timestamp),
             log_start_offset: partition.log.start_offset(),
-        })
+        };
+        Outcome::Appended(appended, at.position.index)
     }
 
-    fn create(&mut self, at: EntryAt, partitions: Vec<PartitionId>) -> Outcome {
-        let term = i64::try_from(at.position.term.0).expect("terms stay far below 2^63");
+    fn create(&mut self, epoch_base: i64, partitions: Vec<PartitionId>) -> Outcome {
         let mut created = Vec::with_capacity(partitions.len());
         for id in partitions {
             if self.hosted.contains_key(&id) {
                 continue;
             }
-            let partition = Arc::new(Partition {
-                id,
-                shard: self.shard,
-                epoch_base: -term,
-                log: self.logs.create(id, LogConfig::default(), Offset(0)),
-                waiters: Waiters::default(),
-            });
+            let log = self.logs.create(id, LogConfig::default(), Offset(0));
+            let waiters = Arc::new(Waiters::default());
+            let partition = Partition::new(id, self.shard, epoch_base, log, waiters);
+            let partition = Arc::new(partition);
             created.push(Arc::clone(&partition));
             self.hosted.insert(
                 id,
@@ -129,6 +128,23 @@ impl PartitionsMachine {
         Outcome::Done
     }
 
+    /// The log that a checkpoint describes, in the place of `old`.
+    fn recover(
+        &self,
+        id: PartitionId,
+        epoch_base: i64,
+        state: LogState,
+        old: Option<&Partition>,
+    ) -> Partition {
+        if let Some(old) = old {
+            old.supersede();
+        }
+        let config = old.map_or_else(LogConfig::default, |old| old.log.config());
+        let log = self.logs.recover(id, config, state);
+        let waiters = old.map_or_else(Arc::default, |old| Arc::clone(&old.waiters));
+        Partition::new(id, self.shard, epoch_base, log, waiters)
+    }
+
     fn raise_start(&mut self, id: PartitionId, to: Offset) -> Outcome {
         let Some(hosted) = self.hosted.get(&id) else {
             return Outcome::NoSuchPartition;
@@ -137,6 +153,16 @@ impl PartitionsMachine {
         log.raise_start(to.min(log.end_offset()));
         Outcome::Start(log.start_offset())
     }
+}
+
+/// Whether a log is what a checkpoint describes, but for a higher log start: then it goes on as it
+/// is, with what it has in memory.
+fn is_same(partition: &Partition, epoch_base: i64, state: &LogState) -> bool {
+    let log = &partition.log;
+    partition.epoch_base == epoch_base
+        && log.end_offset() == state.end
+        && log.start_offset() <= state.start
+        && state.segments.iter().all(|one| one.staged.is_none())
 }
 
 /// The time that the broker stamped, when the topic uses the broker's time.
@@ -150,7 +176,12 @@ impl Apply for PartitionsMachine {
     fn apply(&mut self, at: EntryAt, ops: &[Op]) -> Vec<Outcome> {
         let apply_one = |op: &Op| match PartitionOp::decode(op) {
             Ok(PartitionOp::Append { partition, batch }) => self.append(at, partition, batch),
-            Ok(PartitionOp::Create { partitions }) => self.create(at, partitions),
+            // Its epochs are the shard's terms: it never was anywhere else.
+            Ok(PartitionOp::Create { partitions }) => self.create(0, partitions),
+            Ok(PartitionOp::CreateAtTerm { partitions }) => {
+                let term = i64::try_from(at.position.term.0).expect("terms stay below 2^63");
+                self.create(-term, partitions)
+            }
             Ok(PartitionOp::Delete { partitions }) => self.delete(&partitions),
             Ok(PartitionOp::RaiseStart { partition, to }) => self.raise_start(partition, to),
             // The leader encoded it and the journal's checksums held: only a bug gets here, and
@@ -194,25 +225,41 @@ impl Apply for PartitionsMachine {
             ManifestError::Malformed(what) => InstallError::Malformed { what },
             ManifestError::UnknownVersion(version) => InstallError::UnknownVersion { version },
         })?;
-        let mut recovered = Vec::with_capacity(states.len());
-        for state in states {
-            let partition = Arc::new(Partition {
-                id: state.id,
-                shard: self.shard,
-                epoch_base: state.epoch_base,
-                log: self.logs.recover(state.id, LogConfig::default(), state.log),
-                waiters: Waiters::default(),
-            });
-            recovered.push(Arc::clone(&partition));
-            self.hosted.insert(
-                state.id,
-                Hosted {
-                    partition,
-                    producers: state.producers,
-                },
-            );
+        let mut before = std::mem::take(&mut self.hosted);
+        let mut replaced = Vec::new();
+        for PartitionState {
+            id,
+            epoch_base,
+            log,
+            producers,
+        } in states
+        {
+            let partition = match before.remove(&id) {
+                Some(hosted) if is_same(&hosted.partition, epoch_base, &log) => {
+                    hosted.partition.log.raise_start(log.start);
+                    hosted.partition
+                }
+                hosted => {
+                    let old = hosted.map(|hosted| hosted.partition);
+                    let new = Arc::new(self.recover(id, epoch_base, log, old.as_deref()));
+                    replaced.push(Arc::clone(&new));
+                    new
+                }
+            };
+            let hosted = Hosted {
+                partition,
+                producers,
+            };
+            self.hosted.insert(id, hosted);
         }
-        self.directory.insert(recovered);
+        self.directory.insert(replaced.iter().cloned());
+        let vanished: Vec<PartitionId> = before.keys().copied().collect();
+        self.hosted.extend(before);
+        self.delete(&vanished);
+        // Readers of what was replaced find what has come.
+        for partition in replaced {
+            partition.waiters.wake_all();
+        }
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod waiters;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use storage::partition_log::PartitionLog;
@@ -27,8 +28,10 @@ pub(crate) struct Partition {
     /// partition entered the shard, so that epochs only rise.
     pub(crate) epoch_base: i64,
     pub(crate) log: PartitionLog,
-    /// Fetches that wait for more records.
-    pub(crate) waiters: Waiters,
+    /// Fetches that wait for more records; shared with whoever takes this one's place.
+    pub(crate) waiters: Arc<Waiters>,
+    // Its log is dead or about to be: another one has the data.
+    superseded: AtomicBool,
 }
 
 impl fmt::Debug for Partition {
@@ -41,6 +44,33 @@ impl fmt::Debug for Partition {
 }
 
 impl Partition {
+    pub(crate) fn new(
+        id: PartitionId,
+        shard: ShardId,
+        epoch_base: i64,
+        log: PartitionLog,
+        waiters: Arc<Waiters>,
+    ) -> Partition {
+        Partition {
+            id,
+            shard,
+            epoch_base,
+            log,
+            waiters,
+            superseded: AtomicBool::new(false),
+        }
+    }
+
+    /// Says that another log takes this one's place: what it says of its ends from now on is void.
+    pub(crate) fn supersede(&self) {
+        self.superseded.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether another log has taken its place. Looked at after the log refused something.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::SeqCst)
+    }
+
     /// The partition's leader epoch in this term of its shard.
     pub(crate) fn epoch_in(&self, term: Term) -> LeaderEpoch {
         LeaderEpoch(epoch_in(self.epoch_base, term))

@@ -3,7 +3,7 @@
 //! ```text
 //! head = kind u8, version u8, then by kind:
 //!   1 append      partition           body = one Kafka v2 record batch, as produced
-//!   2 create      count, partition*   body empty
+//!   2 create      count, partition*   body empty; version 2, see [`PartitionOp::CreateAtTerm`]
 //!   3 delete      count, partition*   body empty
 //!   4 raise start partition, offset   body empty
 //! partition = topic id 16 bytes, index u32
@@ -18,6 +18,7 @@ use storage::{Offset, PartitionId, TopicId};
 use crate::wire::{Malformed, Reader, Writer};
 
 const VERSION: u8 = 1;
+const CREATE_VERSION: u8 = 2;
 const APPEND: u8 = 1;
 const CREATE: u8 = 2;
 const DELETE: u8 = 3;
@@ -33,8 +34,11 @@ pub(crate) enum PartitionOp {
         partition: PartitionId,
         batch: Bytes,
     },
-    /// Make empty partitions; those that exist stay as they are.
+    /// Make empty partitions; those that exist stay as they are. Their leader epochs are the
+    /// shard's terms.
     Create { partitions: Vec<PartitionId> },
+    /// Version 1 of it, in older journals: the leader epoch is 0 in the entry's own term.
+    CreateAtTerm { partitions: Vec<PartitionId> },
     /// Remove partitions and their records; those that do not exist are left out.
     Delete { partitions: Vec<PartitionId> },
     /// Move the log start forward to this offset, at most to the end of the log.
@@ -68,8 +72,15 @@ impl PartitionOp {
                 put_partition(&mut writer, partition);
                 body = batch;
             }
-            PartitionOp::Create { partitions } => list(&mut writer, CREATE, &partitions),
-            PartitionOp::Delete { partitions } => list(&mut writer, DELETE, &partitions),
+            PartitionOp::Create { partitions } => {
+                list(&mut writer, (CREATE, CREATE_VERSION), &partitions);
+            }
+            PartitionOp::CreateAtTerm { partitions } => {
+                list(&mut writer, (CREATE, VERSION), &partitions);
+            }
+            PartitionOp::Delete { partitions } => {
+                list(&mut writer, (DELETE, VERSION), &partitions);
+            }
             PartitionOp::RaiseStart { partition, to } => {
                 writer.u8(RAISE_START).u8(VERSION);
                 put_partition(&mut writer, partition);
@@ -86,13 +97,17 @@ impl PartitionOp {
     pub(crate) fn decode(op: &Op) -> Result<PartitionOp, Malformed> {
         let mut reader = Reader::new(op.head.clone());
         let (kind, version) = (reader.u8()?, reader.u8()?);
-        if version != VERSION {
+        let is_known = version == VERSION || (kind, version) == (CREATE, CREATE_VERSION);
+        if !is_known {
             return Err(reader.malformed("a known operation version"));
         }
         let decoded = match kind {
             APPEND => PartitionOp::Append {
                 partition: take_partition(&mut reader)?,
                 batch: op.body.clone(),
+            },
+            CREATE if version == VERSION => PartitionOp::CreateAtTerm {
+                partitions: take_partitions(&mut reader)?,
             },
             CREATE => PartitionOp::Create {
                 partitions: take_partitions(&mut reader)?,
@@ -111,8 +126,8 @@ impl PartitionOp {
     }
 }
 
-fn list(writer: &mut Writer, kind: u8, partitions: &[PartitionId]) {
-    writer.u8(kind).u8(VERSION).count(partitions.len());
+fn list(writer: &mut Writer, (kind, version): (u8, u8), partitions: &[PartitionId]) {
+    writer.u8(kind).u8(version).count(partitions.len());
     for partition in partitions {
         put_partition(writer, *partition);
     }
@@ -140,6 +155,7 @@ mod tests {
                 }
             ),
             list().prop_map(|partitions| PartitionOp::Create { partitions }),
+            list().prop_map(|partitions| PartitionOp::CreateAtTerm { partitions }),
             list().prop_map(|partitions| PartitionOp::Delete { partitions }),
             (partition(), any::<i64>()).prop_map(|(partition, to)| PartitionOp::RaiseStart {
                 partition,

@@ -1,0 +1,128 @@
+//! The serving side: ranges of committed logs for replicas that lack them.
+//!
+//! Any replica serves what it has, since its log holds committed data only. Few ranges are read at
+//! once and they give way while this node's own writes wait, so that producers hardly notice.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use storage::partition_log::{ReadBatches, ReadError};
+use storage::store::LogStore;
+use storage::ShardId;
+use tokio::sync::Semaphore;
+
+use super::range::{RangeAnswer, ReadRange};
+use crate::partition::{Directory, Partition};
+
+/// Bytes of one answer, batches larger than this aside.
+pub(crate) const RANGE_BYTES_MAX: usize = 4 << 20;
+/// Ranges that are read at the same time.
+const READS_MAX: usize = 2;
+/// Bytes waiting for this node's segment writer at which reads for others give way,
+const BUSY_BYTES: usize = 8 << 20;
+/// for this long each time,
+const GIVE_WAY: Duration = Duration::from_millis(2);
+/// and so many times at most: a busy node still serves.
+const GIVE_WAY_MAX: usize = 25;
+
+/// Answers [`ReadRange`]. Clones share their limits.
+#[derive(Clone)]
+pub(crate) struct RangeServer {
+    directory: Directory,
+    logs: LogStore,
+    reads: Arc<Semaphore>,
+}
+
+impl fmt::Debug for RangeServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RangeServer").finish_non_exhaustive()
+    }
+}
+
+impl RangeServer {
+    pub(crate) fn new(directory: Directory, logs: LogStore) -> RangeServer {
+        RangeServer {
+            directory,
+            logs,
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+        }
+    }
+
+    /// Answers an encoded request; only for members of the cluster. `leads` says whether this node
+    /// leads a shard and serves.
+    pub(crate) fn answer(
+        &self,
+        request: Bytes,
+        leads: &dyn Fn(ShardId) -> bool,
+    ) -> BoxFuture<'static, Bytes> {
+        let server = self.clone();
+        let range = ReadRange::decode(request);
+        // Asked first: who leads has applied everything, so what it lacks then has been deleted.
+        let leads = range.as_ref().is_ok_and(|range| leads(range.shard));
+        Box::pin(async move {
+            match range {
+                Ok(range) => server.read(range, leads).await,
+                Err(error) => failed(format!("malformed request: {error}")),
+            }
+        })
+    }
+
+    async fn read(&self, range: ReadRange, leads: bool) -> Bytes {
+        let here = |partition: &Arc<Partition>| partition.shard == range.shard;
+        let Some(partition) = self.directory.get(range.partition).filter(here) else {
+            return RangeAnswer::NoSuchPartition { leads }.encode();
+        };
+        let permit = self.reads.acquire().await;
+        let _permit = permit.expect("the semaphore is never closed");
+        self.give_way().await;
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = read_range(&partition, &range);
+            (read, partition.is_superseded())
+        });
+        match reading.await {
+            Ok((Ok(answer), _)) => answer,
+            Ok((Err(_), true)) => failed("the partition is being replaced".to_owned()),
+            Ok((Err(answer), false)) if self.directory.contains(range.partition) => answer.encode(),
+            Ok((Err(_), false)) => RangeAnswer::NoSuchPartition { leads }.encode(),
+            Err(error) => failed(format!("reading panicked: {error}")),
+        }
+    }
+
+    async fn give_way(&self) {
+        for _ in 0..GIVE_WAY_MAX {
+            if self.logs.queued_bytes() < BUSY_BYTES {
+                return;
+            }
+            tokio::time::sleep(GIVE_WAY).await;
+        }
+    }
+}
+
+fn failed(reason: String) -> Bytes {
+    RangeAnswer::Failed { reason }.encode()
+}
+
+/// The encoded batches, or what else to answer.
+fn read_range(partition: &Partition, range: &ReadRange) -> Result<Bytes, RangeAnswer> {
+    let log = &partition.log;
+    if range.from > log.end_offset() {
+        let end = log.end_offset();
+        return Err(RangeAnswer::Behind { end });
+    }
+    let bytes_max = usize::try_from(range.bytes_max)
+        .unwrap_or(RANGE_BYTES_MAX)
+        .min(RANGE_BYTES_MAX);
+    let limit = range.limit.min(log.end_offset());
+    match log.read(range.from, limit, bytes_max) {
+        Ok(ReadBatches { batches, next, .. }) => Ok(RangeAnswer::encode_batches(next, &batches)),
+        Err(ReadError::OutOfRange { start, .. }) if range.from < start => {
+            Err(RangeAnswer::Deleted { start })
+        }
+        Err(error) => Err(RangeAnswer::Failed {
+            reason: error.to_string(),
+        }),
+    }
+}
