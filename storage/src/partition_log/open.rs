@@ -247,6 +247,7 @@ impl PartitionLog {
             .iter()
             .filter_map(|segment| Some((segment.base, segment.staged?)))
             .collect();
+        let has_wanted = !wanted.is_empty();
         for (base, copy) in wanted {
             let name = |is_log| StagedName { base, copy, is_log };
             if !staged.contains(&name(true)) {
@@ -269,6 +270,11 @@ impl PartitionLog {
             }
         }
         self.shared.core.fd_cache.forget_partition(self.shared.id);
+        if has_wanted {
+            // Or `staged` might be gone after a crash and the files still in it.
+            let dir = self.dir();
+            disk.sync_dir(&dir).on("sync", &dir)?;
+        }
         Ok(staged)
     }
 
