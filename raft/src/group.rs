@@ -330,7 +330,14 @@ impl<A: Apply> Group<A> {
         let known = self.raft.is_initialized().await;
         if let (Some(founders), false) = (founders, known.map_err(|error| failed(&error))?) {
             let voters: BTreeSet<u64> = founders.iter().map(|node| u64::from(node.0)).collect();
+            let campaigns = voters.first() == Some(&u64::from(self.shared.config.node.0));
             match self.raft.initialize(voters).await {
+                // Nobody has led it: no lease is worth waiting for. Lost, should the others not be
+                // there yet; then the time-outs see to it.
+                Ok(()) if campaigns => {
+                    let campaign = self.raft.trigger().elect(false).await;
+                    campaign.map_err(|error| failed(&error))?;
+                }
                 // A peer that was first has asked for a vote meanwhile: the members are the same.
                 Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
                 Err(error) => return Err(failed(&error)),

@@ -1,0 +1,352 @@
+//! Three and more hosts over real connections: what clients are told while nodes come, go and
+//! change their places, and what is there afterwards.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod hosts;
+mod ledger;
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use raft::{MembersError, ProposeError};
+use storage::NodeId;
+
+use hosts::{History, Hosts, SHARD, in_time, nodes};
+use ledger::op;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_commit_on_three_nodes_and_their_outcomes_come_back() {
+    let hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    let leader = hosts.leader().await;
+    let shard = hosts.shard(leader);
+    for number in 0..20 {
+        let outcome = shard
+            .submit(op(format!("op {number}")))
+            .await
+            .unwrap()
+            .await;
+        assert_eq!(outcome.unwrap().0, number);
+    }
+    shard.read_barrier().await.unwrap();
+    hosts.write(&mut history, 100).await;
+    hosts.check(&history, &[1, 2, 3]).await;
+    assert_eq!(hosts.members(leader).voters, nodes(1..=3));
+    let last = shard.progress().last.unwrap().index;
+    hosts
+        .until("the leader knows how far all are", |hosts| {
+            let replicas = hosts.shard(leader).replicas().unwrap();
+            replicas.len() == 3
+                && replicas.values().all(|replica| {
+                    replica.matched == Some(last)
+                        && replica.acknowledged_ms_ago.is_some_and(|ago| ago < 2_000)
+                        && replica.staging.is_none()
+                })
+        })
+        .await;
+    let follower = leader % 3 + 1;
+    assert_eq!(hosts.shard(follower).replicas(), None);
+    assert_eq!(
+        hosts.shard(follower).submit(op("x")).await.unwrap_err(),
+        ProposeError::NotLeader {
+            leader: Some(NodeId(leader))
+        }
+    );
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_leader_is_replaced_at_once_and_nothing_acknowledged_is_lost() {
+    // Time-outs far beyond the test's patience: only the transport can notice.
+    let mut hosts = Hosts::with(3, |config| {
+        config.heartbeat_ms = 300;
+        config.election_ms_min = 2_500;
+        config.election_ms_max = 4_000;
+    })
+    .await;
+    let mut history = History::default();
+    for _ in 0..3 {
+        hosts.write(&mut history, 30).await;
+        let leader = hosts.leader().await;
+        hosts.kill(leader).await;
+        #[expect(clippy::disallowed_methods, reason = "a measurement")]
+        let killed = std::time::Instant::now();
+        let write = hosts.write(&mut history, 1);
+        tokio::time::timeout(Duration::from_millis(2_400), write)
+            .await
+            .expect("another leads before any time-out");
+        eprintln!(
+            "accepted a write {:?} after the leader was killed",
+            killed.elapsed()
+        );
+        hosts.write(&mut history, 20).await;
+        hosts.start(leader).await.unwrap();
+        hosts.write(&mut history, 5).await;
+        hosts.check(&history, &[1, 2, 3]).await;
+    }
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_cut_off_acknowledges_nothing_and_says_that_it_does_not_lead() {
+    let mut hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    for _ in 0..2 {
+        hosts.write(&mut history, 30).await;
+        let leader = hosts.leader().await;
+        let shard = hosts.shard(leader).clone();
+        hosts.isolate(leader);
+        let mut hanging = Vec::new();
+        for number in 0..5 {
+            let body = format!("hanging {} {number}", history.acknowledged.len());
+            hanging.push(shard.submit(op(body)).await);
+        }
+        let mut leadership = shard.leadership();
+        in_time(
+            "it serves no more",
+            leadership.wait_for(|held| !held.serving),
+        )
+        .await
+        .unwrap();
+        for _ in 0..3 {
+            let refusal = in_time("a refusal", shard.submit(op("not here"))).await;
+            assert!(
+                matches!(refusal, Err(ProposeError::NotLeader { .. })),
+                "{refusal:?}"
+            );
+            let refusal = in_time("a refusal", shard.read_barrier()).await;
+            assert!(
+                matches!(refusal, Err(ProposeError::NotLeader { .. })),
+                "{refusal:?}"
+            );
+        }
+        hosts.write(&mut history, 30).await;
+        hosts.heal();
+        hosts.write(&mut history, 5).await;
+        hosts.check(&history, &[1, 2, 3]).await;
+        for pending in hanging.into_iter().flatten() {
+            let answer = in_time("even a hanging operation is answered", pending).await;
+            assert!(answer.is_err(), "acknowledged without a majority");
+        }
+    }
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_far_behind_stages_the_checkpoint_while_the_shard_goes_on() {
+    let mut hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    hosts.write(&mut history, 30).await;
+    let leader = hosts.leader().await;
+    let follower = leader % 3 + 1;
+    hosts.kill(follower).await;
+    hosts.write(&mut history, 60).await;
+    let at = hosts.shard(leader).checkpoint().await.unwrap();
+    hosts
+        .until("the journal is cut", |hosts| {
+            hosts.shard(leader).progress().purged == Some(at)
+        })
+        .await;
+    hosts.stager(follower).holds.store(true, SeqCst);
+    hosts.start(follower).await.unwrap();
+    hosts
+        .until("it fetches", |hosts| {
+            hosts.stager(follower).begun.load(SeqCst) == 1
+        })
+        .await;
+    hosts
+        .until("the leader shows it", |hosts| {
+            let replicas = hosts.shard(leader).replicas().unwrap_or_default();
+            let staging = replicas
+                .get(&NodeId(follower))
+                .and_then(|replica| replica.staging);
+            staging.is_some_and(|staging| staging.bytes_left == Some(9))
+        })
+        .await;
+    // Longer than an election time-out.
+    let term = hosts.shard(leader).leadership().borrow().term;
+    let mut observed = hosts.shard(follower).leadership();
+    let disturbed = observed.wait_for(|held| held.term != term);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(1_500), disturbed)
+            .await
+            .is_err(),
+        "a follower that stages disturbs the shard"
+    );
+    hosts.write(&mut history, 30).await;
+    assert_eq!(hosts.stager(follower).done.load(SeqCst), 0);
+    hosts.stager(follower).holds.store(false, SeqCst);
+    hosts.check(&history, &[1, 2, 3]).await;
+    assert_eq!(hosts.stager(follower).done.load(SeqCst), 1);
+    assert_eq!(
+        *hosts.stager(follower).from.lock().unwrap(),
+        Some(NodeId(leader))
+    );
+    assert_eq!(hosts.node(follower).ledger.view().installs, 1);
+    hosts
+        .until("the staging is over", |hosts| {
+            let replicas = hosts.shard(leader).replicas().unwrap();
+            replicas.values().all(|replica| replica.staging.is_none())
+        })
+        .await;
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_grows_from_one_to_three_and_shrinks_again_under_load() {
+    let mut hosts = Hosts::new(1).await;
+    let mut history = History::default();
+    hosts.write(&mut history, 40).await;
+    hosts.shard(1).checkpoint().await.unwrap();
+    hosts.write(&mut history, 10).await;
+    hosts.start(2).await.unwrap();
+    hosts.start(3).await.unwrap();
+    let shard = hosts.shard(1).clone();
+    assert_eq!(
+        shard.change_members(nodes([1, 2]), nodes([])).await,
+        Err(MembersError::NotReplica { node: NodeId(2) })
+    );
+    assert_eq!(
+        shard.change_members(nodes([]), nodes([])).await,
+        Err(MembersError::NoVoters)
+    );
+    let growing = async {
+        shard.add_learner(NodeId(2)).await.unwrap();
+        shard.add_learner(NodeId(3)).await.unwrap();
+        shard.change_members(nodes(1..=3), nodes([])).await.unwrap();
+    };
+    tokio::join!(in_time("growing", growing), hosts.write(&mut history, 200));
+    hosts.check(&history, &[1, 2, 3]).await;
+    for number in 1..=3 {
+        hosts
+            .until("all know the members", |hosts| {
+                let members = hosts.members(number);
+                members.voters == nodes(1..=3) && members.learners.is_empty() && !members.is_joint
+            })
+            .await;
+    }
+    // One is lost without harm, so the others do vote.
+    hosts.kill(2).await;
+    hosts.write(&mut history, 20).await;
+    hosts.start(2).await.unwrap();
+    hosts.make_leader(3).await;
+    let shard = hosts.shard(3).clone();
+    let shrinking = async {
+        shard.change_members(nodes([3]), nodes([2])).await.unwrap();
+    };
+    tokio::join!(
+        in_time("shrinking", shrinking),
+        hosts.write(&mut history, 100)
+    );
+    let members = hosts.members(3);
+    assert_eq!((members.voters, members.learners), (nodes([3]), nodes([2])));
+    hosts.check(&history, &[3, 2]).await;
+    hosts.kill(1).await;
+    hosts.kill(2).await;
+    hosts.write(&mut history, 20).await;
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_removed_hands_over() {
+    let hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    hosts.write(&mut history, 20).await;
+    let leader = hosts.leader().await;
+    let others: Vec<u32> = (1..=3).filter(|node| *node != leader).collect();
+    let rest = nodes(others.iter().copied());
+    let changed = hosts.shard(leader).change_members(rest.clone(), nodes([]));
+    in_time("the change", changed).await.unwrap();
+    hosts
+        .until("one of the others serves", |hosts| {
+            others
+                .iter()
+                .any(|node| hosts.shard(*node).leadership().borrow().serving)
+        })
+        .await;
+    hosts
+        .until("the removed one serves no more", |hosts| {
+            !hosts.shard(leader).leadership().borrow().serving
+        })
+        .await;
+    hosts.write(&mut history, 30).await;
+    hosts.check(&history, &others).await;
+    assert_eq!(hosts.members(others[0]).voters, rest);
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_moves_where_it_is_told() {
+    let hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    for to in [1, 2, 3, 1] {
+        hosts.make_leader(to).await;
+        hosts.write(&mut history, 10).await;
+    }
+    let shard = hosts.shard(hosts.leader().await);
+    assert_eq!(
+        shard.transfer_leader(NodeId(9)).await,
+        Err(MembersError::NotVoter { node: NodeId(9) })
+    );
+    hosts.check(&history, &[1, 2, 3]).await;
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destroyed_replica_that_is_added_again_starts_blank() {
+    let mut hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    hosts.make_leader(1).await;
+    hosts.write(&mut history, 40).await;
+    hosts.shard(3).checkpoint().await.unwrap();
+    let changed = hosts.shard(1).change_members(nodes([1, 2]), nodes([]));
+    in_time("the change", changed).await.unwrap();
+    hosts.node(3).node.host.destroy_shard(SHARD).await.unwrap();
+    hosts.node(3).node.host.destroy_shard(SHARD).await.unwrap();
+    let log = hosts.node(3).node.journal.shard_log(SHARD);
+    assert_eq!((log.last, log.vote), (None, None));
+    hosts.write(&mut history, 40).await;
+    hosts.stop(3).await;
+    // Nobody may begin a shard whose members were ever changed.
+    hosts.founders = None;
+    hosts.start(3).await.unwrap();
+    assert_eq!(hosts.node(3).ledger.bodies().len(), 0);
+    assert_eq!(hosts.members(3).voters, nodes([]));
+    in_time("added", hosts.shard(1).add_learner(NodeId(3)))
+        .await
+        .unwrap();
+    hosts.check(&history, &[1, 2, 3]).await;
+    let changed = hosts.shard(1).change_members(nodes(1..=3), nodes([]));
+    in_time("the change", changed).await.unwrap();
+    hosts.make_leader(3).await;
+    hosts.write(&mut history, 10).await;
+    hosts.check(&history, &[1, 2, 3]).await;
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn power_cuts_of_all_three_at_once_lose_nothing_acknowledged() {
+    let mut hosts = Hosts::with(3, |config| config.checkpoint_journal_bytes = 4_000).await;
+    let mut history = History::default();
+    for round in 0..6 {
+        for (number, replica) in &hosts.replicas {
+            replica
+                .computer
+                .sim
+                .fail_after(30 + (round * 37 + u64::from(*number) * 11) % 60);
+        }
+        // Ends when there is no majority.
+        let writing = hosts.write(&mut history, 200);
+        let _ = tokio::time::timeout(Duration::from_millis(1_000), writing).await;
+        for number in 1..=3 {
+            hosts.crash(number, round).await;
+        }
+        for number in 1..=3 {
+            hosts.start(number).await.unwrap();
+        }
+        hosts.write(&mut history, 10).await;
+        hosts.check(&history, &[1, 2, 3]).await;
+    }
+    hosts.shutdown().await;
+}
