@@ -103,6 +103,7 @@ mod tests {
                 max_timestamp: 0,
                 created_ms: 0,
                 digest: None,
+                staged: None,
             }],
             epochs: vec![(LeaderEpoch(0), Offset(start))],
         }
