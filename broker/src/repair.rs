@@ -99,7 +99,7 @@ impl Broker {
 }
 
 /// Copies the segment at `base` from a node and puts it into place; returns its bytes.
-async fn repair_from(
+pub(crate) async fn repair_from(
     ranges: &Ranges,
     node: NodeId,
     partition: &Arc<Partition>,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft::{Apply, CheckpointError, CheckpointJob, EntryAt, InstallError, Op};
 use storage::batch::{BatchHeader, TimestampType};
-use storage::partition_log::{LogConfig, LogState};
+use storage::partition_log::LogState;
 use storage::store::LogStore;
 use storage::{LogIndex, Offset, PartitionId, ShardId};
 
@@ -100,7 +100,7 @@ impl PartitionsMachine {
             if self.hosted.contains_key(&id) {
                 continue;
             }
-            let log = self.logs.create(id, LogConfig::default(), Offset(0));
+            let log = self.logs.create(id, self.directory.log_config(id), Offset(0));
             let waiters = Arc::new(Waiters::default());
             let partition = Partition::new(id, self.shard, epoch_base, log, waiters);
             let partition = Arc::new(partition);
@@ -139,8 +139,7 @@ impl PartitionsMachine {
         if let Some(old) = old {
             old.supersede();
         }
-        let config = old.map_or_else(LogConfig::default, |old| old.log.config());
-        let log = self.logs.recover(id, config, state);
+        let log = self.logs.recover(id, self.directory.log_config(id), state);
         let waiters = old.map_or_else(Arc::default, |old| Arc::clone(&old.waiters));
         Partition::new(id, self.shard, epoch_base, log, waiters)
     }

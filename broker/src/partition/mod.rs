@@ -15,9 +15,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use storage::partition_log::PartitionLog;
+use storage::partition_log::{LogConfig, PartitionLog};
 use storage::{LeaderEpoch, Offset, PartitionId, ShardId, Term};
+use tokio::sync::watch;
 
+use crate::catalogue::Catalogue;
 use waiters::Waiters;
 
 /// A partition that this node carries.
@@ -94,9 +96,29 @@ pub(crate) fn epoch_in(base: i64, term: Term) -> i32 {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Directory {
     partitions: Arc<RwLock<HashMap<PartitionId, Arc<Partition>>>>,
+    images: Option<watch::Receiver<Arc<Catalogue>>>,
 }
 
 impl Directory {
+    /// An empty one that knows topics' configs from the catalogue.
+    pub(crate) fn new(images: watch::Receiver<Arc<Catalogue>>) -> Directory {
+        Directory {
+            partitions: Arc::default(),
+            images: Some(images),
+        }
+    }
+
+    /// When a partition's log begins new segments: local to this replica, so apply may use it. The
+    /// default while the catalogue here does not know the topic; it is set when it comes to.
+    pub(crate) fn log_config(&self, id: PartitionId) -> LogConfig {
+        let image = self.images.as_ref().map(watch::Receiver::borrow);
+        let topic = image.as_ref().and_then(|image| image.topic_by_id(id.topic));
+        topic.map_or_else(LogConfig::default, |topic| LogConfig {
+            segment_bytes: u32::try_from(topic.config.segment_bytes).unwrap_or(u32::MAX),
+            segment_ms: topic.config.segment_ms,
+        })
+    }
+
     pub(crate) fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
         self.partitions
             .read()

@@ -23,10 +23,9 @@ use raft::{Lane, Peers};
 use storage::clock::Clock;
 use storage::store::LogStore;
 use storage::{NodeId, ShardId};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Broker;
-use crate::catalogue::Catalogue;
 use crate::partition::Directory;
 use range::{RangeAnswer, ReadRange};
 use serve::RangeServer;
@@ -74,7 +73,6 @@ pub(crate) struct CatchUp {
     ranges: Ranges,
     directory: Directory,
     logs: LogStore,
-    images: watch::Receiver<Arc<Catalogue>>,
 }
 
 impl fmt::Debug for CatchUp {
@@ -88,7 +86,6 @@ impl CatchUp {
     pub(crate) fn new(
         directory: Directory,
         logs: LogStore,
-        images: watch::Receiver<Arc<Catalogue>>,
         source: Arc<dyn RangeSource>,
         (bytes_per_second, clock): (u64, Clock),
     ) -> CatchUp {
@@ -100,7 +97,6 @@ impl CatchUp {
             },
             directory,
             logs,
-            images,
         }
     }
 
@@ -110,7 +106,6 @@ impl CatchUp {
             shard,
             self.directory.clone(),
             self.logs.clone(),
-            self.images.clone(),
             self.ranges.clone(),
         )
     }

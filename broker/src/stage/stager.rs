@@ -12,17 +12,16 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use raft::{Stage, StageError, StageProgress};
-use storage::partition_log::{LogConfig, LogState, SegmentState, StorageError};
+use storage::partition_log::{LogState, SegmentState, StorageError};
 use storage::store::LogStore;
 use storage::{NodeId, Offset, PartitionId, ShardId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Ranges;
 use super::manifest_plan::{Outdated, Wanted};
 use super::range::{RangeAnswer, ReadRange};
 use super::serve::RANGE_BYTES_MAX;
 use super::slot::{Slot, SlotError};
-use crate::catalogue::Catalogue;
 use crate::partition::manifest::{self, ManifestError, PartitionState};
 use crate::partition::{Directory, Partition};
 
@@ -47,7 +46,6 @@ struct Inner {
     shard: ShardId,
     directory: Directory,
     logs: LogStore,
-    images: watch::Receiver<Arc<Catalogue>>,
     ranges: Ranges,
     /// Held by the one staging that runs, and by what it left to blocking threads.
     run: Arc<Semaphore>,
@@ -72,14 +70,12 @@ impl Stager {
         shard: ShardId,
         directory: Directory,
         logs: LogStore,
-        images: watch::Receiver<Arc<Catalogue>>,
-        ranges: Ranges,
+            ranges: Ranges,
     ) -> Stager {
         let inner = Inner {
             shard,
             directory,
             logs,
-            images,
             ranges,
             run: Arc::new(Semaphore::new(1)),
             slots: Mutex::default(),
@@ -323,7 +319,7 @@ impl Inner {
         room: OwnedSemaphorePermit,
     ) -> Result<(), StageError> {
         let logs = self.logs.clone();
-        let config = self.config(wanted.id());
+        let config = self.directory.log_config(wanted.id());
         let append = move |slot: &mut Slot| {
             let appended = slot.append(&logs, config, span, &batches);
             drop((batches, room));
@@ -335,15 +331,6 @@ impl Inner {
             Err(SlotError::Unfit(what)) => Err(StageError::Storage(io::Error::other(what))),
         })
         .await
-    }
-
-    fn config(&self, id: PartitionId) -> LogConfig {
-        let image = self.images.borrow();
-        let topic = image.topic_by_id(id.topic);
-        topic.map_or_else(LogConfig::default, |topic| LogConfig {
-            segment_bytes: u32::try_from(topic.config.segment_bytes).unwrap_or(u32::MAX),
-            segment_ms: topic.config.segment_ms,
-        })
     }
 }
 

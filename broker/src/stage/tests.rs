@@ -11,17 +11,16 @@ use storage::clock::Clock;
 use storage::disk::{Disk, SimDisk};
 use storage::store::{LogStore, LogStoreConfig};
 use storage::{LogIndex, LogPosition, NodeId, Offset, PartitionId, ShardId, Term, TopicId};
-use tokio::sync::watch;
 
 use super::range::{RangeAnswer, ReadRange};
 use super::serve::RangeServer;
 use super::{CatchUp, RangeSource, Stager};
-use crate::catalogue::Catalogue;
 use crate::partition::machine::PartitionsMachine;
 use crate::partition::manifest;
 use crate::partition::op::PartitionOp;
 use crate::partition::waiters::Waiter;
 use crate::partition::{Directory, Partition};
+use crate::repair::repair_from;
 use crate::record::{BatchProducer, Compression, Record, encode_batch};
 
 const SHARD: ShardId = ShardId(1);
@@ -184,16 +183,17 @@ impl RangeSource for To {
     }
 }
 
-fn stager(follower: &Replica, link: &Arc<Loopback>) -> Stager {
-    let (_, images) = watch::channel(Arc::new(Catalogue::default()));
+fn catch_up(replica: &Replica, source: impl RangeSource) -> CatchUp {
     CatchUp::new(
-        follower.directory.clone(),
-        follower.logs.clone(),
-        images,
-        Arc::new(To(Arc::clone(link))),
+        replica.directory.clone(),
+        replica.logs.clone(),
+        Arc::new(source),
         (0, Clock::system()),
     )
-    .stager(SHARD)
+}
+
+fn stager(follower: &Replica, link: &Arc<Loopback>) -> Stager {
+    catch_up(follower, To(Arc::clone(link))).stager(SHARD)
 }
 
 async fn stage(stager: &Stager, manifest: Bytes) -> Result<Bytes, StageError> {
@@ -407,16 +407,8 @@ async fn damage_on_the_way_is_refused_and_the_copy_goes_on() {
     let (mut source, mut follower) = two();
     source.append(0, 4..40, 200_000);
     let link = Loopback::of(&source);
-    let (_, images) = watch::channel(Arc::new(Catalogue::default()));
     let flip = Flip(To(Arc::clone(&link)), AtomicU64::new(0));
-    let catch_up = CatchUp::new(
-        follower.directory.clone(),
-        follower.logs.clone(),
-        images,
-        Arc::new(flip),
-        (0, Clock::system()),
-    );
-    let stager = catch_up.stager(SHARD);
+    let stager = catch_up(&follower, flip).stager(SHARD);
     let manifest = source.manifest();
     let refused = stage(&stager, manifest.clone()).await;
     assert!(refused.is_err());
@@ -498,4 +490,64 @@ async fn a_power_cut_before_the_install_leaves_the_old_checkpoint_usable() {
     let mut follower = Replica::on(follower.disk.clone());
     follower.machine.install(again).unwrap();
     assert_equal(&source, &follower, 0..3);
+}
+
+/// Flips a bit of the follower's first segment of partition 0 and finds it.
+fn damage(follower: &Replica) {
+    let file = PathBuf::from("/partitions")
+        .join(partition(0).to_string())
+        .join("00000000000000000000.log");
+    follower.disk.flip_bit(&file, 8 * 100_000).unwrap();
+    let log = &follower.hosted(0).log;
+    assert!(log.verify().is_err());
+    assert!(log.failed().is_some());
+    assert_eq!(log.damaged_segments().len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_segment_is_mended_byte_for_byte_and_goes_on() {
+    let (mut source, mut follower) = two();
+    for replica in [&mut source, &mut follower] {
+        replica.append(0, 4..40, 200_000);
+        // Synced: it is in the files.
+        replica.manifest();
+    }
+    let whole = follower.contents(0);
+    damage(&follower);
+    let link = Loopback::of(&source);
+    let catch_up = catch_up(&follower, To(Arc::clone(&link)));
+    let damaged = follower.hosted(0);
+    link.answers_left.store(1, Ordering::SeqCst);
+    let failed = repair_from(catch_up.ranges(), SOURCE, &damaged, Offset(0)).await;
+    assert!(failed.is_err());
+    assert!(damaged.log.failed().is_some(), "still refused");
+    link.answers_left.store(-1, Ordering::SeqCst);
+    repair_from(catch_up.ranges(), SOURCE, &damaged, Offset(0))
+        .await
+        .unwrap();
+    assert!(damaged.log.failed().is_none());
+    damaged.log.verify().unwrap();
+    assert!(follower.contents(0) == whole);
+    for replica in [&mut source, &mut follower] {
+        replica.append(0, 40..44, 1_000);
+    }
+    assert_equal(&source, &follower, 0..3);
+    let manifest = follower.manifest();
+    let follower = follower.restarted(manifest);
+    follower.hosted(0).log.verify().unwrap();
+    assert_equal(&source, &follower, 0..3);
+}
+
+#[tokio::test]
+async fn a_replica_that_has_not_the_whole_segment_cannot_mend_it() {
+    let (source, mut follower) = two();
+    follower.append(0, 4..40, 200_000);
+    follower.manifest();
+    damage(&follower);
+    let link = Loopback::of(&source);
+    let catch_up = catch_up(&follower, To(link));
+    let damaged = follower.hosted(0);
+    let failed = repair_from(catch_up.ranges(), SOURCE, &damaged, Offset(0)).await;
+    assert!(failed.is_err());
+    assert_eq!(damaged.log.damaged_segments().len(), 1);
 }
