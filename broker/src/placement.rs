@@ -1,11 +1,13 @@
 //! Which shard a new partition goes to, and whether a topic may be named so. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use storage::{NodeId, ShardId};
 
 use crate::BrokerError;
-use crate::catalogue::{Catalogue, Shard};
+use crate::catalogue::command::NewShard;
+use crate::catalogue::{Catalogue, Factor, Node, NodeState, Shard, Topic};
+use crate::controller::{CATALOGUE_SHARD, Ground, Standing, wanted_list};
 
 /// Longest topic name.
 const TOPIC_NAME_CHARS_MAX: usize = 249;
@@ -34,6 +36,11 @@ pub(crate) fn topic_name_problem(name: &str, catalogue: &Catalogue) -> Option<St
     None
 }
 
+/// Shards that were given their replicas by hand; each is a Raft group of its own.
+const SHARDS_BY_HAND_MAX: usize = 1_000;
+/// Standing shards per node and factor, made at the first use of the factor.
+const SHARDS_PER_NODE: usize = 2;
+
 /// How many partitions each data shard carries.
 fn loads(catalogue: &Catalogue) -> BTreeMap<ShardId, usize> {
     let mut loads: BTreeMap<ShardId, usize> =
@@ -50,54 +57,132 @@ fn data_shards(catalogue: &Catalogue) -> impl Iterator<Item = &Shard> {
     catalogue
         .shards
         .values()
-        .filter(|shard| shard.id != ShardId(0))
+        .filter(|shard| shard.id != CATALOGUE_SHARD)
 }
 
-/// Places `count` partitions on the standing shards of this replication factor, the one with the
-/// fewest partitions first.
+fn of_factor(catalogue: &Catalogue, factor: Factor) -> impl Iterator<Item = &Shard> {
+    data_shards(catalogue).filter(move |shard| shard.factor == factor)
+}
+
+/// The standing shards to make before partitions of this factor can be placed: all of them at the
+/// first use of the factor, none later; those for nodes that come are the controller's business.
+pub(crate) fn standing(
+    catalogue: &Catalogue,
+    alive: &BTreeSet<NodeId>,
+    factor: Factor,
+) -> Vec<NewShard> {
+    let ground = Ground::new(catalogue, alive, &BTreeSet::new());
+    let replicas = ground.wanted(factor, 0);
+    let nodes = ground.active().len();
+    if factor == Factor::ByHand || replicas > nodes || of_factor(catalogue, factor).count() > 0 {
+        return Vec::new();
+    }
+    let mut standing = Standing::new(&ground, BTreeMap::new());
+    let mut shard = || NewShard {
+        replicas: standing.new_list(replicas),
+        factor,
+    };
+    (0..SHARDS_PER_NODE * nodes).map(|_| shard()).collect()
+}
+
+/// Places `count` partitions on the standing shards of this factor: the shard with the fewest
+/// partitions first, and of those one whose preferred leader has the fewest of the new ones.
 pub(crate) fn place(
     catalogue: &Catalogue,
     count: i32,
-    factor: i16,
+    factor: Factor,
 ) -> Result<Vec<ShardId>, BrokerError> {
-    let nodes = catalogue.nodes.len().max(1);
-    let wanted = usize::try_from(factor).unwrap_or(0);
-    if wanted < 1 || wanted > nodes {
-        return Err(BrokerError::InvalidReplicationFactor {
-            reason: format!("{factor} replicas on {nodes} nodes"),
-        });
-    }
-    let mut loads = loads(catalogue);
-    loads.retain(|id, _| {
-        catalogue
-            .shards
-            .get(id)
-            .is_some_and(|s| s.replicas.len() == wanted)
-    });
+    check_factor(catalogue, factor)?;
+    let loads = loads(catalogue);
+    let mut places: Vec<(usize, &Shard)> = of_factor(catalogue, factor)
+        .map(|shard| (loads[&shard.id], shard))
+        .collect();
+    let mut led: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let leader = |shard: &Shard| wanted_list(shard).first().copied();
     let mut placed = Vec::new();
     for _ in 0..count {
-        let least = loads.iter_mut().min_by_key(|(id, load)| (**load, **id));
-        let Some((shard, load)) = least else {
-            return Err(BrokerError::InvalidReplicationFactor {
-                reason: format!("no shard has {factor} replicas"),
-            });
+        let leads = |shard: &Shard| {
+            let leader = leader(shard)?;
+            led.get(&leader).copied()
+        };
+        let best = places
+            .iter_mut()
+            .min_by_key(|(load, shard)| (*load, leads(shard), shard.id));
+        let Some((load, shard)) = best else {
+            return Err(BrokerError::LeaderNotAvailable);
         };
         *load += 1;
-        placed.push(*shard);
+        placed.push(shard.id);
+        if let Some(leader) = leader(shard) {
+            *led.entry(leader).or_default() += 1;
+        }
     }
     Ok(placed)
 }
 
-/// Checks replicas given by hand for partitions 0, 1, ...; answers the number of partitions, of
-/// replicas, and the shards that have these replicas.
-pub(crate) fn check_assignments(
+/// Whether the cluster can carry so many replicas.
+fn check_factor(catalogue: &Catalogue, factor: Factor) -> Result<(), BrokerError> {
+    let Factor::Fixed(replicas) = factor else {
+        return Ok(());
+    };
+    let active = |node: &&Node| node.state == NodeState::Active;
+    let nodes = catalogue.nodes.values().filter(active).count();
+    if replicas < 1 || usize::from(replicas) > nodes {
+        return Err(BrokerError::InvalidReplicationFactor {
+            reason: format!("{replicas} replicas on {nodes} nodes that take replicas"),
+        });
+    }
+    Ok(())
+}
+
+/// The factor of a topic's partitions, for those that are added to it.
+pub(crate) fn factor_of(catalogue: &Catalogue, topic: &Topic) -> Factor {
+    let shard = topic
+        .partitions
+        .first()
+        .and_then(|entry| catalogue.shards.get(&entry.shard));
+    match shard {
+        Some(shard) if shard.factor == Factor::ByHand => {
+            let replicas = wanted_list(shard).len();
+            Factor::Fixed(u16::try_from(replicas).unwrap_or(u16::MAX))
+        }
+        Some(shard) => shard.factor,
+        None => Factor::Auto,
+    }
+}
+
+/// The shards to make for lists given by hand that no shard by hand has yet.
+pub(crate) fn by_hand(
     catalogue: &Catalogue,
     assignments: &BTreeMap<i32, Vec<NodeId>>,
-) -> Result<(i32, i16, Vec<ShardId>), BrokerError> {
+) -> Result<Vec<NewShard>, BrokerError> {
+    check_lists(catalogue, assignments)?;
+    let present: BTreeSet<&[NodeId]> = of_factor(catalogue, Factor::ByHand)
+        .map(wanted_list)
+        .collect();
+    let missing: BTreeSet<&Vec<NodeId>> = assignments
+        .values()
+        .filter(|list| !present.contains(list.as_slice()))
+        .collect();
+    if present.len() + missing.len() > SHARDS_BY_HAND_MAX {
+        return Err(BrokerError::PolicyViolation {
+            reason: format!("more than {SHARDS_BY_HAND_MAX} different lists of replicas by hand"),
+        });
+    }
+    let shard = |list: &Vec<NodeId>| NewShard {
+        replicas: list.clone(),
+        factor: Factor::ByHand,
+    };
+    Ok(missing.into_iter().map(shard).collect())
+}
+
+/// Lists given by hand for partitions 0, 1, ...; answers the number of partitions and of replicas.
+fn check_lists(
+    catalogue: &Catalogue,
+    assignments: &BTreeMap<i32, Vec<NodeId>>,
+) -> Result<(i32, i16), BrokerError> {
     let invalid = |reason: String| BrokerError::InvalidReplicaAssignment { reason };
     let factor = assignments.values().next().map_or(0, Vec::len);
-    let mut loads = loads(catalogue);
-    let mut shards = Vec::with_capacity(assignments.len());
     for (expected, (index, replicas)) in (0..).zip(assignments) {
         if *index != expected {
             return Err(invalid(format!("partition {expected} is missing")));
@@ -108,36 +193,51 @@ pub(crate) fn check_assignments(
                 replicas.len()
             )));
         }
-        for (position, node) in replicas.iter().enumerate() {
-            if !catalogue.nodes.contains_key(node) {
-                return Err(invalid(format!("node {node} does not exist")));
-            }
-            if replicas[..position].contains(node) {
-                return Err(invalid(format!(
-                    "partition {index} names node {node} twice"
-                )));
-            }
-        }
-        let fits = |id: &ShardId| {
-            catalogue
-                .shards
-                .get(id)
-                .is_some_and(|s| s.replicas == *replicas)
-        };
-        let least = loads
-            .iter_mut()
-            .filter(|(id, _)| fits(id))
-            .min_by_key(|(id, l)| (**l, **id));
-        let Some((shard, load)) = least else {
-            return Err(invalid(format!(
-                "no shard has the replicas of partition {index}"
-            )));
-        };
-        *load += 1;
-        shards.push(*shard);
+        check_list(catalogue, replicas)
+            .map_err(|reason| invalid(format!("partition {index}: {reason}")))?;
     }
     let count = i32::try_from(assignments.len()).map_err(|_| invalid("too many".to_owned()))?;
     let factor = i16::try_from(factor).map_err(|_| invalid("too many replicas".to_owned()))?;
+    Ok((count, factor))
+}
+
+/// Why a list given by hand cannot be, if it cannot.
+pub(crate) fn check_list(catalogue: &Catalogue, replicas: &[NodeId]) -> Result<(), String> {
+    if replicas.is_empty() {
+        return Err("no replicas".to_owned());
+    }
+    for (position, node) in replicas.iter().enumerate() {
+        match catalogue.nodes.get(node) {
+            None => return Err(format!("node {node} does not exist")),
+            Some(known) if known.state != NodeState::Active => {
+                return Err(format!("node {node} is being drained"));
+            }
+            Some(_) if replicas[..position].contains(node) => {
+                return Err(format!("node {node} is named twice"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Checks replicas given by hand for partitions 0, 1, ...; answers the number of partitions, of
+/// replicas, and the shards by hand that have these replicas.
+pub(crate) fn check_assignments(
+    catalogue: &Catalogue,
+    assignments: &BTreeMap<i32, Vec<NodeId>>,
+) -> Result<(i32, i16, Vec<ShardId>), BrokerError> {
+    let (count, factor) = check_lists(catalogue, assignments)?;
+    let lists: BTreeMap<&[NodeId], ShardId> = of_factor(catalogue, Factor::ByHand)
+        .map(|shard| (wanted_list(shard), shard.id))
+        .collect();
+    let shard = |(index, list): (&i32, &Vec<NodeId>)| {
+        let found = lists.get(list.as_slice()).copied();
+        found.ok_or_else(|| BrokerError::InvalidReplicaAssignment {
+            reason: format!("no shard has the replicas of partition {index}"),
+        })
+    };
+    let shards = assignments.iter().map(shard).collect::<Result<_, _>>()?;
     Ok((count, factor, shards))
 }
 
@@ -171,37 +271,103 @@ mod tests {
         }
     }
 
+    fn three_nodes() -> Catalogue {
+        let mut catalogue = catalogue();
+        for id in [2, 3].map(NodeId) {
+            let node = Node {
+                id,
+                ..catalogue.nodes[&NodeId(1)].clone()
+            };
+            catalogue.nodes.insert(id, node);
+        }
+        catalogue.next_shard_id = 4;
+        catalogue
+    }
+
+    fn enter(catalogue: &mut Catalogue, shards: Vec<NewShard>) {
+        for shard in shards {
+            let id = ShardId(catalogue.next_shard_id);
+            catalogue.next_shard_id += 1;
+            let entry = Shard::new(id, shard.replicas, shard.factor);
+            catalogue.shards.insert(id, entry);
+        }
+    }
+
     #[test]
     fn partitions_are_spread_and_never_on_the_catalogue() {
-        let placed = place(&catalogue(), 6, 1).expect("places");
+        let placed = place(&catalogue(), 6, Factor::Auto).expect("places");
         assert_eq!(placed, [1, 2, 3, 1, 2, 3].map(ShardId));
     }
 
     #[test]
     fn more_replicas_than_nodes_are_refused() {
-        for factor in [0, -1, 2] {
+        for factor in [0, 2] {
             assert!(matches!(
-                place(&catalogue(), 1, factor),
+                place(&catalogue(), 1, Factor::Fixed(factor)),
                 Err(BrokerError::InvalidReplicationFactor { .. })
             ));
+            let alive = [NodeId(1)].into();
+            assert_eq!(standing(&catalogue(), &alive, Factor::Fixed(2)), []);
         }
     }
 
     #[test]
-    fn assignments_must_be_whole_and_name_nodes_that_exist() {
-        let node = NodeId;
-        let check = |lists: &[(i32, &[NodeId])]| {
-            let map = lists
-                .iter()
-                .map(|(index, list)| (*index, list.to_vec()))
-                .collect();
-            check_assignments(&catalogue(), &map)
+    fn the_first_topic_of_a_factor_makes_its_shards_and_uses_every_leader() {
+        let mut catalogue = three_nodes();
+        let alive = catalogue.nodes.keys().copied().collect();
+        let shards = standing(&catalogue, &alive, Factor::Fixed(3));
+        assert_eq!(shards.len(), 6);
+        enter(&mut catalogue, shards);
+        assert_eq!(standing(&catalogue, &alive, Factor::Fixed(3)), []);
+        let placed = place(&catalogue, 3, Factor::Fixed(3)).expect("places");
+        let leaders: BTreeSet<NodeId> = placed
+            .iter()
+            .map(|id| catalogue.shards[id].replicas[0])
+            .collect();
+        assert_eq!(leaders.len(), 3);
+    }
+
+    #[test]
+    fn a_list_by_hand_gets_the_shard_that_has_it() {
+        let mut catalogue = three_nodes();
+        let lists = |of: &[&[u32]]| -> BTreeMap<i32, Vec<NodeId>> {
+            let list = |list: &&[u32]| list.iter().copied().map(NodeId).collect();
+            (0..).zip(of.iter().map(list)).collect()
         };
-        assert!(check(&[(0, &[node(1)]), (1, &[node(1)])]).is_ok());
-        assert!(check(&[(1, &[node(1)])]).is_err());
-        assert!(check(&[(0, &[node(2)])]).is_err());
-        assert!(check(&[(0, &[])]).is_err());
-        assert!(check(&[(0, &[node(1), node(1)])]).is_err());
+        let asked = lists(&[&[2, 3], &[3, 1], &[2, 3]]);
+        let shards = by_hand(&catalogue, &asked).expect("may be");
+        assert_eq!(shards.len(), 2);
+        assert!(check_assignments(&catalogue, &asked).is_err());
+        enter(&mut catalogue, shards);
+        assert_eq!(by_hand(&catalogue, &asked), Ok(Vec::new()));
+        let (count, replicas, placed) = check_assignments(&catalogue, &asked).expect("is there");
+        assert_eq!((count, replicas), (3, 2));
+        for (index, id) in (0..).zip(&placed) {
+            assert_eq!(catalogue.shards[id].replicas, asked[&index]);
+        }
+    }
+
+    #[test]
+    fn lists_by_hand_must_be_whole_and_name_nodes_that_take_replicas() {
+        let mut catalogue = three_nodes();
+        let draining = catalogue.nodes.get_mut(&NodeId(3)).expect("is there");
+        draining.state = NodeState::Draining;
+        let check = |lists: &[(i32, &[u32])]| {
+            let list = |list: &[u32]| list.iter().copied().map(NodeId).collect();
+            let map = lists.iter().map(|(index, l)| (*index, list(l))).collect();
+            by_hand(&catalogue, &map)
+        };
+        assert!(check(&[(0, &[1]), (1, &[1])]).is_ok());
+        for bad in [
+            &[(1, &[1][..])][..],
+            &[(0, &[9])],
+            &[(0, &[3])],
+            &[(0, &[])],
+            &[(0, &[1, 1])],
+            &[(0, &[1, 2]), (1, &[1])],
+        ] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use storage::{PartitionId, ShardId};
 use crate::Broker;
 use crate::broker::refused;
 use crate::catalogue::{Catalogue, Topic};
+use crate::partition::Partition;
 use crate::partition::op::PartitionOp;
 
 /// Partitions in one operation; several operations share an entry.
@@ -50,31 +51,51 @@ impl Broker {
 
     async fn reconcile(&self) {
         let mut changed = false;
-        for (shard, difference) in self.differences() {
+        let differences = self.differences();
+        for (shard, difference) in &differences {
             for part in difference.missing.chunks(PARTITIONS_PER_OPERATION) {
                 let partitions = part.to_vec();
                 changed |= self
-                    .carry_out(shard, PartitionOp::Create { partitions })
-                    .await;
-            }
-            for part in difference.extra.chunks(PARTITIONS_PER_OPERATION) {
-                let partitions = part.to_vec();
-                changed |= self
-                    .carry_out(shard, PartitionOp::Delete { partitions })
+                    .carry_out(*shard, PartitionOp::Create { partitions })
                     .await;
             }
             self.configure_partitions(&difference.missing);
+        }
+        if differences.values().any(|d| !d.extra.is_empty()) {
+            changed |= self.delete_extra().await;
         }
         if changed {
             self.inner.changes.send_modify(|changes| *changes += 1);
         }
     }
 
+    /// Deletes what the catalogue no longer has. Not having it yet looks the same, so this node's
+    /// picture of it must be as new as what is deleted.
+    async fn delete_extra(&self) -> bool {
+        // Seen before the barrier: it came into its shard after the catalogue had it.
+        let present = self.inner.directory.all();
+        if let Err(error) = self.catalogue_is_current().await {
+            tracing::warn!(%error, "deleted topics have to wait for the catalogue");
+            return false;
+        }
+        let mut changed = false;
+        for (shard, difference) in self.differences_from(&present) {
+            for part in difference.extra.chunks(PARTITIONS_PER_OPERATION) {
+                let partitions = part.to_vec();
+                changed |= self
+                    .carry_out(shard, PartitionOp::Delete { partitions })
+                    .await;
+            }
+        }
+        changed
+    }
+
     /// What differs in the shards that this node leads.
     fn differences(&self) -> BTreeMap<ShardId, Difference> {
-        // Partitions first: whatever is in a shard was in the catalogue before, so what the later
-        // picture of the catalogue lacks has been deleted.
-        let present = self.inner.directory.all();
+        self.differences_from(&self.inner.directory.all())
+    }
+
+    fn differences_from(&self, present: &[Arc<Partition>]) -> BTreeMap<ShardId, Difference> {
         let catalogue = self.catalogue();
         let mut differences: BTreeMap<ShardId, Difference> = self
             .shards()
@@ -82,6 +103,9 @@ impl Broker {
             .filter(|(_, shard)| shard.leadership.borrow().serving)
             .map(|(id, _)| (id, Difference::default()))
             .collect();
+        if differences.is_empty() {
+            return differences;
+        }
         for partition in present {
             if catalogue.topic_by_id(partition.id.topic).is_none()
                 && let Some(difference) = differences.get_mut(&partition.shard)

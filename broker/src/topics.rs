@@ -4,20 +4,27 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use storage::{NodeId, Offset, PartitionId, TopicId};
+use storage::{NodeId, Offset, PartitionId, ShardId, TopicId};
 
 use crate::broker::refused;
-use crate::catalogue::command::{Command, TopicEntry};
-use crate::catalogue::{Catalogue, PartitionEntry, Topic};
+use crate::catalogue::command::{Command, NewShard, TopicEntry};
+use crate::catalogue::{Catalogue, Factor, PartitionEntry, Shard, Topic};
 use crate::partition::machine::Outcome;
 use crate::partition::op::PartitionOp;
-use crate::placement::{check_assignments, place, topic_name_problem};
+use crate::placement::{
+    by_hand, check_assignments, factor_of, place, standing, topic_name_problem,
+};
 use crate::{Broker, BrokerError, ConfigEntry, TopicConfig};
 
 /// Most partitions one topic may have.
 const TOPIC_PARTITIONS_MAX: i32 = 100_000;
 /// How long a topic that is created on first use may take until the client is told to try again.
 const AUTO_CREATE_TIMEOUT_MS: i64 = 2_000;
+
+/// How often the shards for a topic are planned anew because others were made meanwhile.
+const SHARD_ATTEMPTS: usize = 5;
+/// How long to wait each time until these others are known here.
+const SHARD_WAIT: Duration = Duration::from_secs(2);
 
 /// A topic to create.
 #[derive(Debug, Clone, Default)]
@@ -128,22 +135,95 @@ impl Broker {
         let mut catalogue = Catalogue::clone(&self.catalogue());
         let mut results = Vec::with_capacity(topics.len());
         for topic in topics {
-            let planned = self.plan_topic(&catalogue, topic);
-            let result = match planned {
-                Ok((created, _)) if validate_only => Ok(CreatedTopic {
-                    id: TopicId::NONE,
-                    ..created
-                }),
-                Ok((created, entry)) => {
-                    remember(&mut catalogue, &entry);
-                    let command = Command::CreateTopic(entry);
-                    self.change_catalogue(&command).await.map(|_| created)
-                }
-                Err(error) => Err(error),
-            };
-            results.push(result);
+            let entered = self.enter_topic(&mut catalogue, &topic, validate_only).await;
+            results.push(entered);
         }
         results
+    }
+
+    async fn enter_topic(
+        &self,
+        catalogue: &mut Catalogue,
+        topic: &NewTopic,
+        validate_only: bool,
+    ) -> Result<CreatedTopic, BrokerError> {
+        for _ in 0..SHARD_ATTEMPTS {
+            let new_shards = self.shards_for(catalogue, topic)?;
+            let next = ShardId(catalogue.next_shard_id);
+            enter_shards(catalogue, &new_shards);
+            let planned = self.plan_topic(catalogue, topic.clone());
+            if planned.is_err() || validate_only {
+                leave_shards(catalogue, next);
+                return planned.map(|(created, _)| CreatedTopic {
+                    id: TopicId::NONE,
+                    ..created
+                });
+            }
+            let (created, entry) = planned?;
+            match self.make_shards(next, new_shards).await {
+                Ok(()) => {}
+                // Somebody else made shards meanwhile: look again.
+                Err(BrokerError::Conflict { .. }) => {
+                    *catalogue = self.catalogue_beyond(next).await;
+                    continue;
+                }
+                Err(error) => {
+                    leave_shards(catalogue, next);
+                    return Err(error);
+                }
+            }
+            remember(catalogue, &entry);
+            let command = Command::CreateTopic(entry);
+            return self.change_catalogue(&command).await.map(|_| created);
+        }
+        Err(BrokerError::LeaderNotAvailable)
+    }
+
+    /// The shards that a topic needs and that are not there yet.
+    fn shards_for(
+        &self,
+        catalogue: &Catalogue,
+        topic: &NewTopic,
+    ) -> Result<Vec<NewShard>, BrokerError> {
+        if !topic.assignments.is_empty() {
+            return by_hand(catalogue, &topic.assignments);
+        }
+        let factor = self.wanted_factor(topic.replication_factor)?;
+        Ok(standing(catalogue, &self.alive_nodes(), factor))
+    }
+
+    fn wanted_factor(&self, asked: Option<i16>) -> Result<Factor, BrokerError> {
+        let factor = match asked {
+            None if self.inner.config.default_replication_factor == 0 => return Ok(Factor::Auto),
+            None => self.inner.config.default_replication_factor,
+            Some(asked) => asked,
+        };
+        u16::try_from(factor).ok().filter(|factor| *factor > 0).map_or_else(
+            || {
+                Err(BrokerError::InvalidReplicationFactor {
+                    reason: format!("{factor} replicas"),
+                })
+            },
+            |factor| Ok(Factor::Fixed(factor)),
+        )
+    }
+
+    async fn make_shards(&self, next: ShardId, shards: Vec<NewShard>) -> Result<(), BrokerError> {
+        if shards.is_empty() {
+            return Ok(());
+        }
+        let command = Command::CreateShards { next, shards };
+        self.change_catalogue(&command).await.map(|_| ())
+    }
+
+    /// The catalogue once it knows of a shard that somebody else made, or what there is after a
+    /// while.
+    async fn catalogue_beyond(&self, next: ShardId) -> Catalogue {
+        let mut images = self.inner.images.clone();
+        let newer = images.wait_for(|image| image.next_shard_id > next.0);
+        // When it does not come, the next attempt says why.
+        let _ = tokio::time::timeout(SHARD_WAIT, newer).await;
+        Catalogue::clone(&self.catalogue())
     }
 
     fn plan_topic(
@@ -160,15 +240,11 @@ impl Broker {
         let config = &self.inner.config;
         let (count, factor, shards) = if topic.assignments.is_empty() {
             let count = topic.partitions.unwrap_or(config.default_partitions);
-            let factor = topic
-                .replication_factor
-                .unwrap_or(config.default_replication_factor);
-            let factor = match factor {
-                0 => i16::try_from(catalogue.nodes.len().clamp(1, 3)).expect("at most 3"),
-                factor => factor,
-            };
             self.check_count(catalogue, count)?;
-            (count, factor, place(catalogue, count, factor)?)
+            let factor = self.wanted_factor(topic.replication_factor)?;
+            let shards = place(catalogue, count, factor)?;
+            let replicas = replicas_of(catalogue, shards.first());
+            (count, replicas, shards)
         } else {
             if topic.partitions.is_some() || topic.replication_factor.is_some() {
                 return Err(BrokerError::InvalidRequest {
@@ -357,23 +433,35 @@ impl Broker {
             self.check_count(&catalogue, new.total)?;
         }
         self.check_count(&catalogue, added)?;
-        let factor = replication_factor(&catalogue, topic);
-        let shards = match new.assignments {
-            None => place(&catalogue, added, factor)?,
+        let factor = factor_of(&catalogue, topic);
+        let replicas = replicas_of(&catalogue, topic.partitions.first().map(|entry| &entry.shard));
+        let mut with_shards = Catalogue::clone(&catalogue);
+        let next = ShardId(catalogue.next_shard_id);
+        let lists: Option<BTreeMap<i32, Vec<NodeId>>> =
+            new.assignments.map(|lists| (0..).zip(lists).collect());
+        let new_shards = match &lists {
+            None => standing(&catalogue, &self.alive_nodes(), factor),
+            Some(lists) => by_hand(&catalogue, lists)?,
+        };
+        enter_shards(&mut with_shards, &new_shards);
+        let shards = match lists {
+            None => place(&with_shards, added, factor)?,
             Some(lists) => {
-                let by_index: BTreeMap<i32, Vec<NodeId>> = (0..).zip(lists).collect();
-                let (count, by_hand, shards) = check_assignments(&catalogue, &by_index)?;
-                if count != added || by_hand != factor {
+                let (count, by_hand, shards) = check_assignments(&with_shards, &lists)?;
+                if count != added || by_hand != replicas {
                     return Err(BrokerError::InvalidReplicaAssignment {
                         reason: format!(
                             "{count} lists of {by_hand} replicas for {added} new partitions of \
-                             {factor}"
+                             {replicas}"
                         ),
                     });
                 }
                 shards
             }
         };
+        if !validate_only {
+            self.make_shards(next, new_shards).await?;
+        }
         if !validate_only {
             let from = u32::try_from(present).expect("a count is not negative");
             let command = Command::AddPartitions {
@@ -506,13 +594,26 @@ fn timed_out(what: &str) -> BrokerError {
     }
 }
 
-/// Replicas of each partition of a topic.
-fn replication_factor(catalogue: &Catalogue, topic: &Topic) -> i16 {
-    let shard = topic
-        .partitions
-        .first()
-        .and_then(|entry| catalogue.shards.get(&entry.shard));
+/// Replicas of each partition of a shard.
+fn replicas_of(catalogue: &Catalogue, shard: Option<&ShardId>) -> i16 {
+    let shard = shard.and_then(|shard| catalogue.shards.get(shard));
     i16::try_from(shard.map_or(1, |shard| shard.replicas.len())).unwrap_or(i16::MAX)
+}
+
+/// Enters shards that are about to be made, with the ids that they will get.
+fn enter_shards(catalogue: &mut Catalogue, shards: &[NewShard]) {
+    for shard in shards {
+        let id = ShardId(catalogue.next_shard_id);
+        catalogue.next_shard_id += 1;
+        let entry = Shard::new(id, shard.replicas.clone(), shard.factor);
+        catalogue.shards.insert(id, entry);
+    }
+}
+
+/// Takes shards out again that are not made after all.
+fn leave_shards(catalogue: &mut Catalogue, next: ShardId) {
+    catalogue.shards.split_off(&next);
+    catalogue.next_shard_id = next.0;
 }
 
 /// Enters a planned topic, so that the next one of the request sees its name and its load.

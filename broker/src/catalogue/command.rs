@@ -87,10 +87,12 @@ pub(crate) enum Command {
         next: ShardId,
         shards: Vec<NewShard>,
     },
-    /// Says which replicas a shard shall have; `None` leaves it as it is.
+    /// Says which replicas a shard shall have; `None` goes back to those it has. With a factor,
+    /// the shard is one of that factor from now on.
     SetTarget {
         shard: ShardId,
         target: Option<Vec<NodeId>>,
+        factor: Option<Factor>,
     },
     /// The shard's voters are these now; ends the change that had them as its target.
     ShardChanged {
@@ -163,8 +165,16 @@ impl Command {
                     put_factor(writer, shard.factor);
                 }
             }
-            Command::SetTarget { shard, target } => {
+            Command::SetTarget {
+                shard,
+                target,
+                factor,
+            } => {
                 put_target(writer.u32(shard.0), target.as_ref());
+                writer.u8(u8::from(factor.is_some()));
+                if let Some(factor) = factor {
+                    put_factor(writer, *factor);
+                }
             }
             Command::ShardChanged { shard, replicas } => {
                 put_nodes(writer.u32(shard.0), replicas.iter());
@@ -235,6 +245,11 @@ impl Command {
             12 => Command::SetTarget {
                 shard: ShardId(reader.u32()?),
                 target: take_target(reader)?,
+                factor: match reader.u8()? {
+                    0 => None,
+                    1 => Some(take_factor(reader)?),
+                    _ => return Err(reader.malformed("0 or 1")),
+                },
             },
             13 => Command::ShardChanged {
                 shard: ShardId(reader.u32()?),

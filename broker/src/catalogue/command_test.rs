@@ -73,10 +73,12 @@ fn commands() -> Vec<Command> {
         Command::SetTarget {
             shard: ShardId(1),
             target: Some(vec![NodeId(1)]),
+            factor: Some(Factor::ByHand),
         },
         Command::SetTarget {
             shard: ShardId(1),
             target: None,
+            factor: None,
         },
         Command::ShardChanged {
             shard: ShardId(1),

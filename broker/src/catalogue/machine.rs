@@ -68,7 +68,11 @@ impl CatalogueMachine {
             Command::CreateShards { next, shards } => {
                 membership::create_shards(state, next, shards)
             }
-            Command::SetTarget { shard, target } => membership::set_target(state, shard, target),
+            Command::SetTarget {
+                shard,
+                target,
+                factor,
+            } => membership::set_target(state, shard, target, factor),
             Command::ShardChanged { shard, replicas } => {
                 membership::shard_changed(state, shard, replicas)
             }

@@ -69,6 +69,7 @@ fn target(shard: u32, target: Option<&[u32]>) -> Command {
     Command::SetTarget {
         shard: ShardId(shard),
         target: target.map(|nodes| nodes.iter().copied().map(NodeId).collect()),
+        factor: None,
     }
 }
 
@@ -250,8 +251,12 @@ fn a_lost_node_is_removed_by_force_only_while_its_shards_keep_a_majority() {
         apply(&mut machine, &joiner(incarnation, None));
     }
     apply(&mut machine, &topic("a", 1));
+    let change = |machine: &mut CatalogueMachine, shard, replicas: &[u32]| {
+        apply(machine, &target(shard, Some(replicas)));
+        assert_eq!(apply(machine, &changed(shard, replicas)), Outcome::Done);
+    };
     for shard in [0, 1, 2] {
-        apply(&mut machine, &changed(shard, &[1, 2, 3]));
+        change(&mut machine, shard, &[1, 2, 3]);
     }
     // Shard 3 holds nothing and node 1 alone carries it; shard 2 shall move.
     apply(&mut machine, &target(2, Some(&[1])));
@@ -259,15 +264,16 @@ fn a_lost_node_is_removed_by_force_only_while_its_shards_keep_a_majority() {
     {
         let image = images.borrow();
         assert!(!image.shards.contains_key(&ShardId(3)));
-        assert_eq!(image.shards[&ShardId(2)].target, None);
+        let left = vec![NodeId(2), NodeId(3)];
+        assert_eq!(image.shards[&ShardId(2)].target, Some(left));
         assert_eq!(image.shards[&ShardId(1)].replicas.len(), 3, "until changed");
     }
     let refused = apply(&mut machine, &remove(2, true));
     assert!(is_conflict(&refused), "one of three is no majority");
-    apply(&mut machine, &changed(0, &[3]));
-    apply(&mut machine, &changed(1, &[3, 2]));
+    change(&mut machine, 0, &[3]);
+    change(&mut machine, 1, &[3, 2]);
     assert!(is_conflict(&apply(&mut machine, &remove(2, true))));
-    apply(&mut machine, &changed(1, &[3]));
+    change(&mut machine, 1, &[3]);
     assert_eq!(apply(&mut machine, &remove(2, true)), Outcome::Done);
     assert!(!images.borrow().shards.contains_key(&ShardId(2)));
 }
@@ -301,13 +307,20 @@ fn a_target_stands_until_the_shard_has_it() {
         apply(&mut machine, &target(1, Some(&[1, 2]))),
         Outcome::Done
     );
-    apply(&mut machine, &changed(1, &[2]));
+    assert!(is_conflict(&apply(&mut machine, &changed(1, &[2]))));
     assert!(shard(1).target.is_some() && shard(1).changed);
     apply(&mut machine, &changed(1, &[1, 2]));
     assert_eq!(shard(1).target, None);
     assert_eq!(shard(1).replicas, [NodeId(1), NodeId(2)]);
     apply(&mut machine, &target(1, Some(&[1, 2])));
     assert_eq!(shard(1).target, None, "it has these");
+    apply(&mut machine, &target(1, Some(&[2])));
+    apply(&mut machine, &target(1, None));
+    let back = vec![NodeId(1), NodeId(2)];
+    assert_eq!(shard(1).target, Some(back), "its leader has to say so");
+    assert!(is_conflict(&apply(&mut machine, &changed(1, &[2]))));
+    apply(&mut machine, &changed(1, &[1, 2]));
+    assert_eq!(shard(1).target, None);
     for bad in [&[][..], &[5], &[1, 1]] {
         let refused = apply(&mut machine, &target(1, Some(bad)));
         assert!(matches!(refused, Outcome::Refused(_)), "{bad:?}");

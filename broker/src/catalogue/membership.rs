@@ -4,7 +4,7 @@ use storage::{NodeId, ShardId};
 
 use super::command::{Joiner, NewShard};
 use super::machine::Outcome;
-use super::{Catalogue, Node, NodeState, Shard};
+use super::{Catalogue, Factor, Node, NodeState, Shard};
 use crate::BrokerError;
 
 /// Kafka's node ids are 31 bits wide.
@@ -200,11 +200,13 @@ fn force_off(state: &mut Catalogue, node: NodeId, carried: &[ShardId]) -> Result
         state.shards.remove(&id);
     }
     for shard in state.shards.values_mut() {
-        if let Some(target) = &mut shard.target {
-            target.retain(|replica| *replica != node);
-            if target.is_empty() {
-                shard.target = None;
-            }
+        let Some(target) = &mut shard.target else {
+            continue;
+        };
+        target.retain(|replica| *replica != node);
+        if target.is_empty() {
+            let left = shard.replicas.iter().filter(|replica| **replica != node);
+            *target = left.copied().collect();
         }
     }
     Ok(())
@@ -252,14 +254,27 @@ pub(super) fn set_target(
     state: &mut Catalogue,
     shard: ShardId,
     target: Option<Vec<NodeId>>,
+    factor: Option<Factor>,
 ) -> Done {
     if let Some(target) = &target {
         check_replicas(state, target)?;
     }
     let entry = state.shards.get_mut(&shard);
     let entry = entry.ok_or_else(|| unknown_shard(shard))?;
-    // What is there already needs no change.
-    entry.target = target.filter(|target| *target != entry.replicas);
+    if let Some(factor) = factor.filter(|_| shard != ShardId(0)) {
+        entry.factor = factor;
+    }
+    let wanted = target.unwrap_or_else(|| entry.replicas.clone());
+    if entry.target.is_none() && wanted == entry.replicas {
+        // What is there already needs no change.
+        return Ok(Outcome::Done);
+    }
+    // Members may change from here on, before anybody says that they have; nobody may begin the
+    // shard anew then. A change that is under way is turned back by another change, which the
+    // shard's leader confirms: who was made a voter meanwhile keeps what it has until then.
+    let same = |a: &[NodeId], b: &[NodeId]| a.iter().all(|node| b.contains(node));
+    entry.changed |= !(same(&wanted, &entry.replicas) && same(&entry.replicas, &wanted));
+    entry.target = Some(wanted);
     Ok(Outcome::Done)
 }
 
@@ -275,10 +290,12 @@ pub(super) fn shard_changed(state: &mut Catalogue, shard: ShardId, replicas: Vec
             reason: "a shard needs a replica".to_owned(),
         });
     }
-    entry.changed = true;
-    if entry.target.as_ref() == Some(&replicas) {
-        entry.target = None;
+    if entry.target.as_ref() != Some(&replicas) {
+        return Err(conflict(format!(
+            "the members of shard {shard} shall be others by now"
+        )));
     }
+    entry.target = None;
     entry.replicas = replicas;
     Ok(Outcome::Done)
 }

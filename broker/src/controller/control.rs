@@ -1,0 +1,94 @@
+//! The controller as a running thing: on the catalogue's leader, and only there, it looks, plans
+//! and carries out, round after round.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::memory::Memory;
+use super::plan::{Action, ShardView, View, plan};
+use super::settings::Settings;
+use crate::catalogue::Catalogue;
+use crate::catalogue::command::Command;
+use crate::{Broker, BrokerError};
+
+/// Time between two rounds.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Least time between two rounds, when much changes.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Broker {
+    /// Runs until it is dropped.
+    pub(crate) async fn control_forever(self) {
+        let mut leadership = self.inner.catalogue_shard.leadership();
+        let mut images = self.inner.images.clone();
+        let settings = Settings::default();
+        loop {
+            if leadership.wait_for(|now| now.serving).await.is_err() {
+                return;
+            }
+            let mut memory = Memory::default();
+            while leadership.borrow().serving {
+                images.borrow_and_update();
+                self.control(&mut memory, &settings).await;
+                tokio::time::sleep(PAUSE).await;
+                tokio::select! {
+                    changed = images.changed() => if changed.is_err() { return },
+                    changed = leadership.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(INTERVAL) => {}
+                }
+            }
+        }
+    }
+
+    async fn control(&self, memory: &mut Memory, settings: &Settings) {
+        let catalogue = self.catalogue();
+        let view = self.controller_view(&catalogue);
+        let now_ms = self.inner.clock.monotonic_ms();
+        memory.observe(&catalogue, &view, now_ms);
+        let actions = plan(&catalogue, &view, memory, settings, now_ms);
+        memory.note(&actions, now_ms);
+        join_all(actions.into_iter().map(|action| self.act(action))).await;
+    }
+
+    fn controller_view(&self, catalogue: &Catalogue) -> View {
+        let shard = |id: &storage::ShardId| {
+            let seen = self.shard_seen(*id);
+            let voters_in_sync = seen.in_sync.intersection(&seen.voters).copied().collect();
+            let view = ShardView {
+                leader: seen.leader,
+                in_sync: voters_in_sync,
+            };
+            (*id, view)
+        };
+        View {
+            alive: self.alive_nodes(),
+            shards: catalogue.shards.keys().map(shard).collect(),
+        }
+    }
+
+    /// Carries one thing out. What fails is planned again, if it is still wanted then.
+    async fn act(&self, action: Action) {
+        tracing::info!(?action, "the controller acts");
+        let command = match action {
+            Action::CreateShards { next, shards } => Command::CreateShards { next, shards },
+            Action::SetTarget { shard, target } => Command::SetTarget {
+                shard,
+                target: Some(target),
+                factor: None,
+            },
+            Action::TransferLeader {
+                shard, from, to, ..
+            } => {
+                if let Err(error) = self.ask_transfer(from, shard, to).await {
+                    tracing::warn!(%shard, %from, %to, %error, "a leader could not be moved");
+                }
+                return;
+            }
+        };
+        match self.change_catalogue(&command).await {
+            Ok(_) | Err(BrokerError::ShuttingDown) => {}
+            Err(error) => tracing::warn!(%error, "a change of the cluster has to wait"),
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! What the catalogue's leader does about nodes, shards and leaders: decided from the catalogue,
+//! from what is seen of the cluster and from what is remembered, and from nothing else. Pure.
+//!
+//! A round changes little: at most a few shards are in change at once, and each round starts from
+//! what the one before has come to. Whatever the state, rounds end with nothing left to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use storage::{NodeId, ShardId};
+
+use super::balance::Standing;
+use super::ground::{Ground, Loads};
+use super::memory::Memory;
+use super::settings::Settings;
+use crate::catalogue::command::NewShard;
+use crate::catalogue::{Catalogue, Factor, NodeState, Shard};
+
+/// The shard that carries the catalogue.
+pub(crate) const CATALOGUE_SHARD: ShardId = ShardId(0);
+
+/// What is seen of the cluster.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    pub(crate) alive: BTreeSet<NodeId>,
+    pub(crate) shards: BTreeMap<ShardId, ShardView>,
+}
+
+/// What is seen of one shard.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ShardView {
+    pub(crate) leader: Option<NodeId>,
+    /// Voters that have what is committed, the leader included.
+    pub(crate) in_sync: BTreeSet<NodeId>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Make standing shards.
+    CreateShards { next: ShardId, shards: Vec<NewShard> },
+    /// Give a shard other replicas, or another order of them.
+    SetTarget {
+        shard: ShardId,
+        target: Vec<NodeId>,
+    },
+    /// Ask a shard's leader to let another node lead.
+    TransferLeader {
+        shard: ShardId,
+        from: NodeId,
+        to: NodeId,
+        /// For balance, which has time; not to empty a node.
+        is_balance: bool,
+    },
+}
+
+/// The replicas that a shard has, or shall have once the change under way is done.
+pub(crate) fn wanted_list(shard: &Shard) -> &[NodeId] {
+    shard.target.as_deref().unwrap_or(&shard.replicas)
+}
+
+/// Who of a shard's replicas should lead it: the first that is not being drained.
+pub(crate) fn preferred(catalogue: &Catalogue, shard: &Shard) -> Option<NodeId> {
+    let active = |node: &&NodeId| {
+        catalogue
+            .nodes
+            .get(node)
+            .is_some_and(|node| node.state == NodeState::Active)
+    };
+    wanted_list(shard).iter().find(active).copied()
+}
+
+/// Everything a round needs, and the lists as they will be after it.
+struct Round<'a> {
+    catalogue: &'a Catalogue,
+    view: &'a View,
+    memory: &'a Memory,
+    settings: &'a Settings,
+    now_ms: i64,
+    ground: Ground,
+    /// Lists by shard, the round's own changes included.
+    lists: BTreeMap<ShardId, Vec<NodeId>>,
+    in_change: BTreeSet<ShardId>,
+    actions: Vec<Action>,
+}
+
+/// What to do now.
+pub(crate) fn plan(
+    catalogue: &Catalogue,
+    view: &View,
+    memory: &Memory,
+    settings: &Settings,
+    now_ms: i64,
+) -> Vec<Action> {
+    let given_up = memory.dead_for(settings.replace_dead_after_ms, now_ms);
+    let shards = || catalogue.shards.values();
+    let mut round = Round {
+        catalogue,
+        view,
+        memory,
+        settings,
+        now_ms,
+        ground: Ground::new(catalogue, &view.alive, &given_up),
+        lists: shards()
+            .map(|shard| (shard.id, wanted_list(shard).to_vec()))
+            .collect(),
+        in_change: shards()
+            .filter(|shard| shard.target.is_some())
+            .map(|shard| shard.id)
+            .collect(),
+        actions: Vec::new(),
+    };
+    round.mend_targets();
+    round.mend_shards();
+    round.add_standing_shards();
+    round.balance();
+    round.move_leaders();
+    round.actions
+}
+
+impl Round<'_> {
+    fn has_room(&self) -> bool {
+        self.in_change.len() < self.settings.changes_max
+    }
+
+    /// A change can be carried out only by a leader.
+    fn is_led(&self, shard: ShardId) -> bool {
+        let leader = self.leader(shard);
+        leader.is_some_and(|leader| self.ground.is_alive(leader))
+    }
+
+    fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        self.view.shards.get(&shard)?.leader
+    }
+
+    /// Whether every replica is alive and in sync: then one may be moved without need.
+    fn is_healthy(&self, shard: ShardId) -> bool {
+        let seen = self.view.shards.get(&shard);
+        self.is_led(shard)
+            && self.lists[&shard].iter().all(|node| {
+                self.ground.is_alive(*node) && seen.is_some_and(|seen| seen.in_sync.contains(node))
+            })
+    }
+
+    fn set_target(&mut self, shard: ShardId, target: Vec<NodeId>) {
+        self.lists.insert(shard, target.clone());
+        self.in_change.insert(shard);
+        self.actions.push(Action::SetTarget { shard, target });
+    }
+
+    /// Replicas of each active node, over the standing shards of one factor (`None`: over all
+    /// shards) weighed above all others.
+    fn loads(&self, factor: Option<Factor>) -> Loads {
+        let mut loads = Loads::new();
+        for (id, list) in &self.lists {
+            let same = factor.is_none_or(|factor| self.catalogue.shards[id].factor == factor);
+            for node in list {
+                *loads.entry(*node).or_default() += if same { 10_000 } else { 1 };
+            }
+        }
+        loads
+    }
+
+    /// Targets that name nodes which went away meanwhile are replaced.
+    fn mend_targets(&mut self) {
+        let abandon = self
+            .memory
+            .dead_for(self.settings.abandon_dead_after_ms, self.now_ms);
+        for shard in self.catalogue.shards.values() {
+            let Some(target) = &shard.target else {
+                continue;
+            };
+            let fits = |node: &NodeId| {
+                if shard.replicas.contains(node) {
+                    self.ground.exists(*node)
+                } else {
+                    self.ground.may_stay(*node) && !abandon.contains(node)
+                }
+            };
+            if target.iter().all(fits) {
+                continue;
+            }
+            let ground = Ground::new(self.catalogue, &self.view.alive, &abandon);
+            let loads = self.loads(Some(shard.factor));
+            let wanted = self.wanted(shard);
+            let leader = self.leader(shard.id);
+            let mended = ground.mended(target, wanted, leader, &loads);
+            let mended = if mended.iter().all(fits) {
+                mended
+            } else {
+                // Nobody else can take the place: back to what is there.
+                let exists = |node: &&NodeId| self.ground.exists(**node);
+                shard.replicas.iter().filter(exists).copied().collect()
+            };
+            if !mended.is_empty() && mended != *target {
+                self.set_target(shard.id, mended);
+            }
+        }
+    }
+
+    fn wanted(&self, shard: &Shard) -> usize {
+        if shard.id == CATALOGUE_SHARD {
+            self.wanted_voters(shard)
+        } else {
+            self.ground.wanted(shard.factor, wanted_list(shard).len())
+        }
+    }
+
+    /// Voters of the catalogue: 5 on five nodes, 3 on three or four, else 1. It grows only onto
+    /// nodes that are alive, and shrinks only when nodes are drained or removed.
+    fn wanted_voters(&self, shard: &Shard) -> usize {
+        let odd = |nodes: usize| match nodes {
+            0..3 => 1,
+            3..5 => 3,
+            _ => 5,
+        };
+        let present = wanted_list(shard);
+        let stay = |node: &&NodeId| self.ground.may_stay(**node);
+        let grown = present.iter().filter(stay).count()
+            + self
+                .ground
+                .takers()
+                .filter(|node| !present.contains(node))
+                .count();
+        let most = odd(self.ground.active().len());
+        most.min(odd(grown).max(present.len())).max(1)
+    }
+
+    /// Shards whose replicas are too few, too many or in the wrong places.
+    fn mend_shards(&mut self) {
+        for shard in self.catalogue.shards.values() {
+            if !self.has_room() {
+                return;
+            }
+            if self.in_change.contains(&shard.id) || !self.is_led(shard.id) {
+                continue;
+            }
+            let factor = (shard.id != CATALOGUE_SHARD).then_some(shard.factor);
+            let mut loads = self.loads(factor);
+            if shard.id == CATALOGUE_SHARD {
+                loads.clear();
+            }
+            let list = &self.lists[&shard.id];
+            let leader = self.leader(shard.id);
+            let mended = self
+                .ground
+                .mended(list, self.wanted(shard), leader, &loads);
+            if mended != *list && !mended.is_empty() {
+                self.set_target(shard.id, mended);
+            }
+        }
+    }
+
+    /// Every factor in use has its standing shards; more when nodes come.
+    fn add_standing_shards(&mut self) {
+        let settings = self.settings;
+        let all_alive = self.ground.active().iter().all(|n| self.ground.is_alive(*n));
+        if !all_alive {
+            return;
+        }
+        let wanted = settings.shards_per_node * self.ground.active().len();
+        let mut shards = Vec::new();
+        for factor in self.standing_factors() {
+            let replicas = self.ground.wanted(factor, 0);
+            let present = self.of_factor(factor).len();
+            if replicas > self.ground.active().len() {
+                continue;
+            }
+            let mut standing = Standing::new(&self.ground, self.lists_of(factor));
+            for _ in present..wanted {
+                let list = standing.new_list(replicas);
+                shards.push(NewShard {
+                    replicas: list,
+                    factor,
+                });
+            }
+        }
+        if !shards.is_empty() {
+            let next = ShardId(self.catalogue.next_shard_id);
+            self.actions.push(Action::CreateShards { next, shards });
+        }
+    }
+
+    fn standing_factors(&self) -> BTreeSet<Factor> {
+        let shards = self.catalogue.shards.values();
+        shards
+            .filter(|shard| shard.id != CATALOGUE_SHARD && shard.factor != Factor::ByHand)
+            .map(|shard| shard.factor)
+            .collect()
+    }
+
+    fn of_factor(&self, factor: Factor) -> Vec<ShardId> {
+        let shards = self.catalogue.shards.values();
+        shards
+            .filter(|shard| shard.id != CATALOGUE_SHARD && shard.factor == factor)
+            .map(|shard| shard.id)
+            .collect()
+    }
+
+    fn lists_of(&self, factor: Factor) -> BTreeMap<ShardId, Vec<NodeId>> {
+        let shards = self.of_factor(factor).into_iter();
+        shards.map(|id| (id, self.lists[&id].clone())).collect()
+    }
+
+    /// Replicas and preferred leaders spread evenly, one small step at a time, only on shards
+    /// that are in good health.
+    fn balance(&mut self) {
+        if self.has_room()
+            && !self.in_change.contains(&CATALOGUE_SHARD)
+            && self.catalogue.shards.contains_key(&CATALOGUE_SHARD)
+            && self.is_healthy(CATALOGUE_SHARD)
+        {
+            let list = self.lists[&CATALOGUE_SHARD].clone();
+            if let Some((at, node)) = self.ground.rack_swap(&list, &Loads::new()) {
+                let mut list = list;
+                list[at] = node;
+                self.set_target(CATALOGUE_SHARD, list);
+            }
+        }
+        for factor in self.standing_factors() {
+            while self.has_room() {
+                let movable = self.movable(factor);
+                let led: BTreeMap<ShardId, NodeId> = movable
+                    .iter()
+                    .filter_map(|id| Some((*id, self.leader(*id)?)))
+                    .collect();
+                let standing = Standing::new(&self.ground, self.lists_of(factor));
+                let Some((shard, list)) = standing.better_replicas(&movable, &led) else {
+                    break;
+                };
+                self.set_target(shard, list);
+            }
+            if self.has_room() {
+                let standing = Standing::new(&self.ground, self.lists_of(factor));
+                let movable = self.movable(factor);
+                for (shard, list) in standing.better_leaders(&movable) {
+                    self.set_target(shard, list);
+                }
+            }
+        }
+    }
+
+    fn movable(&self, factor: Factor) -> BTreeSet<ShardId> {
+        let shards = self.of_factor(factor).into_iter();
+        shards
+            .filter(|id| !self.in_change.contains(id) && self.is_healthy(*id))
+            .collect()
+    }
+
+    fn move_leaders(&mut self) {
+        let mut from_drained = 0;
+        let mut may_balance = self.memory.may_balance(self.settings, self.now_ms);
+        for shard in self.catalogue.shards.values() {
+            let Some((seen, from)) = self
+                .view
+                .shards
+                .get(&shard.id)
+                .and_then(|seen| Some((seen, seen.leader?)))
+            else {
+                continue;
+            };
+            if !self
+                .memory
+                .may_ask(shard.id, self.settings, self.now_ms)
+            {
+                continue;
+            }
+            let fit = |node: &&NodeId| {
+                **node != from
+                    && self.ground.is_active(**node)
+                    && self.ground.is_alive(**node)
+                    && seen.in_sync.contains(node)
+                    && shard.replicas.contains(node)
+            };
+            let list = wanted_list(shard);
+            if self.ground.exists(from) && !self.ground.is_active(from) {
+                let to = list.iter().find(fit);
+                if let Some(to) = to
+                    && from_drained < self.settings.drain_transfers_max
+                {
+                    from_drained += 1;
+                    self.actions.push(Action::TransferLeader {
+                        shard: shard.id,
+                        from,
+                        to: *to,
+                        is_balance: false,
+                    });
+                }
+                continue;
+            }
+            let to = preferred(self.catalogue, shard).filter(|node| fit(&node));
+            let settled = self
+                .memory
+                .is_settled(shard.id, self.settings, self.now_ms);
+            if let Some(to) = to
+                && may_balance
+                && settled
+                && !self.in_change.contains(&shard.id)
+            {
+                may_balance = false;
+                self.actions.push(Action::TransferLeader {
+                    shard: shard.id,
+                    from,
+                    to,
+                    is_balance: true,
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_test.rs"]
+mod tests;

@@ -1,0 +1,254 @@
+//! The next step of a change of a shard's members, seen from its leader. Pure.
+//!
+//! Whoever leads looks at how things are and takes one step; so a change goes on under the next
+//! leader, and turns round when its target is withdrawn.
+
+use std::collections::BTreeSet;
+
+use raft::Members;
+use storage::NodeId;
+
+/// What a leader looks at.
+#[derive(Debug, Clone)]
+pub(crate) struct Stage<'a> {
+    pub(crate) leader: NodeId,
+    /// Voters the shard shall have, the preferred leader first.
+    pub(crate) wanted: &'a [NodeId],
+    /// Learners it shall have.
+    pub(crate) learners: &'a BTreeSet<NodeId>,
+    pub(crate) members: &'a Members,
+    /// Replicas that have nearly everything and answer.
+    pub(crate) caught_up: &'a BTreeSet<NodeId>,
+    /// Whether the catalogue waits to hear that the change is done.
+    pub(crate) is_unconfirmed: bool,
+}
+
+/// What a leader does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing: it is as it shall be.
+    Done,
+    /// Tells the catalogue that the members are as wanted.
+    Confirm,
+    /// Lets a node follow the log.
+    AddLearner(NodeId),
+    /// Waits until these have caught up.
+    Wait(Vec<NodeId>),
+    /// Lets another node lead, because this one goes.
+    Transfer(NodeId),
+    /// Changes who votes and who follows.
+    Change {
+        voters: BTreeSet<NodeId>,
+        learners: BTreeSet<NodeId>,
+    },
+}
+
+/// See [`Step`].
+pub(crate) fn next_step(stage: &Stage<'_>) -> Step {
+    let wanted: BTreeSet<NodeId> = stage.wanted.iter().copied().collect();
+    let members = stage.members;
+    if !members.is_joint && members.voters == wanted && members.learners == *stage.learners {
+        return if stage.is_unconfirmed {
+            Step::Confirm
+        } else {
+            Step::Done
+        };
+    }
+    let follows = |node: &NodeId| members.voters.contains(node) || members.learners.contains(node);
+    if members.is_joint && !wanted.iter().all(follows) {
+        // A change that nobody finished, and another one is wanted by now: first to a plain set.
+        return Step::Change {
+            voters: members.voters.clone(),
+            learners: members.learners.clone(),
+        };
+    }
+    let missing = stage.wanted.iter().chain(stage.learners);
+    let mut missing = missing.filter(|node| !follows(node));
+    if let Some(node) = missing.next() {
+        return Step::AddLearner(*node);
+    }
+    let behind: Vec<NodeId> = wanted
+        .difference(&members.voters)
+        .filter(|node| !stage.caught_up.contains(node))
+        .copied()
+        .collect();
+    if !behind.is_empty() {
+        return Step::Wait(behind);
+    }
+    if !wanted.contains(&stage.leader) && !members.is_joint {
+        let fit = |node: &&NodeId| stage.caught_up.contains(node);
+        let voter = |node: &&NodeId| members.voters.contains(node);
+        let mut heirs = stage.wanted.iter().filter(fit);
+        if let Some(heir) = heirs.clone().find(voter) {
+            return Step::Transfer(*heir);
+        }
+        // None of those who stay votes yet: one of them comes in first, to take over.
+        return match heirs.next() {
+            Some(heir) => Step::Change {
+                voters: members.voters.iter().copied().chain([*heir]).collect(),
+                learners: &members.learners - &BTreeSet::from([*heir]),
+            },
+            None => Step::Wait(stage.wanted.to_vec()),
+        };
+    }
+    Step::Change {
+        voters: wanted,
+        learners: stage.learners.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set(list: &[u32]) -> BTreeSet<NodeId> {
+        list.iter().copied().map(NodeId).collect()
+    }
+
+    fn members(voters: &[u32], learners: &[u32]) -> Members {
+        Members {
+            voters: set(voters),
+            learners: set(learners),
+            is_joint: false,
+        }
+    }
+
+    fn step(leader: u32, wanted: &[u32], members: &Members, caught_up: &[u32]) -> Step {
+        let wanted: Vec<NodeId> = wanted.iter().copied().map(NodeId).collect();
+        next_step(&Stage {
+            leader: NodeId(leader),
+            wanted: &wanted,
+            learners: &BTreeSet::new(),
+            members,
+            caught_up: &set(caught_up),
+            is_unconfirmed: true,
+        })
+    }
+
+    #[test]
+    fn a_replica_follows_catches_up_and_votes_before_another_goes() {
+        let at = |m: &Members, caught_up: &[u32]| step(1, &[1, 2, 4], m, caught_up);
+        assert_eq!(
+            at(&members(&[1, 2, 3], &[]), &[1, 2, 3]),
+            Step::AddLearner(NodeId(4))
+        );
+        let followed = members(&[1, 2, 3], &[4]);
+        assert_eq!(at(&followed, &[1, 2, 3]), Step::Wait(vec![NodeId(4)]));
+        let change = Step::Change {
+            voters: set(&[1, 2, 4]),
+            learners: set(&[]),
+        };
+        assert_eq!(at(&followed, &[1, 2, 4]), change);
+        let joint = Members {
+            is_joint: true,
+            ..members(&[1, 2, 3, 4], &[])
+        };
+        assert_eq!(at(&joint, &[]), change, "the next leader finishes it");
+        assert_eq!(at(&members(&[1, 2, 4], &[]), &[]), Step::Confirm);
+    }
+
+    #[test]
+    fn a_leader_that_goes_hands_over_first() {
+        let followed = members(&[1, 2, 3], &[4]);
+        assert_eq!(
+            step(1, &[4, 3, 2], &followed, &[1, 2, 3, 4]),
+            Step::Transfer(NodeId(3))
+        );
+        let all_new = members(&[1], &[4]);
+        let Step::Change { voters, .. } = step(1, &[4], &all_new, &[1, 4]) else {
+            panic!("brings the heir in");
+        };
+        assert_eq!(voters, set(&[1, 4]));
+        assert_eq!(
+            step(1, &[4], &members(&[1, 4], &[]), &[1, 4]),
+            Step::Transfer(NodeId(4))
+        );
+    }
+
+    #[test]
+    fn a_withdrawn_target_takes_its_learners_along() {
+        let followed = members(&[1, 2, 3], &[4]);
+        assert_eq!(
+            step(1, &[1, 2, 3], &followed, &[]),
+            Step::Change {
+                voters: set(&[1, 2, 3]),
+                learners: set(&[])
+            }
+        );
+    }
+
+    #[test]
+    fn a_half_done_change_is_made_whole_before_another_begins() {
+        let joint = Members {
+            is_joint: true,
+            ..members(&[1, 2, 3, 4], &[])
+        };
+        assert_eq!(
+            step(1, &[1, 2, 5], &joint, &[1, 2, 3, 4]),
+            Step::Change {
+                voters: set(&[1, 2, 3, 4]),
+                learners: set(&[])
+            }
+        );
+    }
+
+    proptest! {
+        /// Whoever leads, and whatever was begun before, the members become the wanted ones.
+        #[test]
+        fn steps_come_to_the_wanted_members(
+            voters in proptest::collection::btree_set(1_u32..7, 1..4),
+            learners in proptest::collection::btree_set(1_u32..7, 0..3),
+            wanted in proptest::collection::btree_set(1_u32..7, 1..4),
+            followers in proptest::collection::btree_set(1_u32..7, 0..3),
+            is_joint: bool,
+        ) {
+            let of = |list: &BTreeSet<u32>| set(&list.iter().copied().collect::<Vec<_>>());
+            let mut now = Members {
+                learners: &of(&learners) - &of(&voters),
+                voters: of(&voters),
+                is_joint: is_joint && voters.len() > 1,
+            };
+            let mut leader = *now.voters.first().expect("not empty");
+            let list: Vec<NodeId> = of(&wanted).into_iter().collect();
+            let followers = &of(&followers) - &of(&wanted);
+            for _ in 0..20 {
+                let caught_up: BTreeSet<NodeId> = &now.voters | &now.learners;
+                match next_step(&Stage {
+                    leader,
+                    wanted: &list,
+                    learners: &followers,
+                    members: &now,
+                    caught_up: &caught_up,
+                    is_unconfirmed: true,
+                }) {
+                    Step::Confirm => {
+                        prop_assert_eq!(&now.voters, &of(&wanted));
+                        prop_assert!(now.voters.contains(&leader));
+                        return Ok(());
+                    }
+                    Step::AddLearner(node) => {
+                        prop_assert!(!now.is_joint || caught_up.len() < 7);
+                        now.learners.insert(node);
+                    }
+                    Step::Transfer(to) => {
+                        prop_assert!(now.voters.contains(&to));
+                        leader = to;
+                    }
+                    Step::Change { voters, learners } => {
+                        prop_assert!(voters.is_subset(&caught_up));
+                        // A leader that goes takes part until the end.
+                        prop_assert!(voters.contains(&leader) || now.is_joint);
+                        if !voters.contains(&leader) {
+                            leader = *voters.first().expect("not empty");
+                        }
+                        now = Members { voters, learners, is_joint: false };
+                    }
+                    step => prop_assert!(false, "{step:?}"),
+                }
+            }
+            prop_assert!(false, "never done: {now:?}");
+        }
+    }
+}
