@@ -3,110 +3,35 @@
 //! What it can be asked for stands beside it, one noun a file (`produce.rs`, `fetch.rs`, ...). It
 //! holds no state that is not in a shard's log: after a restart everything comes back from disk.
 
-use std::collections::{BTreeMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use raft::{
-    Host, HostConfig, Leadership, OpenError, Peers, PeersConfig, ProposeError, Shard, ShardOptions,
-};
+use raft::{Host, Leadership, LinkState, Peers, ProposeError, Shard};
 use storage::clock::Clock;
 use storage::data_dir::{DataDir, Identity};
-use storage::journal::{Journal, JournalConfig};
-use storage::store::{LogStore, LogStoreConfig};
-use storage::{LeaderEpoch, NodeId, PartitionId, ShardId};
+use storage::disk::Disk;
+use storage::journal::Journal;
+use storage::store::LogStore;
+use storage::{NodeId, PartitionId, ShardId};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::catalogue::command::Command;
-use crate::catalogue::machine::{CatalogueMachine, Outcome as CatalogueOutcome};
-use crate::catalogue::membership::FIRST_NODE;
-use crate::catalogue::{Catalogue, Factor, Node, PartitionStatus, Shard as ShardEntry};
+use crate::catalogue::Catalogue;
+use crate::catalogue::machine::Outcome as CatalogueOutcome;
 use crate::ids::Ids;
-use crate::partition::machine::{Outcome, PartitionsMachine};
+use crate::partition::machine::Outcome;
 use crate::partition::{Directory, Partition};
+use crate::peers::book::Book;
 use crate::producer_ids::ProducerIds;
-use crate::stage::{CatchUp, PeerRanges};
+use crate::stage::CatchUp;
+use crate::view::ClusterView;
 use crate::{BrokerConfig, BrokerError};
 
 /// The shard that carries the catalogue.
-const CATALOGUE_SHARD: ShardId = ShardId(0);
-/// Version of the data directory's layout.
-const LAYOUT_VERSION: u32 = storage::data_dir::LAYOUT_VERSION;
-/// Bytes of one shard that may wait to be proposed. On a full disk this much, and what is in
-/// flight, comes on top of what the segment writer holds.
-const PENDING_BYTES_MAX: usize = 16 << 20;
-/// Compressed batches that are unpacked for validation at the same time; with the largest size of
-/// one it bounds the memory this takes.
-const UNPACKING_MAX: usize = 4;
-/// Look-ups by time that run at the same time; each may unpack a batch.
-const SEARCHING_MAX: usize = 2;
-
-/// What a node gives its broker: time, a disk and randomness.
-#[derive(Debug, Clone)]
-pub struct Env {
-    /// Time.
-    pub clock: Clock,
-    /// The disk.
-    pub disk: storage::disk::Disk,
-    /// Seeds every id this node makes.
-    pub seed: [u64; 4],
-}
-
-/// Why a broker did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The journal cannot be opened; damaged or unreadable.
-    #[error("cannot open the journal: {0}")]
-    Journal(#[source] storage::journal::JournalError),
-    /// The partition logs cannot be opened.
-    #[error("cannot open the partition logs: {0}")]
-    Logs(String),
-    /// The consensus layer did not start.
-    #[error("cannot start the raft host: {0}")]
-    Host(#[from] raft::HostError),
-    /// The transport to other nodes did not start.
-    #[error("cannot start the transport to other nodes")]
-    Peers(#[from] raft::PeersError),
-    /// A shard cannot be opened.
-    #[error("{}", with_cause(.0))]
-    Shard(#[from] OpenError),
-    /// The data directory belongs to someone else.
-    #[error("the data directory belongs to node {found}, this is node {expected}")]
-    WrongNode {
-        /// The node that it belongs to.
-        found: NodeId,
-        /// This node.
-        expected: NodeId,
-    },
-    /// The file that says whose data this is has gone.
-    #[error(
-        "the data directory holds data but its identity file is missing: restore it, or start on another directory"
-    )]
-    IdentityMissing,
-    /// The data directory has a history that its files no longer hold.
-    #[error(
-        "the data directory belongs to cluster {cluster_id}, but its files hold {found}: restore what is missing, or start on another directory"
-    )]
-    DataMissing {
-        /// The cluster it belongs to.
-        cluster_id: String,
-        /// What its files hold instead.
-        found: String,
-    },
-    /// The catalogue could not be founded or read.
-    #[error("the catalogue does not answer: {0}")]
-    Catalogue(BrokerError),
-    /// The data directory cannot be written or read.
-    #[error("cannot use the data directory: {0}")]
-    DataDir(String),
-}
-
-fn with_cause(error: &OpenError) -> String {
-    std::error::Error::source(error)
-        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
-}
+pub(crate) const CATALOGUE_SHARD: ShardId = ShardId(0);
+/// Name of the listener for other nodes in the catalogue.
+pub(crate) const PEERS_LISTENER: &str = "peers";
 
 /// A running broker. Cheap to clone; all clones are the same broker.
 #[derive(Clone)]
@@ -116,30 +41,38 @@ pub struct Broker {
 
 pub(crate) struct Inner {
     pub(crate) node: NodeId,
+    pub(crate) identity: Identity,
     pub(crate) config: BrokerConfig,
     pub(crate) clock: Clock,
+    pub(crate) disk: Disk,
     pub(crate) ids: Mutex<Ids>,
     pub(crate) journal: Journal,
     pub(crate) logs: LogStore,
-    host: Host,
+    pub(crate) host: Arc<Host>,
+    pub(crate) peers: Peers,
+    pub(crate) links: watch::Receiver<BTreeMap<NodeId, LinkState>>,
     pub(crate) catalogue_shard: Shard<CatalogueOutcome>,
     pub(crate) images: watch::Receiver<Arc<Catalogue>>,
     pub(crate) directory: Directory,
     pub(crate) catch_up: CatchUp,
     pub(crate) shards: RwLock<BTreeMap<ShardId, DataShard>>,
+    pub(crate) view: Mutex<ClusterView>,
+    /// Where this node is reached, as the catalogue shall know it.
+    pub(crate) listeners: watch::Sender<BTreeMap<String, (String, u16)>>,
     /// Held by whoever reads the catalogue in order to change it.
     pub(crate) administration: tokio::sync::Mutex<()>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) unpacking: Semaphore,
     pub(crate) searching: Semaphore,
     pub(crate) waiting_fetches: AtomicUsize,
-    /// Counts up whenever partitions were made, removed or changed hands.
+    /// Counts up whenever partitions were made or removed, or what is known of leaders and in-sync
+    /// replicas changed.
     pub(crate) changes: watch::Sender<u64>,
-    failure: watch::Sender<Option<String>>,
-    stopping: watch::Sender<bool>,
-    tasks: tokio::sync::Mutex<JoinSet<()>>,
-    // Holds the lock on the data directory while the broker lives.
-    _data_dir: DataDir,
+    pub(crate) failure: watch::Sender<Option<String>>,
+    pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) tasks: tokio::sync::Mutex<JoinSet<()>>,
+    /// Holds the lock on the data directory while the broker lives.
+    pub(crate) data_dir: DataDir,
 }
 
 /// A data shard of this node.
@@ -174,120 +107,17 @@ pub(crate) fn refused(error: &ProposeError) -> BrokerError {
 }
 
 impl Broker {
-    /// Starts over what the directory holds; an empty one founds a cluster of this node alone.
-    /// Returns when everything committed has been applied again and every shard takes operations.
-    pub async fn start(
-        config: BrokerConfig,
-        env: Env,
-        data_dir: DataDir,
-    ) -> Result<Broker, StartError> {
-        let mut ids = Ids::new(env.seed);
-        let known = data_dir
-            .identity()
-            .map_err(|e| StartError::DataDir(e.to_string()))?;
-        if let Some(identity) = &known {
-            check_identity(identity, &config, &env, &data_dir)?;
-        }
-        let (failure, _) = watch::channel(None);
-        let (journal, logs) = open_disk(&config, &env, &data_dir).await?;
-        watch_disk(&journal, &logs, &failure);
-        let identity = match known {
-            Some(identity) => identity,
-            None => match new_identity(&config, &data_dir, &journal, &mut ids) {
-                Ok(identity) => identity,
-                Err(error) => {
-                    close_disk(logs, journal).await;
-                    return Err(error);
-                }
-            },
-        };
-        let node = identity.node_id;
-        let mut host_config = HostConfig::new(node, data_dir.shards_dir());
-        host_config.checkpoint_journal_bytes = config.checkpoint_journal_bytes;
-        host_config.pending_bytes_max = PENDING_BYTES_MAX;
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let peers = Peers::bind(PeersConfig::new(listen), env.clock.clone()).await?;
-        let host = Host::start(
-            host_config,
-            env.disk.clone(),
-            env.clock.clone(),
-            journal.clone(),
-            peers.clone(),
-        )?;
-
-        let (machine, mut images) = CatalogueMachine::new();
-        let catalogue_shard = host
-            .open_shard(CATALOGUE_SHARD, machine, ShardOptions::founded_by([node]))
-            .await?;
-        let history = check_history(&identity, &images.borrow(), &env, &data_dir);
-        if let Err(error) = history {
-            host.shutdown().await;
-            close_disk(logs, journal).await;
-            return Err(error);
-        }
-        // The term is new at each start, also within one process: so is every id from here on.
-        let mut seed = env.seed;
-        seed[0] ^= catalogue_shard.leadership().borrow().term.0;
-        let ids = Ids::new(seed);
-        found_cluster(&catalogue_shard, &images, &config, &identity).await?;
-        let catalogue = images.borrow_and_update().clone();
-
-        let directory = Directory::default();
-        let catch_up = CatchUp::new(
-            directory.clone(),
-            logs.clone(),
-            images.clone(),
-            Arc::new(PeerRanges::new(peers, std::convert::identity)),
-            (config.catch_up_bytes_per_second, env.clock.clone()),
-        );
-        let shards = open_shards(&host, (&logs, &directory, &catch_up), &catalogue, node).await?;
-        set_aside_unknown(&logs, &directory).await?;
-        logs.note_recovered();
-
-        let (changes, _) = watch::channel(0);
-        let (stopping, _) = watch::channel(false);
-        let broker = Broker {
-            inner: Arc::new(Inner {
-                node,
-                clock: env.clock,
-                ids: Mutex::new(ids),
-                journal,
-                logs,
-                host,
-                catalogue_shard,
-                images,
-                directory,
-                catch_up,
-                shards: RwLock::new(shards),
-                administration: tokio::sync::Mutex::new(()),
-                producer_ids: ProducerIds::default(),
-                unpacking: Semaphore::new(UNPACKING_MAX),
-                searching: Semaphore::new(SEARCHING_MAX),
-                waiting_fetches: AtomicUsize::new(0),
-                changes,
-                failure,
-                stopping,
-                tasks: tokio::sync::Mutex::new(JoinSet::new()),
-                config: BrokerConfig {
-                    node_id: Some(node),
-                    ..config
-                },
-                _data_dir: data_dir,
-            }),
-        };
-        broker.spawn_tasks().await;
-        Ok(broker)
-    }
-
-    async fn spawn_tasks(&self) {
+    pub(crate) async fn spawn_tasks(&self, book: Book) {
         let mut tasks = self.inner.tasks.lock().await;
+        tasks.spawn(self.until_stopped(self.clone().keep_book_forever(book)));
+        tasks.spawn(self.until_stopped(self.clone().report_forever()));
+        tasks.spawn(self.until_stopped(self.clone().register_forever()));
+        tasks.spawn(self.until_stopped(self.clone().manage_shards_forever()));
+        tasks.spawn(self.until_stopped(self.clone().control_forever()));
         tasks.spawn(self.until_stopped(self.clone().reconcile_forever()));
         tasks.spawn(self.until_stopped(self.clone().upkeep_forever()));
         tasks.spawn(self.until_stopped(self.clone().repair_forever()));
         tasks.spawn(self.until_stopped(self.clone().watch_host()));
-        for (id, shard) in self.shards() {
-            tasks.spawn(self.until_stopped(self.clone().watch_leadership(id, shard)));
-        }
     }
 
     /// The task, ended when the broker stops.
@@ -315,6 +145,7 @@ impl Broker {
             partition.waiters.wake_all();
         }
         self.inner.host.shutdown().await;
+        self.inner.peers.shutdown().await;
         close_disk(self.inner.logs.clone(), self.inner.journal.clone()).await;
     }
 
@@ -356,65 +187,6 @@ impl Broker {
         self.inner.failure.subscribe()
     }
 
-    /// The node that clients are told is the controller: the catalogue's leader.
-    #[must_use]
-    pub fn controller(&self) -> Option<NodeId> {
-        self.inner.catalogue_shard.leadership().borrow().leader
-    }
-
-    /// Who serves this partition, `None` when it does not exist.
-    #[must_use]
-    pub fn partition_status(&self, id: PartitionId) -> Option<PartitionStatus> {
-        let catalogue = self.catalogue();
-        let shard_id = &catalogue.entry(id)?.shard;
-        let replicas = catalogue
-            .shards
-            .get(shard_id)
-            .map_or(Vec::new(), |shard| shard.replicas.clone());
-        let leadership = self
-            .data_shard(*shard_id)
-            .map(|shard| *shard.leadership.borrow());
-        let partition = self.inner.directory.get(id);
-        let (leader, leader_epoch) = match (&leadership, &partition) {
-            (Some(leadership), Some(partition)) => {
-                (leadership.leader, partition.epoch_in(leadership.term))
-            }
-            _ => (None, LeaderEpoch(0)),
-        };
-        // With one voter the leader alone is in sync.
-        let in_sync = replicas
-            .iter()
-            .copied()
-            .filter(|node| Some(*node) == leader)
-            .collect();
-        Some(PartitionStatus {
-            partition: id,
-            leader,
-            leader_epoch,
-            in_sync,
-            offline: Vec::new(),
-            replicas,
-        })
-    }
-
-    /// Enters this node and where clients reach it into the catalogue.
-    pub async fn register_node(&self, node: Node) -> Result<(), BrokerError> {
-        if self.catalogue().nodes.get(&node.id) == Some(&node) {
-            return Ok(());
-        }
-        self.change_catalogue(&Command::PutNode(node))
-            .await
-            .map(|_| ())
-    }
-
-    /// Proposes a change of the catalogue and waits until it is applied.
-    pub(crate) async fn change_catalogue(
-        &self,
-        command: &Command,
-    ) -> Result<CatalogueOutcome, BrokerError> {
-        propose(&self.inner.catalogue_shard, command).await
-    }
-
     pub(crate) fn shards(&self) -> Vec<(ShardId, DataShard)> {
         let shards = self
             .inner
@@ -446,7 +218,7 @@ impl Broker {
         };
         let shard = self
             .data_shard(partition.shard)
-            .ok_or(BrokerError::NotLeader { leader: None })?;
+            .ok_or_else(|| self.not_leader(partition.shard))?;
         let leadership = *shard.leadership.borrow();
         if leadership.serving {
             return Ok((partition, shard, leadership));
@@ -462,19 +234,27 @@ impl Broker {
         }
     }
 
+    fn not_leader(&self, shard: ShardId) -> BrokerError {
+        BrokerError::NotLeader {
+            leader: self.shard_seen(shard).leader,
+        }
+    }
+
+    /// Why a partition is not in this node's directory.
     pub(crate) fn why_absent(&self, id: PartitionId) -> BrokerError {
         let catalogue = self.catalogue();
-        match catalogue.topic_by_id(id.topic) {
-            None => BrokerError::UnknownTopicId,
-            Some(topic) if (id.index as usize) < topic.partitions.len() => {
+        match (catalogue.topic_by_id(id.topic), catalogue.entry(id)) {
+            (None, _) => BrokerError::UnknownTopicId,
+            (Some(_), None) => BrokerError::UnknownTopicOrPartition,
+            (Some(_), Some(entry)) if self.data_shard(entry.shard).is_some() => {
                 BrokerError::LeaderNotAvailable
             }
-            Some(_) => BrokerError::UnknownTopicOrPartition,
+            (Some(_), Some(entry)) => self.not_leader(entry.shard),
         }
     }
 
     /// Wakes a shard's waiting fetches whenever its leader changes.
-    async fn watch_leadership(self, id: ShardId, mut shard: DataShard) {
+    pub(crate) async fn watch_leadership(self, id: ShardId, mut shard: DataShard) {
         while shard.leadership.changed().await.is_ok() {
             let leadership = *shard.leadership.borrow_and_update();
             tracing::info!(shard = %id, term = %leadership.term, serving = leadership.serving,
@@ -508,81 +288,8 @@ impl Broker {
     }
 }
 
-/// The directory must be this node's, and its journal must be there: looked at before anything is
-/// made, so that what is missing can still be put back.
-fn check_identity(
-    identity: &Identity,
-    config: &BrokerConfig,
-    env: &Env,
-    data_dir: &DataDir,
-) -> Result<(), StartError> {
-    if let Some(expected) = config.node_id
-        && identity.node_id != expected
-    {
-        let found = identity.node_id;
-        return Err(StartError::WrongNode { found, expected });
-    }
-    let there = Journal::exists(&env.disk, &data_dir.journal_dir());
-    if there.map_err(StartError::Journal)? {
-        return Ok(());
-    }
-    Err(data_missing(identity, "no journal"))
-}
 
-/// Gives a new directory its identity. The journal is there by then, and empty; one that holds
-/// something belongs to somebody whose name is missing.
-fn new_identity(
-    config: &BrokerConfig,
-    data_dir: &DataDir,
-    journal: &Journal,
-    ids: &mut Ids,
-) -> Result<Identity, StartError> {
-    if !journal.shards().is_empty() {
-        return Err(StartError::IdentityMissing);
-    }
-    let identity = Identity {
-        cluster_id: ids.cluster_id(),
-        node_id: config.node_id.unwrap_or(FIRST_NODE),
-        incarnation: ids.uuid(),
-        layout_version: LAYOUT_VERSION,
-    };
-    data_dir
-        .set_identity(&identity)
-        .map_err(|error| StartError::DataDir(error.to_string()))?;
-    Ok(identity)
-}
-
-/// An empty catalogue is right only before the cluster was founded: then there are no partitions.
-fn check_history(
-    identity: &Identity,
-    catalogue: &Catalogue,
-    env: &Env,
-    data_dir: &DataDir,
-) -> Result<(), StartError> {
-    if catalogue.cluster_id == identity.cluster_id {
-        return Ok(());
-    }
-    if !catalogue.cluster_id.is_empty() {
-        let found = format!("those of cluster {}", catalogue.cluster_id);
-        return Err(data_missing(identity, &found));
-    }
-    let partitions = env.disk.read_dir(&data_dir.partitions_dir());
-    match partitions {
-        Ok(partitions) if partitions.is_empty() => Ok(()),
-        Ok(_) => Err(data_missing(identity, "partitions and no catalogue")),
-        Err(error) => Err(StartError::DataDir(error.to_string())),
-    }
-}
-
-fn data_missing(identity: &Identity, found: &str) -> StartError {
-    let cluster_id = identity.cluster_id.clone();
-    StartError::DataMissing {
-        cluster_id,
-        found: found.to_owned(),
-    }
-}
-
-async fn close_disk(logs: LogStore, journal: Journal) {
+pub(crate) async fn close_disk(logs: LogStore, journal: Journal) {
     let closing = tokio::task::spawn_blocking(move || {
         logs.close();
         journal.close();
@@ -593,7 +300,7 @@ async fn close_disk(logs: LogStore, journal: Journal) {
 }
 
 /// The first reason stands; later failures follow from it.
-fn fail(failure: &watch::Sender<Option<String>>, reason: String) {
+pub(crate) fn fail(failure: &watch::Sender<Option<String>>, reason: String) {
     failure.send_if_modified(|failure| {
         let first = failure.is_none();
         if first {
@@ -601,121 +308,4 @@ fn fail(failure: &watch::Sender<Option<String>>, reason: String) {
         }
         first
     });
-}
-
-async fn open_disk(
-    config: &BrokerConfig,
-    env: &Env,
-    data_dir: &DataDir,
-) -> Result<(Journal, LogStore), StartError> {
-    let mut journal_config = JournalConfig::new(data_dir.journal_dir());
-    journal_config.file_bytes = config.journal_file_bytes;
-    let mut logs_config = LogStoreConfig::new(data_dir.partitions_dir());
-    logs_config.tail_bytes_max = config.tail_bytes_max;
-    logs_config.use_mmap = config.use_mmap;
-    logs_config.open_files_max = config.open_files_max;
-    let (disk, clock) = (env.disk.clone(), env.clock.clone());
-    let open = move || {
-        let journal = Journal::open(&disk, journal_config).map_err(StartError::Journal)?;
-        let logs = LogStore::open(&disk, &clock, logs_config)
-            .map_err(|error| StartError::Logs(error.to_string()))?;
-        Ok((journal, logs))
-    };
-    tokio::task::spawn_blocking(open)
-        .await
-        .map_err(|error| StartError::Logs(format!("opening the disk panicked: {error}")))?
-}
-
-fn watch_disk(journal: &Journal, logs: &LogStore, failure: &watch::Sender<Option<String>>) {
-    let journal_failure = failure.clone();
-    journal.on_failure(Box::new(move |error| {
-        fail(&journal_failure, error.to_string())
-    }));
-    let logs_failure = failure.clone();
-    logs.on_failure(Box::new(move |error| {
-        fail(&logs_failure, error.to_string())
-    }));
-}
-
-async fn propose(
-    shard: &Shard<CatalogueOutcome>,
-    command: &Command,
-) -> Result<CatalogueOutcome, BrokerError> {
-    let op = raft::Op::control(command.encode());
-    let pending = shard.submit(op).await.map_err(|error| refused(&error))?;
-    match pending.await.map_err(|error| refused(&error))? {
-        CatalogueOutcome::Refused(error) => Err(error),
-        outcome => Ok(outcome),
-    }
-}
-
-/// On an empty directory: names the cluster and lays out its shards, all on this node.
-async fn found_cluster(
-    shard: &Shard<CatalogueOutcome>,
-    images: &watch::Receiver<Arc<Catalogue>>,
-    config: &BrokerConfig,
-    identity: &Identity,
-) -> Result<(), StartError> {
-    if !images.borrow().cluster_id.is_empty() {
-        return Ok(());
-    }
-    let replicas = vec![identity.node_id];
-    let shards = (0..=config.shards.max(1))
-        .map(|id| ShardEntry::new(ShardId(id), replicas.clone(), Factor::Auto))
-        .collect();
-    let command = Command::Found {
-        cluster_id: identity.cluster_id.clone(),
-        shards,
-        nodes: Vec::new(),
-    };
-    propose(shard, &command)
-        .await
-        .map_err(StartError::Catalogue)?;
-    Ok(())
-}
-
-/// Opens this node's data shards, all at once.
-async fn open_shards(
-    host: &Host,
-    (logs, directory, catch_up): (&LogStore, &Directory, &CatchUp),
-    catalogue: &Catalogue,
-    node: NodeId,
-) -> Result<BTreeMap<ShardId, DataShard>, StartError> {
-    let mine = catalogue
-        .shards
-        .values()
-        .filter(|shard| shard.id != CATALOGUE_SHARD && shard.replicas.contains(&node));
-    let open = |id: ShardId| {
-        let machine = PartitionsMachine::new(id, logs.clone(), directory.clone());
-        async move {
-            let mut options = ShardOptions::founded_by([node]);
-            options.stage = Some(Arc::new(catch_up.stager(id)));
-            let shard = host.open_shard(id, machine, options).await?;
-            let leadership = shard.leadership();
-            Ok::<_, OpenError>((id, DataShard { shard, leadership }))
-        }
-    };
-    let opened = futures_util::future::join_all(mine.map(|shard| open(shard.id))).await;
-    Ok(opened.into_iter().collect::<Result<_, OpenError>>()?)
-}
-
-/// Puts directories of partitions that nobody knows aside; it deletes nothing.
-async fn set_aside_unknown(logs: &LogStore, directory: &Directory) -> Result<(), StartError> {
-    let known: HashSet<PartitionId> = directory
-        .all()
-        .iter()
-        .map(|partition| partition.id)
-        .collect();
-    let logs = logs.clone();
-    let aside = tokio::task::spawn_blocking(move || logs.set_aside_unknown(&known))
-        .await
-        .map_err(|error| StartError::Logs(error.to_string()))?
-        .map_err(|error| StartError::Logs(error.to_string()))?;
-    if aside > 0 {
-        tracing::warn!(
-            directories = aside,
-            "put directories of unknown partitions aside"
-        );
-    }
-    Ok(())
 }

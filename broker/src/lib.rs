@@ -4,6 +4,7 @@
 //! offsets and knows no wire protocol; below it, every change travels through a shard of `raft`.
 
 mod batch_check;
+mod bootstrap;
 mod broker;
 mod byte_budget;
 pub mod catalogue;
@@ -15,19 +16,24 @@ mod fetch;
 mod ids;
 mod list_offsets;
 mod partition;
+mod peers;
 mod placement;
 mod produce;
 mod producer_ids;
 mod reconcile;
 pub mod record;
+mod registration;
 mod repair;
+mod shards;
 mod stage;
+mod start;
+mod sync_state;
 mod topics;
 mod upkeep;
 mod view;
 mod wire;
 
-pub use broker::{Broker, Env, StartError};
+pub use broker::Broker;
 pub use byte_budget::{ByteBudget, ByteShare};
 pub use cluster::{
     ClusterStatus, Election, LogDir, NodeStatus, QuorumReplica, QuorumStatus, Reassignment,
@@ -41,4 +47,5 @@ pub use error::BrokerError;
 pub use fetch::{FetchPartition, FetchRequest, Fetched, FetchedPartition, Isolation};
 pub use list_offsets::{FoundOffset, OffsetQuery};
 pub use produce::{AppendError, Appended, PendingAppend, RecordError, RequiredAcks};
+pub use start::{Env, StartError};
 pub use topics::{ConfigChange, ConfigOperation, CreatedTopic, NewPartitions, NewTopic, TopicRef};

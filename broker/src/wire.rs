@@ -35,6 +35,7 @@ impl Writer {
         u8: u8 => put_u8;
         u16: u16 => put_u16;
         u32: u32 => put_u32;
+        u64: u64 => put_u64;
         i16: i16 => put_i16;
         i32: i32 => put_i32;
         i64: i64 => put_i64;
@@ -89,6 +90,7 @@ impl Reader {
         u8: u8;
         u16: u16;
         u32: u32;
+        u64: u64;
         i16: i16;
         i32: i32;
         i64: i64;
@@ -125,6 +127,13 @@ impl Reader {
     pub(crate) fn text(&mut self) -> Result<String, Malformed> {
         let bytes = self.bytes()?;
         String::from_utf8(bytes.to_vec()).map_err(|_| self.malformed("UTF-8 text"))
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> Bytes {
+        let rest = self.bytes.slice(self.position..);
+        self.position = self.bytes.len();
+        rest
     }
 
     /// Everything must have been read.

@@ -1,0 +1,520 @@
+//! How a broker starts: disk, cluster, catalogue, shards, tasks, in this order.
+//!
+//! What the directory holds is looked at before anything is made, so that what is missing can
+//! still be put back. A node that has once had its catalogue comes up without its peers and serves
+//! what it can; one that has just joined waits for the catalogue.
+
+use std::collections::HashSet;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use raft::{Host, HostConfig, OpenError, PeerIdentity, Peers, Shard, ShardOptions};
+use storage::clock::Clock;
+use storage::data_dir::{DataDir, Identity};
+use storage::journal::{Journal, JournalConfig};
+use storage::store::{LogStore, LogStoreConfig};
+use storage::{NodeId, PartitionId, ShardId};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::bootstrap::marker::Marker;
+use crate::bootstrap::shell::{Bootstrap, Settled, advertised};
+use crate::broker::{Broker, CATALOGUE_SHARD, Inner, close_disk, fail, refused};
+use crate::catalogue::command::Command;
+use crate::catalogue::machine::{CatalogueMachine, Outcome};
+use crate::catalogue::{Catalogue, Factor, Node, NodeState, Shard as ShardEntry};
+use crate::ids::Ids;
+use crate::partition::Directory;
+use crate::peers::book::Book;
+use crate::peers::message::read_range;
+use crate::peers::service::Desk;
+use crate::producer_ids::ProducerIds;
+use crate::stage::{CatchUp, PeerRanges};
+use crate::{BrokerConfig, BrokerError};
+
+/// Bytes of one shard that may wait to be proposed. On a full disk this much, and what is in
+/// flight, comes on top of what the segment writer holds.
+const PENDING_BYTES_MAX: usize = 16 << 20;
+/// Compressed batches that are unpacked for validation at the same time; with the largest size of
+/// one it bounds the memory this takes.
+const UNPACKING_MAX: usize = 4;
+/// Look-ups by time that run at the same time; each may unpack a batch.
+const SEARCHING_MAX: usize = 2;
+/// Time between two lines of the log about a catalogue that does not come.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What a node gives its broker: time, a disk and randomness.
+#[derive(Debug, Clone)]
+pub struct Env {
+    /// Time.
+    pub clock: Clock,
+    /// The disk.
+    pub disk: storage::disk::Disk,
+    /// Seeds every id this node makes; another one on each node.
+    pub seed: [u64; 4],
+}
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal cannot be opened; damaged or unreadable.
+    #[error("cannot open the journal: {0}")]
+    Journal(#[source] storage::journal::JournalError),
+    /// The partition logs cannot be opened.
+    #[error("cannot open the partition logs: {0}")]
+    Logs(String),
+    /// The consensus layer did not start.
+    #[error("cannot start the raft host: {0}")]
+    Host(#[from] raft::HostError),
+    /// A shard cannot be opened.
+    #[error("{}", with_cause(.0))]
+    Shard(#[from] OpenError),
+    /// The data directory belongs to someone else.
+    #[error("the data directory belongs to node {found}, this is node {expected}")]
+    WrongNode {
+        /// The node that it belongs to.
+        found: NodeId,
+        /// This node.
+        expected: NodeId,
+    },
+    /// The file that says whose data this is has gone.
+    #[error(
+        "the data directory holds data but its identity file is missing: restore it, or start on another directory"
+    )]
+    IdentityMissing,
+    /// The data directory has a history that its files no longer hold.
+    #[error(
+        "the data directory belongs to cluster {cluster_id}, but its files hold {found}: restore what is missing, or start on another directory"
+    )]
+    DataMissing {
+        /// The cluster it belongs to.
+        cluster_id: String,
+        /// What its files hold instead.
+        found: String,
+    },
+    /// The cluster does not take this node; the reason says the way out.
+    #[error("{reason}")]
+    Refused {
+        /// Why, and what can be done.
+        reason: String,
+    },
+    /// The directory is about to join a cluster and no seeds are given.
+    #[error(
+        "the data directory has begun to join a cluster: start it with the same --seeds again, or on an empty directory"
+    )]
+    JoinBegun,
+    /// The catalogue could not be founded or read.
+    #[error("the catalogue does not answer: {0}")]
+    Catalogue(BrokerError),
+    /// The data directory cannot be written or read.
+    #[error("cannot use the data directory: {0}")]
+    DataDir(String),
+}
+
+fn with_cause(error: &OpenError) -> String {
+    std::error::Error::source(error)
+        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+/// Everything below a broker, while it is being put together.
+struct Base {
+    journal: Journal,
+    logs: LogStore,
+    failure: watch::Sender<Option<String>>,
+}
+
+/// The catalogue's shard, and what came of it on this disk.
+struct CatalogueShard {
+    shard: Shard<Outcome>,
+    images: watch::Receiver<Arc<Catalogue>>,
+}
+
+impl Broker {
+    /// Starts over what the directory holds; an empty one founds a cluster of this node alone, or
+    /// with seeds finds its cluster, which takes until the others are there. `peers` must be this
+    /// broker's alone and is shut down with it. Returns when everything that is known here to be
+    /// committed has been applied again, and where this node is the only one, when every shard
+    /// takes operations.
+    pub async fn start(
+        config: BrokerConfig,
+        env: Env,
+        data_dir: DataDir,
+        peers: Peers,
+    ) -> Result<Broker, StartError> {
+        let started = start(config, env, data_dir, &peers).await;
+        if started.is_err() {
+            peers.shutdown().await;
+        }
+        started
+    }
+}
+
+async fn start(
+    config: BrokerConfig,
+    env: Env,
+    data_dir: DataDir,
+    peers: &Peers,
+) -> Result<Broker, StartError> {
+    let mut ids = Ids::new(env.seed);
+    let known = data_dir
+        .identity()
+        .map_err(|error| StartError::DataDir(error.to_string()))?;
+    if let Some(identity) = &known {
+        check_identity(identity, &config, &env, &data_dir)?;
+    }
+    let base = open_disk(&config, &env, &data_dir).await?;
+    let desk = Desk::new();
+    peers.serve(Arc::new(desk.clone()));
+    let bootstrap = Bootstrap {
+        config: &config,
+        clock: &env.clock,
+        data_dir: &data_dir,
+        peers,
+        desk: &desk,
+    };
+    let settled = if known.is_none() && !base.journal.shards().is_empty() {
+        // An empty journal is made with an empty directory; this one is somebody's.
+        Err(StartError::IdentityMissing)
+    } else {
+        bootstrap.settle(known, &mut ids).await
+    };
+    let settled = match settled {
+        Ok(settled) => settled,
+        Err(error) => {
+            close_disk(base.logs, base.journal).await;
+            return Err(error);
+        }
+    };
+    let (journal, logs) = (base.journal.clone(), base.logs.clone());
+    let host = match start_host(&config, &env, &data_dir, &base.journal, peers, &settled) {
+        Ok(host) => host,
+        Err(error) => {
+            close_disk(logs, journal).await;
+            return Err(error.into());
+        }
+    };
+    let stopping_host = host.clone();
+    let assembled = assemble((config, env, data_dir, peers), settled, base, host, &desk).await;
+    if assembled.is_err() {
+        stopping_host.shutdown().await;
+        close_disk(logs, journal).await;
+    }
+    assembled
+}
+
+type Given<'a> = (BrokerConfig, Env, DataDir, &'a Peers);
+
+async fn assemble(
+    (config, env, data_dir, peers): Given<'_>,
+    settled: Settled,
+    base: Base,
+    host: Arc<Host>,
+    desk: &Desk,
+) -> Result<Broker, StartError> {
+    let identity = settled.identity;
+    let node = identity.node_id;
+    let catalogue = open_catalogue(&host, &settled.marker, &identity).await?;
+    let CatalogueShard { shard, mut images } = catalogue;
+    check_history(&identity, &settled.marker, &images.borrow(), &env, &data_dir)?;
+    let book = Book::new(settled.members, &images.borrow());
+    book.tell(peers, &images.borrow());
+    let listeners = advertised(&config, peers);
+    match settled.marker {
+        Some(Marker::Founding(_)) => {
+            let own = Node {
+                id: node,
+                incarnation: identity.incarnation,
+                rack: config.rack.clone(),
+                listeners: listeners.clone(),
+                state: NodeState::Active,
+            };
+            found_cluster(&shard, &images, &config, &identity, own).await?;
+        }
+        Some(Marker::Joining(_)) => await_catalogue(&mut images, &identity).await?,
+        None => {}
+    }
+    if settled.marker.is_some() {
+        data_dir
+            .clear_joining()
+            .map_err(|error| StartError::DataDir(error.to_string()))?;
+    }
+    // The term is new at each start of a single node, also within one process, and the incarnation
+    // is one node's alone: so is every id from here on.
+    let mut seed = env.seed;
+    seed[0] ^= shard.leadership().borrow().term.0;
+    let (half, _) = identity.incarnation.split_at(8);
+    seed[1] ^= half.iter().fold(0, |all, byte| all << 8 | u64::from(*byte));
+    if !shard.leadership().borrow().serving {
+        seed[2] ^= env.clock.wall_ms().unsigned_abs();
+    }
+    let directory = Directory::new(images.clone());
+    let catch_up = CatchUp::new(
+        directory.clone(),
+        base.logs.clone(),
+        Arc::new(PeerRanges::new(peers.clone(), read_range)),
+        (config.catch_up_bytes_per_second, env.clock.clone()),
+    );
+    let broker = Broker {
+        inner: Arc::new(Inner {
+            node,
+            identity: identity.clone(),
+            clock: env.clock,
+            disk: env.disk,
+            ids: Mutex::new(Ids::new(seed)),
+            journal: base.journal,
+            logs: base.logs,
+            host,
+            links: peers.links(),
+            peers: peers.clone(),
+            catalogue_shard: shard,
+            images,
+            directory,
+            catch_up,
+            shards: RwLock::default(),
+            view: Mutex::default(),
+            listeners: watch::Sender::new(listeners),
+            administration: tokio::sync::Mutex::new(()),
+            producer_ids: ProducerIds::default(),
+            unpacking: Semaphore::new(UNPACKING_MAX),
+            searching: Semaphore::new(SEARCHING_MAX),
+            waiting_fetches: AtomicUsize::new(0),
+            changes: watch::Sender::new(0),
+            failure: base.failure,
+            stopping: watch::Sender::new(false),
+            tasks: tokio::sync::Mutex::new(JoinSet::new()),
+            config: BrokerConfig {
+                node_id: Some(node),
+                ..config
+            },
+            data_dir,
+        }),
+    };
+    broker.open_shards().await?;
+    broker.set_aside_unknown().await?;
+    broker.inner.logs.note_recovered();
+    desk.set_broker(identity, &broker);
+    broker.spawn_tasks(book).await;
+    Ok(broker)
+}
+
+/// The directory must be this node's, and its journal must be there: looked at before anything is
+/// made, so that what is missing can still be put back.
+fn check_identity(
+    identity: &Identity,
+    config: &BrokerConfig,
+    env: &Env,
+    data_dir: &DataDir,
+) -> Result<(), StartError> {
+    if let Some(expected) = config.node_id
+        && identity.node_id != expected
+    {
+        let found = identity.node_id;
+        return Err(StartError::WrongNode { found, expected });
+    }
+    let there = Journal::exists(&env.disk, &data_dir.journal_dir());
+    if there.map_err(StartError::Journal)? {
+        return Ok(());
+    }
+    Err(data_missing(identity, "no journal"))
+}
+
+/// An empty catalogue is right only while this node founds its cluster, or has just joined it:
+/// then there are no partitions.
+fn check_history(
+    identity: &Identity,
+    marker: &Option<Marker>,
+    catalogue: &Catalogue,
+    env: &Env,
+    data_dir: &DataDir,
+) -> Result<(), StartError> {
+    if catalogue.cluster_id == identity.cluster_id {
+        return Ok(());
+    }
+    if !catalogue.cluster_id.is_empty() {
+        let found = format!("those of cluster {}", catalogue.cluster_id);
+        return Err(data_missing(identity, &found));
+    }
+    if marker.is_none() {
+        return Err(data_missing(identity, "no catalogue"));
+    }
+    match env.disk.read_dir(&data_dir.partitions_dir()) {
+        Ok(partitions) if partitions.is_empty() => Ok(()),
+        Ok(_) => Err(data_missing(identity, "partitions and no catalogue")),
+        Err(error) => Err(StartError::DataDir(error.to_string())),
+    }
+}
+
+fn data_missing(identity: &Identity, found: &str) -> StartError {
+    let cluster_id = identity.cluster_id.clone();
+    StartError::DataMissing {
+        cluster_id,
+        found: found.to_owned(),
+    }
+}
+
+async fn open_disk(
+    config: &BrokerConfig,
+    env: &Env,
+    data_dir: &DataDir,
+) -> Result<Base, StartError> {
+    let mut journal_config = JournalConfig::new(data_dir.journal_dir());
+    journal_config.file_bytes = config.journal_file_bytes;
+    journal_config.durability = config.durability;
+    let mut logs_config = LogStoreConfig::new(data_dir.partitions_dir());
+    logs_config.tail_bytes_max = config.tail_bytes_max;
+    logs_config.use_mmap = config.use_mmap;
+    logs_config.open_files_max = config.open_files_max;
+    logs_config.durability = config.durability;
+    let (disk, clock) = (env.disk.clone(), env.clock.clone());
+    let open = move || {
+        let journal = Journal::open(&disk, journal_config).map_err(StartError::Journal)?;
+        let logs = LogStore::open(&disk, &clock, logs_config)
+            .map_err(|error| StartError::Logs(error.to_string()))?;
+        Ok::<_, StartError>((journal, logs))
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    let (journal, logs) = opened
+        .map_err(|error| StartError::Logs(format!("opening the disk panicked: {error}")))??;
+    let failure = watch::Sender::new(None);
+    let journal_failure = failure.clone();
+    journal.on_failure(Box::new(move |error| {
+        fail(&journal_failure, error.to_string())
+    }));
+    let logs_failure = failure.clone();
+    logs.on_failure(Box::new(move |error| {
+        fail(&logs_failure, error.to_string())
+    }));
+    Ok(Base {
+        journal,
+        logs,
+        failure,
+    })
+}
+
+fn start_host(
+    config: &BrokerConfig,
+    env: &Env,
+    data_dir: &DataDir,
+    journal: &Journal,
+    peers: &Peers,
+    settled: &Settled,
+) -> Result<Arc<Host>, raft::HostError> {
+    let identity = &settled.identity;
+    peers.set_identity(PeerIdentity {
+        cluster_id: identity.cluster_id.clone(),
+        node: identity.node_id,
+        incarnation: identity.incarnation,
+    });
+    let mut host_config = HostConfig::new(identity.node_id, data_dir.shards_dir());
+    host_config.checkpoint_journal_bytes = config.checkpoint_journal_bytes;
+    host_config.pending_bytes_max = PENDING_BYTES_MAX;
+    host_config.heartbeat_ms = config.heartbeat_ms;
+    host_config.election_ms_min = config.election_ms_min;
+    host_config.election_ms_max = config.election_ms_max;
+    let host = Host::start(
+        host_config,
+        env.disk.clone(),
+        env.clock.clone(),
+        journal.clone(),
+        peers.clone(),
+    )?;
+    Ok(Arc::new(host))
+}
+
+async fn open_catalogue(
+    host: &Host,
+    marker: &Option<Marker>,
+    identity: &Identity,
+) -> Result<CatalogueShard, StartError> {
+    let (machine, images) = CatalogueMachine::new();
+    let options = match marker {
+        Some(Marker::Founding(_)) => ShardOptions::founded_by([identity.node_id]),
+        Some(Marker::Joining(_)) | None => ShardOptions {
+            founders: None,
+            stage: None,
+        },
+    };
+    let shard = host.open_shard(CATALOGUE_SHARD, machine, options).await?;
+    Ok(CatalogueShard { shard, images })
+}
+
+/// Names the cluster and lays out its first shards, all on this node.
+async fn found_cluster(
+    shard: &Shard<Outcome>,
+    images: &watch::Receiver<Arc<Catalogue>>,
+    config: &BrokerConfig,
+    identity: &Identity,
+    own: Node,
+) -> Result<(), StartError> {
+    if !images.borrow().cluster_id.is_empty() {
+        return Ok(());
+    }
+    let new = |id| ShardEntry::new(ShardId(id), vec![own.id], Factor::Auto);
+    let command = Command::Found {
+        cluster_id: identity.cluster_id.clone(),
+        shards: (0..=config.shards.max(1)).map(new).collect(),
+        nodes: vec![own.clone()],
+    };
+    let op = raft::Op::control(command.encode());
+    let done = async { shard.submit(op).await?.await };
+    match done.await.map_err(|error| refused(&error)) {
+        Ok(Outcome::Refused(error)) | Err(error) => Err(StartError::Catalogue(error)),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Waits until a node that has joined has the catalogue with itself in it.
+async fn await_catalogue(
+    images: &mut watch::Receiver<Arc<Catalogue>>,
+    identity: &Identity,
+) -> Result<(), StartError> {
+    loop {
+        let is_there =
+            |catalogue: &Arc<Catalogue>| catalogue.nodes.contains_key(&identity.node_id);
+        match tokio::time::timeout(LOG_INTERVAL, images.wait_for(is_there)).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(_)) => return Err(StartError::Catalogue(BrokerError::ShuttingDown)),
+            Err(_) => tracing::info!(
+                cluster_id = identity.cluster_id,
+                "waiting for the catalogue from the other nodes"
+            ),
+        }
+    }
+}
+
+impl Broker {
+    /// Puts directories of partitions that nobody knows aside; it deletes nothing. Only where this
+    /// node is the only replica everything is known at the start: elsewhere a directory may belong
+    /// to a partition whose entry is applied when the shard has a leader.
+    async fn set_aside_unknown(&self) -> Result<(), StartError> {
+        let is_alone = |members: &raft::Members| members.voters.len() <= 1;
+        let catalogue_alone = is_alone(&self.inner.catalogue_shard.members().borrow());
+        let shards = self.shards();
+        let all_alone = shards
+            .iter()
+            .all(|(_, shard)| is_alone(&shard.shard.members().borrow()));
+        if !catalogue_alone || !all_alone {
+            return Ok(());
+        }
+        let known: HashSet<PartitionId> = self
+            .inner
+            .directory
+            .all()
+            .iter()
+            .map(|partition| partition.id)
+            .collect();
+        let logs = self.inner.logs.clone();
+        let aside = tokio::task::spawn_blocking(move || logs.set_aside_unknown(&known))
+            .await
+            .map_err(|error| StartError::Logs(error.to_string()))?
+            .map_err(|error| StartError::Logs(error.to_string()))?;
+        if aside > 0 {
+            tracing::warn!(
+                directories = aside,
+                "put directories of unknown partitions aside"
+            );
+        }
+        Ok(())
+    }
+}
