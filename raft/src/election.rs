@@ -48,7 +48,7 @@ impl<A: Apply> Election<A> {
     }
 
     /// Sees to it that another leads when `gone` did.
-    async fn replace(&self, gone: NodeId) {
+    async fn replace(&self, gone: NodeId) { leader {:?} turn {:?}", self.me.0, gone.0, self.leader(), self.turn(gone));
         if self.leader() != Some(gone) {
             return;
         }
@@ -84,9 +84,10 @@ impl<A: Apply> Election<A> {
         }
         let links = self.peers.links();
         let links = links.borrow();
-        let before = members.voters.range(..self.me).filter(|node| {
-            **node != gone && links.get(node).is_some_and(|link| link.connected)
-        });
+        let before = members
+            .voters
+            .range(..self.me)
+            .filter(|node| **node != gone && links.get(node).is_some_and(|link| link.connected));
         u32::try_from(before.count()).ok()
     }
 
@@ -98,7 +99,10 @@ impl<A: Apply> Election<A> {
         let request = TransferLeaderRequest::new(vote, u64::from(self.me.0), last);
         match self.raft.handle_transfer_leader(request).await {
             Ok(Ok(())) => {
-                tracing::info!(shard = self.id.0, "the leader's process is gone; took its place");
+                tracing::info!(
+                    shard = self.id.0,
+                    "the leader's process is gone; took its place"
+                );
             }
             // Another voter was faster, or this one is not ready.
             Ok(Err(error)) => tracing::debug!(shard = self.id.0, %error, "did not campaign"),

@@ -15,9 +15,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::base::{BoxFuture, BoxStream};
-use openraft::error::{
-    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
-};
+use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
     RaftNetworkFactory,
@@ -49,7 +47,6 @@ const BACKOFF_MS: [u64; 4] = [20, 50, 100, 200];
 /// What the clients of one shard share.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
-    pub(crate) me: NodeId,
     pub(crate) shard: ShardId,
     pub(crate) peers: Peers,
     pub(crate) clock: Clock,
@@ -128,7 +125,11 @@ fn decoded(bytes: Bytes) -> Result<Answer, RPCError<Types>> {
 
 impl Client {
     /// One small request on the control lane.
-    async fn call(&self, request: Vec<Bytes>, deadline: Duration) -> Result<Answer, RPCError<Types>> {
+    async fn call(
+        &self,
+        request: Vec<Bytes>,
+        deadline: Duration,
+    ) -> Result<Answer, RPCError<Types>> {
         let Network { peers, shard, .. } = &self.network;
         let answer = peers
             .call(self.target, Lane::Control, *shard, request, deadline)

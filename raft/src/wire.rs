@@ -38,7 +38,6 @@ impl<A: Apply> Wire<A> for PeerWire {
 
     fn network(&mut self, parts: &Parts) -> Network {
         Network {
-            me: self.shared.config.node,
             shard: self.shard,
             peers: self.shared.peers.clone(),
             clock: self.shared.clock.clone(),
