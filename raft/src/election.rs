@@ -48,7 +48,7 @@ impl<A: Apply> Election<A> {
     }
 
     /// Sees to it that another leads when `gone` did.
-    async fn replace(&self, gone: NodeId) { leader {:?} turn {:?}", self.me.0, gone.0, self.leader(), self.turn(gone));
+    async fn replace(&self, gone: NodeId) {
         if self.leader() != Some(gone) {
             return;
         }
@@ -101,7 +101,7 @@ impl<A: Apply> Election<A> {
             Ok(Ok(())) => {
                 tracing::info!(
                     shard = self.id.0,
-                    "the leader's process is gone; took its place"
+                    "the leader's process is gone: campaigning for its place"
                 );
             }
             // Another voter was faster, or this one is not ready.
