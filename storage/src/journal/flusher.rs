@@ -1,12 +1,14 @@
 //! The flusher thread: takes what is queued, writes it as one round, syncs, calls back, and again.
 //!
-//! It alone writes to files in use. A round starts only when the one before is durable. A failed
-//! write or sync is never retried: the journal has failed, and every waiting and later call errs.
+//! It alone writes to files in use. A round starts only when the one before is durable, or, in the
+//! modes that answer before the sync, says how many before it are not known to be. A failed write
+//! or sync is never retried: the journal has failed, and every waiting and later call errs.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::behind::Behind;
 use super::format::{self, FLAG_ALL, FrameHead, Kind, RoundEncoder};
 use super::index::FilePlace;
 use super::ledger::Ledger;
@@ -19,6 +21,10 @@ use crate::{LogIndex, LogPosition, ShardId};
 pub(super) struct Flusher {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
+    /// What is written and not synced; `None` when each round is synced before it is answered.
+    behind: Option<Arc<Behind>>,
+    /// Files below the second may go once the first, a round, is durable.
+    reclaimable: Option<(u64, u64)>,
     /// What the log says up to the round before; read and written by this thread alone.
     ledger: Ledger,
     file: JournalFile,
@@ -46,6 +52,7 @@ impl Flusher {
     pub(super) fn new(
         shared: Arc<Shared>,
         pool: Arc<Pool>,
+        behind: Option<Arc<Behind>>,
         ledger: Ledger,
         file: JournalFile,
         next_round: u64,
@@ -54,6 +61,8 @@ impl Flusher {
         Flusher {
             shared,
             pool,
+            behind,
+            reclaimable: None,
             ledger,
             file,
             position,
@@ -80,7 +89,10 @@ impl Flusher {
                 shard: ShardId::default(),
                 position: LogPosition::default(),
             };
-            if let Err(error) = self.write_round(&[(seal, Arc::new([]))]) {
+            let sealed = self
+                .write_round(&[(seal, Arc::new([]))])
+                .and_then(|_| self.wait_synced());
+            if let Err(error) = sealed {
                 self.shared.fail(error);
             }
         }
@@ -90,7 +102,14 @@ impl Flusher {
     /// Makes a batch durable and calls back; false when the journal has failed.
     fn flush(&mut self, batch: Batch) -> bool {
         let (frames, callbacks) = frames_of(batch);
-        match self.write_round(&frames) {
+        let must_sync = self.pool.is_short_of_space() || frames.iter().any(is_always_synced);
+        let written = self.write_round(&frames).and_then(|written| {
+            if must_sync {
+                self.wait_synced()?;
+            }
+            Ok(written)
+        });
+        match written {
             Ok(written) => {
                 self.shared.settle(
                     written.into_iter().map(|written| {
@@ -147,8 +166,17 @@ impl Flusher {
     ) -> Result<Vec<Written>, JournalError> {
         let count = frames.len() + usize::from(state.is_some());
         let count = u32::try_from(count).expect("a round is bounded in bytes");
-        let mut encoder =
-            RoundEncoder::new(self.file.identity, self.next_round, self.position, count);
+        let unsynced = self
+            .behind
+            .as_ref()
+            .map_or(0, |behind| self.next_round - 1 - behind.synced_round());
+        let mut encoder = RoundEncoder::new(
+            self.file.identity,
+            self.next_round,
+            self.position,
+            u16::try_from(unsynced).expect("bounded where they are noted"),
+            count,
+        );
         let mut written = Vec::new();
         for (head, payload) in state.into_iter().chain(frames) {
             let position = encoder.push(*head, payload);
@@ -171,10 +199,14 @@ impl Flusher {
             .file
             .write_vectored_all_at(&pieces, self.position)
             .map_err(JournalError::io("write", &self.file.path))?;
-        self.file
-            .file
-            .sync_data()
-            .map_err(JournalError::io("sync", &self.file.path))?;
+        match &self.behind {
+            Some(behind) => behind.note_written(&self.file, self.next_round, bytes)?,
+            None => self
+                .file
+                .file
+                .sync_data()
+                .map_err(JournalError::io("sync", &self.file.path))?,
+        }
 
         self.next_round += 1;
         self.position = format::align_round(self.position + bytes);
@@ -207,7 +239,19 @@ impl Flusher {
         self.position == format::FILE_HEADER_BYTES as u64
     }
 
+    /// Waits until everything written is durable.
+    fn wait_synced(&self) -> Result<(), JournalError> {
+        self.behind
+            .as_ref()
+            .map_or(Ok(()), |behind| behind.wait_synced())
+    }
+
     fn roll(&mut self) -> Result<(), JournalError> {
+        if self.pool.is_short_of_space() {
+            // What may be recycled then is recycled now: there may be no other space.
+            self.wait_synced()?;
+            self.reclaim();
+        }
         let file = self.pool.next_file()?;
         assert!(
             file.identity.sequence > self.file.identity.sequence,
@@ -222,6 +266,25 @@ impl Flusher {
         Ok(())
     }
 
+    /// Files below this may go. What freed them must be durable, and so must the state that the
+    /// file in use begins with: that is so of what was free some rounds ago.
+    fn removable(&mut self, oldest_needed: u64) -> u64 {
+        let Some(behind) = &self.behind else {
+            return oldest_needed;
+        };
+        let synced_round = behind.synced_round();
+        let free = self
+            .reclaimable
+            .take_if(|(round, _)| *round <= synced_round)
+            .map_or(0, |(_, file)| file);
+        if self.next_round - 1 <= synced_round {
+            return oldest_needed;
+        }
+        self.reclaimable
+            .get_or_insert((self.next_round - 1, oldest_needed));
+        free
+    }
+
     /// Gives back files that nothing needs any more: this one starts with the state of all before.
     fn reclaim(&mut self) {
         if self.is_fresh() {
@@ -232,7 +295,8 @@ impl Flusher {
             .ledger
             .oldest_file()
             .map_or(active, |oldest| oldest.min(active));
-        let retired = self.shared.remove_files_below(oldest_needed, self.position);
+        let removable = self.removable(oldest_needed);
+        let retired = self.shared.remove_files_below(removable, self.position);
         if !retired.is_empty() {
             self.pool.retire(retired);
         }
@@ -241,6 +305,12 @@ impl Flusher {
             self.pool.fill();
         }
     }
+}
+
+/// Whether a frame is durable before it is answered, in every mode: a vote given is not given
+/// again, and a shard removed does not come back.
+fn is_always_synced((head, _): &QueuedFrame) -> bool {
+    matches!(head.kind, Kind::Vote | Kind::RemoveShard)
 }
 
 /// The frames of a batch, and whom to call when they are durable.

@@ -11,7 +11,8 @@
 //! 16  sequence  u64               12  kind         u8
 //! 24  salt      u64               13  flags        u8   1 last of its round, 2 "all"
 //! 32  length    u64  reserved                           (0x80 reserved: payload by reference)
-//! 40  zeros                       14  zero         u16
+//! 40  zeros                       14  unsynced     u16  rounds before this one, not known to be
+//!                                                       synced when it was written
 //! 4092 crc      u32  of 0..4092
 //!                                 16  shard        u32
 //!                                 20  number       u32  in its round, from 0
@@ -182,6 +183,8 @@ pub(super) struct Frame<'a> {
     pub(super) number: u32,
     pub(super) round: u64,
     pub(super) round_start: u64,
+    /// Rounds right before its own that were not known to be synced when it was written.
+    pub(super) unsynced_rounds: u16,
     pub(super) payload: &'a [u8],
 }
 
@@ -218,6 +221,7 @@ pub(super) struct RoundEncoder {
     identity: FileIdentity,
     round: u64,
     round_start: u64,
+    unsynced_rounds: u16,
     frames_left: u32,
     next_number: u32,
     bytes: u64,
@@ -229,17 +233,20 @@ pub(super) struct RoundEncoder {
 const PIECE_BYTES_COPIED_MAX: usize = 512;
 
 impl RoundEncoder {
-    /// A round of exactly `frames` frames at `round_start`.
+    /// A round of exactly `frames` frames at `round_start`; this many rounds right before it are
+    /// not known to be synced.
     pub(super) fn new(
         identity: FileIdentity,
         round: u64,
         round_start: u64,
+        unsynced_rounds: u16,
         frames: u32,
     ) -> RoundEncoder {
         RoundEncoder {
             identity,
             round,
             round_start,
+            unsynced_rounds,
             frames_left: frames,
             next_number: 0,
             bytes: 0,
@@ -264,6 +271,7 @@ impl RoundEncoder {
         header[8..12].copy_from_slice(&length_field.to_le_bytes());
         header[12] = head.kind as u8;
         header[13] = head.flags | last;
+        header[14..16].copy_from_slice(&self.unsynced_rounds.to_le_bytes());
         header[16..20].copy_from_slice(&head.shard.0.to_le_bytes());
         header[20..24].copy_from_slice(&self.next_number.to_le_bytes());
         header[24..32].copy_from_slice(&head.position.index.0.to_le_bytes());
@@ -352,11 +360,19 @@ pub(super) fn decode_frame(identity: FileIdentity, bytes: &[u8]) -> Result<Frame
         number: u32_at(header, 20),
         round: u64_at(header, 40),
         round_start: u64_at(header, 48),
+        unsynced_rounds: u16::from_le_bytes([header[14], header[15]]),
         payload,
     })
 }
 
 impl Frame<'_> {
+    /// The last round that was known to be synced, with all before it, when this was written.
+    pub(super) fn synced_round(&self) -> u64 {
+        self.round
+            .saturating_sub(1)
+            .saturating_sub(u64::from(self.unsynced_rounds))
+    }
+
     pub(super) fn is_last(&self) -> bool {
         self.head.flags & FLAG_LAST != 0
     }

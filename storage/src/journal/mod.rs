@@ -3,12 +3,13 @@
 //!
 //! It holds each shard's Raft entries, vote and committed position. One flusher thread takes what
 //! is queued, writes it in one call, syncs once, calls back, and starts again at once; there is no
-//! timer. A round starts only when the one before is synced, so at most the last round on disk can
-//! be torn, and damage anywhere else is told from a torn write. Files are recycled, because a sync
+//! timer. Each round says which one before it was the last known to be synced, so what may be torn
+//! is told from damage: with [`Durability::Fsync`] only the last round on disk can be. Files are recycled, because a sync
 //! of bytes that were written before is nearly twice as fast.
 //!
 //! It never interprets payloads and never decides what may be dropped.
 
+mod behind;
 mod error;
 mod flusher;
 mod format;
@@ -26,6 +27,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
+use self::behind::Behind;
 pub use self::error::JournalError;
 use self::flusher::Flusher;
 use self::format::RoundEncoder;
@@ -69,7 +71,8 @@ impl JournalConfig {
     }
 }
 
-/// Called on the flusher thread once the change is durable, or has failed. It must not block.
+/// Called on the flusher thread once the change is durable (in the relaxed modes: written), or has
+/// failed. It must not block.
 pub type Synced = Box<dyn FnOnce(Result<(), JournalError>) + Send>;
 
 /// An entry to append.
@@ -118,6 +121,7 @@ struct Inner {
 struct Threads {
     flusher: JoinHandle<()>,
     spares: JoinHandle<()>,
+    behind: Option<(Arc<Behind>, JoinHandle<()>)>,
 }
 
 impl Journal {
@@ -135,17 +139,18 @@ impl Journal {
     }
 
     /// Opens the journal of a directory, makes it when there is none, and recovers what a crash
-    /// left: a torn last round is dropped (and reported with `tracing`), the last whole one is
-    /// written and synced again, since a failed sync may have left it in memory only. Damage
-    /// anywhere else is [`JournalError::Corrupt`], and nothing is changed then.
+    /// left: what was not known to be synced and is torn is dropped, with what came after it (and
+    /// reported with `tracing`); what is whole of it is written and synced again, since a failed
+    /// sync may have left it in memory only. Damage anywhere else is [`JournalError::Corrupt`],
+    /// and nothing is changed then.
     pub fn open(disk: &Disk, config: JournalConfig) -> Result<Journal, JournalError> {
         make_dir(disk, &config.dir)?;
         let mut scan = recovery::scan(disk, &config.dir)?;
         if let Some((file, position)) = &scan.torn {
             let file = file.display();
-            tracing::warn!(%file, position, "journal drops its last round, which is incomplete");
+            tracing::warn!(%file, position, "journal drops what follows, which is incomplete");
         }
-        confirm_last_round(disk, &scan)?;
+        confirm_rounds(disk, &scan)?;
         let pool = Arc::new(Pool::new(
             disk.clone(),
             config.clone(),
@@ -154,18 +159,24 @@ impl Journal {
             scan.next_number,
         ));
         let file = pool.first_file()?;
-        hand_over(disk, &mut scan)?;
-        // Only now, so that the newest file always is one in use.
+        // Only now, so that the newest file always is one in use; and before the round is written
+        // after which nothing of them may follow.
         for path in &scan.unused {
             pool.take_out_of_use(path.clone())?;
         }
+        hand_over(disk, &mut scan)?;
         let files = files_in_use(disk, &scan, &file)?;
 
         let round_bytes_max = config.round_bytes_max;
         let shared = Arc::new(Shared::new(scan.indexes, files, round_bytes_max));
+        let behind = config
+            .durability
+            .is_relaxed()
+            .then(|| Arc::new(Behind::new(config.durability, scan.next_round - 1)));
         let flusher = Flusher::new(
             shared.clone(),
             pool.clone(),
+            behind.clone(),
             scan.ledger,
             file,
             scan.next_round,
@@ -185,7 +196,28 @@ impl Journal {
                 return Err(error);
             }
         };
-        let threads = Mutex::new(Some(Threads { flusher, spares }));
+        let behind = match behind {
+            None => None,
+            Some(behind) => {
+                let (run, failing) = (behind.clone(), shared.clone());
+                let run = move || run.run(|error| failing.fail(error));
+                match spawn("journal-syncer", Box::new(run)) {
+                    Ok(thread) => Some((behind, thread)),
+                    Err(error) => {
+                        // The flusher, which has nothing to write, ends on its own.
+                        shared.fail(error.clone());
+                        shared.close();
+                        pool.stop();
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        let threads = Mutex::new(Some(Threads {
+            flusher,
+            spares,
+            behind,
+        }));
         Ok(Journal {
             inner: Arc::new(Inner {
                 shared,
@@ -373,13 +405,24 @@ impl Inner {
         self.shared.close();
         self.pool.close();
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Threads { flusher, spares }) = threads.take() else {
+        let Some(Threads {
+            flusher,
+            spares,
+            behind,
+        }) = threads.take()
+        else {
             return;
         };
         // A callback may hold the last clone: the flusher can't wait for itself, but it ends soon.
         if flusher.thread().id() != std::thread::current().id() && flusher.join().is_err() {
             // Its panic has been reported, and the journal is marked as failed.
             tracing::debug!("journal flusher ended by a panic");
+        }
+        if let Some((behind, thread)) = behind {
+            behind.stop();
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                tracing::debug!("journal syncer ended by a panic");
+            }
         }
         self.pool.stop();
         if spares.join().is_err() {
@@ -412,19 +455,19 @@ fn make_dir(disk: &Disk, dir: &Path) -> Result<(), JournalError> {
         .map_err(JournalError::io("sync", parent))
 }
 
-/// Writes the last whole round once more and syncs it, then gives back what its file has reserved
-/// behind it: the next round goes to another file.
-fn confirm_last_round(disk: &Disk, scan: &Scan) -> Result<(), JournalError> {
-    let Some(round) = &scan.last_round else {
-        return Ok(());
-    };
-    let path = &round.path;
-    let file = disk
-        .open(path, OpenMode::ReadWrite)
-        .map_err(JournalError::io("open", path))?;
-    file.write_all_at(&round.bytes, round.start)
-        .map_err(JournalError::io("write", path))?;
-    file.sync_data().map_err(JournalError::io("sync", path))
+/// Writes the rounds once more that are not known to be synced, and syncs them: after a failed sync
+/// they may be in the page cache only.
+fn confirm_rounds(disk: &Disk, scan: &Scan) -> Result<(), JournalError> {
+    for rounds in &scan.doubtful {
+        let path = &rounds.path;
+        let file = disk
+            .open(path, OpenMode::ReadWrite)
+            .map_err(JournalError::io("open", path))?;
+        file.write_all_at(&rounds.bytes, rounds.start)
+            .map_err(JournalError::io("write", path))?;
+        file.sync_data().map_err(JournalError::io("sync", path))?;
+    }
+    Ok(())
 }
 
 /// Says at the end of what was the newest file that there is a later one now, and cuts it there.
@@ -438,7 +481,7 @@ fn hand_over(disk: &Disk, scan: &mut Scan) -> Result<(), JournalError> {
         .map_err(JournalError::io("open", path))?;
     if !scan.is_continued {
         let position = format::align_round(scanned.used_bytes);
-        let mut round = RoundEncoder::new(scanned.identity, scan.next_round, position, 1);
+        let mut round = RoundEncoder::new(scanned.identity, scan.next_round, position, 0, 1);
         round.push(format::next_frame(), &[]);
         let (pieces, bytes) = round.finish();
         file.write_vectored_all_at(&pieces, position)

@@ -1,11 +1,12 @@
 //! Reading a journal back: what is whole, what is torn, what is damaged. Changes nothing.
 //!
-//! Rounds are numbered without gaps and each was durable before the next was begun. So the first
-//! bad bytes are a torn last round only if nothing of a later round exists behind them; else they
-//! are damage, and the journal is refused as it is. A torn round was never answered for and is
-//! dropped whole.
+//! Rounds are numbered without gaps, and each says which one before it was the last known to be
+//! synced, with all before that. So the first bad bytes are a torn write if no later round knows
+//! theirs to be synced; else they are damage, and the journal is refused as it is. A torn round is
+//! dropped whole, and whatever came after it. (When each round is synced before the next is begun,
+//! any later round is proof of damage.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -29,13 +30,16 @@ pub(super) struct Scan {
     pub(super) unused: Vec<PathBuf>,
     pub(super) spares: Vec<PathBuf>,
     pub(super) has_reserve: bool,
-    pub(super) last_round: Option<LastRound>,
+    /// What is not known to be synced, by file, oldest first.
+    pub(super) doubtful: Vec<DoubtfulRounds>,
+    /// The last round known to be synced.
+    synced_round: u64,
     pub(super) next_round: u64,
     pub(super) next_number: u64,
     pub(super) is_sealed: bool,
     /// The newest file says that there is a later one.
     pub(super) is_continued: bool,
-    /// Where the last round is torn, if it is.
+    /// Where the journal is torn, if it is; what came after is dropped.
     pub(super) torn: Option<(PathBuf, u64)>,
 }
 
@@ -49,12 +53,22 @@ pub(super) struct ScannedFile {
     frames: u64,
 }
 
-/// The last whole round: its bytes may be in the page cache only.
+/// Whole rounds at the end of a file that are not known to be synced: they may be in the page
+/// cache only.
 #[derive(Debug)]
-pub(super) struct LastRound {
+pub(super) struct DoubtfulRounds {
     pub(super) path: PathBuf,
     pub(super) start: u64,
     pub(super) bytes: Vec<u8>,
+    /// The last of them.
+    last: u64,
+}
+
+/// Where the journal is torn: all later files are dropped, unless one proves this to be damage.
+struct Tear {
+    path: PathBuf,
+    fault: Fault,
+    round: u64,
 }
 
 /// Bytes where a round should start and none does.
@@ -91,13 +105,27 @@ pub(super) fn scan(disk: &Disk, dir: &Path) -> Result<Scan, JournalError> {
     in_use.sort();
     // What ended the file before, which a later file may prove to be damage.
     let mut fault: Option<(PathBuf, Fault)> = None;
+    let mut tear: Option<Tear> = None;
     for (sequence, path) in in_use {
         let reader = FileReader::open(disk, &path, sequence)?;
+        if tear.is_none() {
+            // Does this file go on where the one before ended?
+            tear = scan.tear_before(&reader, &mut fault);
+        }
+        if let Some(tear) = &tear {
+            tear.check_no_proof(&reader)?;
+            let at = (tear.path.clone(), tear.fault.position);
+            scan.torn.get_or_insert(at);
+            scan.unused.push(path);
+            continue;
+        }
         match scan.read_file(&reader, fault.take())? {
             Some(ended_by) => fault = Some((path, ended_by)),
             None => fault = None,
         }
     }
+    let synced_round = scan.synced_round;
+    scan.doubtful.retain(|rounds| rounds.last > synced_round);
     scan.check_nothing_is_missing()?;
     scan.check_the_end_is_there()?;
     Ok(scan)
@@ -120,7 +148,8 @@ impl Scan {
         };
         let mut position = scanned.used_bytes;
         let mut before = before;
-        let mut last_start = None;
+        // The rounds of this file that are not known to be synced: number and place.
+        let mut doubtful: VecDeque<(u64, u64)> = VecDeque::new();
         let ended_by = loop {
             // In the oldest file that is left the rounds may start at any number.
             let is_first_of_all = self.files.is_empty() && scanned.rounds == 0;
@@ -171,9 +200,17 @@ impl Scan {
             self.is_continued = last.head.kind == Kind::Next;
             self.torn = None;
             self.next_round = round + 1;
-            last_start = Some(position);
+            self.synced_round = self.synced_round.max(frames[0].1.synced_round());
+            doubtful.push_back((round, position));
+            while doubtful
+                .front()
+                .is_some_and(|(round, _)| *round <= self.synced_round)
+            {
+                doubtful.pop_front();
+            }
             position = format::align_round(scanned.used_bytes);
-            if position >= scanned.len {
+            // Nothing follows the round that says so but what a torn journal held before.
+            if position >= scanned.len || self.is_continued {
                 break None;
             }
         };
@@ -188,19 +225,41 @@ impl Scan {
             };
             return Err(fault.corrupt(&file.path));
         }
-        match last_start {
-            Some(start) => {
-                let bytes = file.bytes[in_memory(start)..in_memory(scanned.used_bytes)].to_vec();
-                self.last_round = Some(LastRound {
-                    path: file.path.clone(),
-                    start,
-                    bytes,
-                });
-                self.files.push(scanned);
-            }
-            None => self.unused.push(file.path.clone()),
+        if let (Some((_, start)), Some((last, _))) = (doubtful.front(), doubtful.back()) {
+            let bytes = file.bytes[in_memory(*start)..in_memory(scanned.used_bytes)].to_vec();
+            self.doubtful.push(DoubtfulRounds {
+                path: file.path.clone(),
+                start: *start,
+                bytes,
+                last: *last,
+            });
+        }
+        if scanned.rounds > 0 {
+            self.files.push(scanned);
+        } else {
+            self.unused.push(file.path.clone());
         }
         Ok(ended_by)
+    }
+
+    /// Whether what ended the file before is a tear for good, since this file goes on further on.
+    fn tear_before(
+        &self,
+        file: &FileReader,
+        before: &mut Option<(PathBuf, Fault)>,
+    ) -> Option<Tear> {
+        let first = format::FILE_HEADER_BYTES as u64;
+        let frame = file.round_start_at(first)?.ok()?;
+        let is_further_on = !self.files.is_empty() || !self.unused.is_empty();
+        if !is_further_on || frame.round <= self.next_round {
+            return None;
+        }
+        let (path, fault) = before.take()?;
+        Some(Tear {
+            path,
+            fault,
+            round: self.next_round,
+        })
     }
 
     /// Errs when anything behind a fault proves that what should be there was durable.
@@ -210,15 +269,13 @@ impl Scan {
         fault: &Fault,
         round_start: u64,
     ) -> Result<(), JournalError> {
-        let mut position = round_start + format::ROUND_ALIGNMENT;
-        while position < file.bytes.len() as u64 {
-            match format::decode_frame(file.identity, &file.bytes[in_memory(position)..]) {
-                Ok(frame) if frame.round_start == position => return Err(fault.corrupt(&file.path)),
-                Err(FrameFault::Unknown { .. }) => return Err(fault.corrupt(&file.path)),
-                _ => position += format::ROUND_ALIGNMENT,
-            }
-        }
-        if format::decode_frame(file.identity, &file.bytes[in_memory(round_start)..]).is_ok() {
+        let later = file.check_no_proof(
+            round_start + format::ROUND_ALIGNMENT,
+            self.next_round,
+            || fault.corrupt(&file.path),
+        )?;
+        let begins_whole = matches!(file.round_start_at(round_start), Some(Ok(_)));
+        if later || begins_whole {
             self.torn = Some((file.path.clone(), round_start));
         }
         Ok(())
@@ -380,6 +437,15 @@ impl Scan {
     }
 }
 
+impl Tear {
+    /// Errs when a later file proves that what is torn was durable.
+    fn check_no_proof(&self, file: &FileReader) -> Result<(), JournalError> {
+        let first = format::FILE_HEADER_BYTES as u64;
+        file.check_no_proof(first, self.round, || self.fault.corrupt(&self.path))
+            .map(|_| ())
+    }
+}
+
 impl Fault {
     fn corrupt(&self, file: &Path) -> JournalError {
         JournalError::Corrupt {
@@ -421,6 +487,39 @@ impl FileReader {
             reserved_bytes,
             bytes,
         })
+    }
+
+    /// The first frame of a round that starts here, or one that this version does not know.
+    fn round_start_at(&self, position: u64) -> Option<Result<Frame<'_>, FrameFault>> {
+        let bytes = self.bytes.get(usize::try_from(position).ok()?..)?;
+        match format::decode_frame(self.identity, bytes) {
+            Ok(frame) if frame.round_start == position => Some(Ok(frame)),
+            Err(unknown @ FrameFault::Unknown { .. }) => Some(Err(unknown)),
+            _ => None,
+        }
+    }
+
+    /// Looks at the rounds that start at `from` or behind: errs when one knows `torn` to be synced.
+    /// Returns whether there are any.
+    fn check_no_proof(
+        &self,
+        from: u64,
+        torn: u64,
+        damage: impl Fn() -> JournalError,
+    ) -> Result<bool, JournalError> {
+        let mut position = from;
+        let mut has_any = false;
+        while position < self.bytes.len() as u64 {
+            match self.round_start_at(position) {
+                Some(Ok(frame)) if frame.round > torn && frame.synced_round() < torn => {
+                    has_any = true;
+                }
+                Some(_) => return Err(damage()),
+                None => {}
+            }
+            position += format::ROUND_ALIGNMENT;
+        }
+        Ok(has_any)
     }
 
     /// The frames of the round that starts here with their positions, if it is whole.
