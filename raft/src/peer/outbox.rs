@@ -81,6 +81,11 @@ impl Outbox {
         self.wake.notify_one();
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue().frames.is_empty()
+    }
+
     fn take_round(&self) -> Option<Vec<Outgoing>> {
         let mut queue = self.queue();
         if queue.closed {
