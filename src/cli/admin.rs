@@ -34,15 +34,6 @@ pub(super) struct AdminArguments {
 }
 
 impl AdminArguments {
-    /// The node at this address.
-    pub(super) fn at(http: &str, timeout: Period) -> AdminArguments {
-        AdminArguments {
-            http: Some(http.to_owned()),
-            port_offset: None,
-            timeout,
-        }
-    }
-
     pub(super) fn address(&self) -> String {
         let Some(http) = &self.http else {
             let port = HTTP_PORT.saturating_add(self.port_offset.unwrap_or(0));

@@ -81,13 +81,10 @@ impl StartArguments {
 /// A seed without a port has the default one.
 fn with_port(seed: &str) -> String {
     let seed = seed.trim();
-    let has_port = seed.rsplit_once(':').is_some_and(|(host, port)| {
-        let is_v6 = host.contains(':') && !host.ends_with(']');
-        !is_v6 && port.parse::<u16>().is_ok()
-    });
-    if has_port {
+    let colons = seed.matches(':').count();
+    if colons == 1 || (colons > 1 && !seed.ends_with(']') && seed.starts_with('[')) {
         seed.to_owned()
-    } else if seed.contains(':') && !seed.starts_with('[') {
+    } else if colons > 1 && !seed.starts_with('[') {
         format!("[{seed}]:{PEERS_PORT}")
     } else {
         format!("{seed}:{PEERS_PORT}")
@@ -307,3 +304,23 @@ impl StopSignals {
 
 /// What stopped a node whose standard input ended.
 const END_OF_INPUT: &str = "end of standard input";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_without_a_port_has_that_of_peers() {
+        for (seed, address) in [
+            ("10.0.0.1", "10.0.0.1:9094"),
+            (" log2 ", "log2:9094"),
+            ("log2:1", "log2:1"),
+            ("::1", "[::1]:9094"),
+            ("[::1]", "[::1]:9094"),
+            ("[::1]:1", "[::1]:1"),
+            ("a:b", "a:b"),
+        ] {
+            assert_eq!(with_port(seed), address);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use kafka_client::api::{
     AlterConfig, AlterOperation, Config, ConfigResource, CreateTopic, DeleteRecords, ListedOffset,
-    MetadataTopic, NewPartitions, OffsetQuery,
+    MetadataPartition, MetadataTopic, NewPartitions, OffsetQuery,
 };
 use kafka_client::{ClientError, ErrorCode};
 use serde_json::{Value, json};
@@ -47,6 +47,9 @@ pub(super) enum TopicCommand {
         /// Show every config, not only those that were set
         #[arg(long)]
         configs: bool,
+        /// Show each partition's leader, replicas, and those that are in sync or offline
+        #[arg(long, conflicts_with = "configs")]
+        replicas: bool,
         #[command(flatten)]
         server: ServerArguments,
     },
@@ -141,7 +144,17 @@ pub(super) async fn run(command: TopicCommand, context: &mut Context) -> Result<
         }
         TopicCommand::Describe {
             name,
+            replicas: true,
+            server,
+            ..
+        } => {
+            let mut session = Session::open(&server, &context.clock).await?;
+            describe_replicas(&mut session, &name, context).await
+        }
+        TopicCommand::Describe {
+            name,
             configs,
+            replicas: false,
             server,
         } => {
             let mut session = Session::open(&server, &context.clock).await?;
@@ -265,6 +278,59 @@ async fn list(session: &mut Session, context: &mut Context) -> Result<(), Failur
     Ok(())
 }
 
+/// Who has the partitions, as the metadata say; asks no leader, so that it answers when one is
+/// missing.
+async fn describe_replicas(
+    session: &mut Session,
+    name: &str,
+    context: &mut Context,
+) -> Result<(), Failure> {
+    let topic = session.topic(name).await?;
+    if context.output.format() == Format::Json {
+        let partitions: Vec<Value> = topic.partitions.iter().map(replicas_json).collect();
+        return Ok(context.output.json(&json!({
+            "name": name,
+            "id": hex(topic.topic_id),
+            "partitions": partitions,
+        }))?);
+    }
+    let mut table = Table::new(&[
+        "PARTITION",
+        "LEADER",
+        "EPOCH",
+        "REPLICAS",
+        "IN SYNC",
+        "OFFLINE",
+    ]);
+    for partition in &topic.partitions {
+        let leader = (partition.leader >= 0).then(|| partition.leader.to_string());
+        let offline = match partition.offline.as_slice() {
+            [] => "-".to_owned(),
+            offline => joined(offline),
+        };
+        table.row(vec![
+            partition.index.to_string(),
+            leader.unwrap_or_else(|| "-".to_owned()),
+            partition.leader_epoch.to_string(),
+            joined(&partition.replicas),
+            joined(&partition.in_sync),
+            offline,
+        ]);
+    }
+    Ok(context.output.table(&table)?)
+}
+
+fn replicas_json(partition: &MetadataPartition) -> Value {
+    json!({
+        "partition": partition.index,
+        "leader": (partition.leader >= 0).then_some(partition.leader),
+        "leader_epoch": partition.leader_epoch,
+        "replicas": partition.replicas,
+        "in_sync": partition.in_sync,
+        "offline": partition.offline,
+    })
+}
+
 async fn describe(
     session: &mut Session,
     name: &str,
@@ -294,16 +360,10 @@ async fn describe(
             .partitions
             .iter()
             .map(|partition| {
-                json!({
-                    "partition": partition.index,
-                    "leader": (partition.leader >= 0).then_some(partition.leader),
-                    "leader_epoch": partition.leader_epoch,
-                    "replicas": partition.replicas,
-                    "in_sync": partition.in_sync,
-                    "offline": partition.offline,
-                    "start_offset": bound(&starts, partition.index),
-                    "end_offset": bound(&ends, partition.index),
-                })
+                let mut value = replicas_json(partition);
+                value["start_offset"] = json!(bound(&starts, partition.index));
+                value["end_offset"] = json!(bound(&ends, partition.index));
+                value
             })
             .collect();
         let configs: serde_json::Map<String, Value> = configs

@@ -11,7 +11,9 @@ fn the_ready_line_says_where_and_how_long() {
     assert_eq!(ready["node_id"], 7);
     assert_eq!(ready["pid"], cluster.node.id());
     assert_eq!(ready["cluster_id"].as_str().unwrap().len(), 22);
-    assert!(ready["kafka"].as_str().unwrap().starts_with("127.0.0.1:"));
+    for listener in ["kafka", "http", "peers"] {
+        assert!(ready[listener].as_str().unwrap().starts_with("127.0.0.1:"));
+    }
     assert!(ready["ready_ms"].as_i64().unwrap() > 0);
 }
 
@@ -77,26 +79,28 @@ fn a_data_directory_in_use_is_a_conflict_that_names_the_process() {
 #[test]
 fn a_port_in_use_is_a_conflict_that_names_the_process() {
     let cluster = Cluster::start();
-    let port = cluster.node.kafka().rsplit_once(':').unwrap().1;
+    let ready = cluster.node.ready();
     let other = TempDir::new();
-    let setting = format!("kafka.port={port}");
-    let error = run(&[
-        "start",
-        "--data-dir",
-        other.path().to_str().unwrap(),
-        "--set",
-        &setting,
-    ])
-    .failed(7);
-    assert!(
-        error.contains(&format!("port {port} on 127.0.0.1 is in use")),
-        "{error}"
-    );
-    assert!(
-        error.contains(&format!("pid {} (braidlog)", cluster.node.id())),
-        "{error}"
-    );
-    assert!(error.contains("--port-offset 100"), "{error}");
+    for listener in ["kafka", "http", "peers"] {
+        let address = ready[listener].as_str().unwrap();
+        let port = address.rsplit_once(':').unwrap().1;
+        let settings = ["kafka", "http", "peers"].map(|name| {
+            let port = if name == listener { port } else { "0" };
+            format!("{name}.port={port}")
+        });
+        let mut all = vec!["start", "--data-dir", other.path().to_str().unwrap()];
+        all.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        let error = run(&all).failed(7);
+        assert!(
+            error.contains(&format!("port {port} on 127.0.0.1 is in use")),
+            "{error}"
+        );
+        assert!(
+            error.contains(&format!("pid {} (braidlog)", cluster.node.id())),
+            "{error}"
+        );
+        assert!(error.contains("--port-offset 100"), "{error}");
+    }
 }
 
 #[test]
@@ -113,6 +117,10 @@ fn another_nodes_data_is_refused() {
         "2",
         "--set",
         "kafka.port=0",
+        "--set",
+        "http.port=0",
+        "--set",
+        "peers.port=0",
     ])
     .failed(1);
     assert!(error.contains("belongs to node 1"), "{error}");
@@ -126,7 +134,13 @@ fn a_wrong_configuration_is_a_usage_error_that_names_the_key() {
         (&["--set", "topics.partitions=0"], "topics.partitions"),
         (&["--host", "0.0.0.0"], "kafka.advertised_host"),
         (&["--set", "log=info,,=x=y"], "log"),
-        (&["--seeds", "a:1"], "--seeds"),
+        (&["--seeds", "a:b"], "seeds"),
+        (&["--seeds", "127.0.0.1:9094,/x"], "seeds"),
+        (&["--set", "peers.tls_key=/x"], "peers.tls_certificate"),
+        (
+            &["--set", "peers.heartbeat=1m"],
+            "peers.election_timeout_min",
+        ),
     ] {
         let all: Vec<&str> = ["start", "--data-dir", "/nonexistent/x"]
             .iter()
@@ -148,6 +162,10 @@ fn the_shown_configuration_starts_the_same_node() {
         "topics.partitions=5",
         "--set",
         "kafka.port=0",
+        "--set",
+        "http.port=0",
+        "--set",
+        "peers.port=0",
     ])
     .ok();
     let file = directory.join("braidlog.toml");
@@ -168,6 +186,29 @@ fn the_shown_configuration_starts_the_same_node() {
         .json();
     assert_eq!(created["partitions"], 5);
     run(&["config", "show", "--config", "/nonexistent/file"]).failed(5);
+}
+
+#[test]
+fn a_node_that_waits_for_its_seeds_says_so_and_stops_at_once() {
+    let directory = TempDir::new();
+    // Nobody listens there: port 9 is the old discard service.
+    let node = Process::spawn(
+        BINARY,
+        &directory.join("data"),
+        &["--seeds", "127.0.0.1:9", "--set", "http.port=0"],
+    );
+    eventually("the node to say what it waits for", || {
+        node.log().contains("127.0.0.1:9").then_some(())
+    });
+    let clock = storage::clock::Clock::system();
+    node.signal(Signal::TERM);
+    let (status, log) = node.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("stopped by SIGTERM before it was ready"),
+        "{log}"
+    );
+    assert!(clock.monotonic_ms() < 2_000, "it took long to stop");
 }
 
 #[test]

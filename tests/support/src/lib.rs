@@ -4,17 +4,27 @@
 //! (port 0, and the line that a node prints when it is ready), no sleeps without a condition, no
 //! process or directory left behind.
 
+mod cluster;
 mod command;
 mod deadline;
+mod http;
+mod load;
 mod node;
+mod ports;
 mod process;
+mod replicas;
 mod temp_dir;
 mod witness;
 
+pub use cluster::Cluster;
 pub use command::{Finished, run};
 pub use deadline::{PATIENCE, eventually, eventually_async, within};
+pub use http::{Answer, request};
+pub use load::{Load, Loaded};
 pub use node::{env, start_node};
+pub use ports::free_port;
 pub use process::Process;
+pub use replicas::{check_replicas, read_replica};
 pub use rustix::process::Signal;
 pub use temp_dir::TempDir;
 pub use witness::{ProduceFailure, Witness, connect, create_topic, create_topic_with};

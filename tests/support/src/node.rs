@@ -8,6 +8,8 @@ use broker::Env;
 use storage::clock::Clock;
 use storage::disk::Disk;
 
+use crate::process::FREE_PORTS;
+
 /// An environment on this disk, with the machine's clock. The same `seed` makes the same ids.
 #[must_use]
 pub fn env(disk: Disk, seed: u64) -> Env {
@@ -18,13 +20,13 @@ pub fn env(disk: Disk, seed: u64) -> Env {
     }
 }
 
-/// Starts a node on a free port. `settings` are `key=value`, as for `--set`.
+/// Starts a node on free ports. `settings` are `key=value`, as for `--set`.
 ///
 /// # Panics
 ///
 /// When it does not start.
 pub async fn start_node(data_dir: &Path, env: Env, settings: &[&str]) -> Node {
-    let mut assignments = vec!["kafka.port=0".to_owned()];
+    let mut assignments: Vec<String> = FREE_PORTS.map(str::to_owned).to_vec();
     assignments.extend(settings.iter().map(|setting| (*setting).to_owned()));
     let mut config = Config::read("", &assignments).expect("the settings exist");
     config.data_dir = data_dir.to_owned();

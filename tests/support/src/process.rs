@@ -11,6 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::deadline::eventually;
 
+/// What makes a node take free ports.
+pub(crate) const FREE_PORTS: [&str; 3] = ["kafka.port=0", "peers.port=0", "http.port=0"];
+
 /// A running `braidlog start`. Killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -21,8 +24,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a node on a free port and waits until it is ready. `binary` is
-    /// `env!("CARGO_BIN_EXE_braidlog")` of the test.
+    /// Starts a node on free ports, unless the arguments set others, and waits until it is ready.
+    /// `binary` is `env!("CARGO_BIN_EXE_braidlog")` of the test.
     ///
     /// # Panics
     ///
@@ -30,28 +33,58 @@ impl Process {
     #[must_use]
     pub fn start(binary: &str, data_dir: &Path, arguments: &[&str]) -> Process {
         let mut process = Process::spawn(binary, data_dir, arguments);
-        process.ready = eventually("the node to be ready", || {
-            let line = process.stdout.text().lines().next().map(str::to_owned);
-            if line.is_none()
-                && let Some(status) = process.child.0.try_wait().expect("a child can be asked")
-            {
-                panic!("the node ended with {status}: {}", process.log());
-            }
-            serde_json::from_str(&line?).ok()
-        });
+        process.wait_ready();
         process
     }
 
-    /// Starts a node on a free port and does not wait.
+    /// Waits until a node that was spawned is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not get ready.
+    pub fn wait_ready(&mut self) {
+        eventually("the node to be ready", || {
+            if self.is_ready() {
+                return Some(());
+            }
+            if let Some(status) = self.ended() {
+                panic!("the node ended with {status}: {}", self.log());
+            }
+            None
+        });
+    }
+
+    /// Whether it has said that it is ready.
+    pub fn is_ready(&mut self) -> bool {
+        if self.ready.is_null()
+            && let Some(line) = self.stdout.text().lines().next()
+        {
+            self.ready = serde_json::from_str(line).unwrap_or_default();
+        }
+        !self.ready.is_null()
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    ///
+    /// When the system does not say.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.0.try_wait().expect("a child can be asked")
+    }
+
+    /// Starts a node on free ports and does not wait.
     ///
     /// # Panics
     ///
     /// When it cannot be started.
     #[must_use]
     pub fn spawn(binary: &str, data_dir: &Path, arguments: &[&str]) -> Process {
-        let mut all: Vec<OsString> = ["start", "--set", "kafka.port=0", "-o", "json", "--data-dir"]
-            .map(OsString::from)
-            .to_vec();
+        let mut all: Vec<OsString> = ["start", "-o", "json"].map(OsString::from).to_vec();
+        for port in FREE_PORTS {
+            all.extend(["--set", port].map(OsString::from));
+        }
+        all.push("--data-dir".into());
         all.push(data_dir.into());
         all.extend(arguments.iter().map(OsString::from));
         let mut child = Command::new(binary)
@@ -85,6 +118,30 @@ impl Process {
     #[must_use]
     pub fn kafka(&self) -> &str {
         self.ready["kafka"]
+            .as_str()
+            .expect("a ready node says where it listens")
+    }
+
+    /// Where its HTTP listener is, as `host:port`.
+    ///
+    /// # Panics
+    ///
+    /// When it is not ready.
+    #[must_use]
+    pub fn http(&self) -> &str {
+        self.ready["http"]
+            .as_str()
+            .expect("a ready node says where it listens")
+    }
+
+    /// Where its listener for other nodes is, as `host:port`.
+    ///
+    /// # Panics
+    ///
+    /// When it is not ready.
+    #[must_use]
+    pub fn peers(&self) -> &str {
+        self.ready["peers"]
             .as_str()
             .expect("a ready node says where it listens")
     }

@@ -33,6 +33,7 @@ struct Batch {
 #[derive(Debug)]
 pub struct Witness {
     topic: String,
+    partition: i32,
     producer: Option<BatchProducer>,
     next: i32,
     value_bytes: usize,
@@ -82,14 +83,27 @@ impl Witness {
     /// A producer to partition 0 of this topic, with values of about this size.
     #[must_use]
     pub fn new(topic: &str, value_bytes: usize) -> Witness {
+        Witness::of_partition(topic, 0, value_bytes)
+    }
+
+    /// A producer to this partition, with values of about this size.
+    #[must_use]
+    pub fn of_partition(topic: &str, partition: i32, value_bytes: usize) -> Witness {
         Witness {
             topic: topic.to_owned(),
+            partition,
             producer: None,
             next: 0,
             value_bytes,
             unanswered: VecDeque::new(),
             acknowledged: Vec::new(),
         }
+    }
+
+    /// The partition it produces to.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.partition
     }
 
     /// Records acknowledged so far.
@@ -151,7 +165,7 @@ impl Witness {
             timeout_ms: TIMEOUT_MS,
             partitions: vec![ProducePartition {
                 topic: self.topic.clone(),
-                partition: 0,
+                partition: self.partition,
                 records: Some(batch.bytes.clone()),
             }],
         }
@@ -190,7 +204,7 @@ impl Witness {
         let mut end = 1;
         while i64::try_from(numbers.len()).expect("few records") < end {
             let offset = i64::try_from(numbers.len()).expect("few records");
-            let partition = FetchPartition::new(&self.topic, 0, offset);
+            let partition = FetchPartition::new(&self.topic, self.partition, offset);
             let answer = connection
                 .fetch(&[partition], FetchOptions::default())
                 .await;
@@ -207,21 +221,49 @@ impl Witness {
                 }
             }
         }
-        for (position, number) in (0..).zip(&numbers) {
-            assert_eq!(*number, position, "every value once, in order");
+        self.check_numbers(&numbers, end);
+        end
+    }
+
+    /// The same for a partition's batches that were read already, whole and from offset 0 on.
+    /// Answers how many records there are.
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    pub fn check_batches(&self, batches: &Bytes) -> i64 {
+        let mut numbers = Vec::new();
+        for batch in split_batches(batches).expect("whole batches") {
+            for record in decode_batch(&batch, 1 << 30).expect("records") {
+                let position = i64::try_from(numbers.len()).expect("few records");
+                assert_eq!(record.offset, position, "offsets have no gaps");
+                numbers.push(number(&record.value.expect("a value"), self.value_bytes));
+            }
+        }
+        let end = i64::try_from(numbers.len()).expect("few records");
+        self.check_numbers(&numbers, end);
+        end
+    }
+
+    fn check_numbers(&self, numbers: &[i32], end: i64) {
+        let partition = self.partition;
+        for (position, number) in (0..).zip(numbers) {
+            assert_eq!(
+                *number, position,
+                "every value once, in order, in partition {partition}"
+            );
         }
         for (first, offset, count) in &self.acknowledged {
             assert_eq!(
                 i64::from(*first),
                 *offset,
-                "an acknowledged batch has its offset"
+                "an acknowledged batch has its offset in partition {partition}"
             );
             assert!(
                 offset + i64::from(*count) <= end,
-                "acknowledged but not there"
+                "acknowledged at {offset} but not there in partition {partition}, which ends at {end}"
             );
         }
-        end
     }
 }
 
