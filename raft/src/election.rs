@@ -19,10 +19,12 @@ use crate::status::Status;
 use crate::store::Log;
 use crate::types::log_id;
 
-/// Between one voter's turn and the next's: an election takes some milliseconds and a few syncs.
+/// Between one voter's turn and the next's.
 const TURN: Duration = Duration::from_millis(120);
-/// Tries of one voter.
-const TRIES_MAX: usize = 3;
+/// How long a campaign may take: some milliseconds and a few syncs.
+const CAMPAIGN_MAX: Duration = Duration::from_millis(300);
+/// Ordinary campaigns of one voter after the first.
+const RETRIES_MAX: usize = 2;
 
 /// One shard's watch over its leader's process.
 pub(crate) struct Election<A: Apply> {
@@ -54,21 +56,21 @@ impl<A: Apply> Election<A> {
         }
         let Some(turn) = self.turn(gone) else { return };
         tokio::time::sleep(TURN * turn).await;
-        for attempt in 0..TRIES_MAX {
-            match self.leader() {
-                Some(leader) if leader != gone => return,
-                Some(_) if attempt == 0 => self.take_over().await,
-                // Somebody has used the term up: leases are open, so an ordinary campaign does.
-                _ => {
-                    // Fails only when the shard has stopped.
-                    let _ = self.raft.trigger().elect(false).await;
-                }
-            }
+        if self.leader() == Some(gone) {
+            self.take_over().await;
+        }
+        for _ in 0..RETRIES_MAX {
             let mut leadership = self.status.leadership.subscribe();
             let led = leadership.wait_for(|held| held.leader.is_some_and(|leader| leader != gone));
-            if tokio::time::timeout(TURN, led).await.is_ok() {
+            if tokio::time::timeout(CAMPAIGN_MAX + TURN * turn, led)
+                .await
+                .is_ok()
+            {
                 return;
             }
+            // Somebody has used the term up and lost: leases are open now, so an ordinary campaign
+            // does. It fails only when the shard has stopped.
+            let _ = self.raft.trigger().elect(false).await;
         }
     }
 

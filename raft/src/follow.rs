@@ -131,7 +131,11 @@ impl<A: Apply> Follow<A> {
         let ago = acknowledged.map_or_else(
             // Nobody has acknowledged this leader yet.
             || {
-                let ago_ms = self.shared.clock.monotonic_ms().saturating_sub(leads_since_ms);
+                let ago_ms = self
+                    .shared
+                    .clock
+                    .monotonic_ms()
+                    .saturating_sub(leads_since_ms);
                 Duration::from_millis(u64::try_from(ago_ms).unwrap_or(0))
             },
             |at| at.elapsed(),

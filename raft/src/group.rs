@@ -40,6 +40,8 @@ pub(crate) const REQUESTS_MAX: usize = 1_024;
 const OPEN_CACHE_BYTES: usize = 64 << 20;
 /// How long a closing shard waits for its entries in flight.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long a closing leader waits for another to take its place.
+const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 
 pub(crate) type GroupRaft<A> = Raft<Types, Machine<A>>;
 
@@ -386,6 +388,8 @@ impl<A: Apply> Group<A> {
         if is_well && mode == CloseMode::Orderly {
             // What has not landed by then is answered `Unknown` when openraft drops it.
             let _ = tokio::time::timeout(DRAIN_MAX, self.queue.drained()).await;
+            // A leader that hands over leaves no gap; if it fails the others notice soon enough.
+            let _ = tokio::time::timeout(HAND_OVER_MAX, self.steering.hand_over()).await;
             if self.status.last_applied().is_some() {
                 // The checkpointer says what went wrong; the next start then replays more.
                 let (reply, made) = oneshot::channel();

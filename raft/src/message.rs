@@ -452,9 +452,8 @@ mod tests {
         let body = proptest::collection::vec(any::<u8>(), 0..60);
         let entries = proptest::collection::vec(body, 0..6);
         (vote(), id(), id(), entries).prop_map(|(vote, prev, commit, bodies)| {
-            let (term, next) = prev.map_or((0, 0), |id| {
-                (id.committed_leader_id().term, id.index + 1)
-            });
+            let (term, next) =
+                prev.map_or((0, 0), |id| (id.committed_leader_id().term, id.index + 1));
             let entries = bodies.into_iter().zip(next..).map(|(body, index)| Entry {
                 log_id: LogId::new_term_index(term, index),
                 payload: EntryPayload::Normal(Payload::Ops(Arc::new(Bundle {
@@ -478,8 +477,9 @@ mod tests {
                 Some(Answer::Appended(Err(StreamAppendError::Conflict(at?))))
             }),
             vote().prop_map(|vote| Answer::Appended(Err(StreamAppendError::HigherVote(vote)))),
-            (vote(), id(), any::<bool>())
-                .prop_map(|(vote, at, granted)| Answer::Voted(VoteResponse::new(vote, at, granted))),
+            (vote(), id(), any::<bool>()).prop_map(|(vote, at, granted)| Answer::Voted(
+                VoteResponse::new(vote, at, granted)
+            )),
             Just(Answer::Transferred(Ok(()))),
             (vote(), vote()).prop_map(|(expected, actual)| {
                 Answer::Transferred(Err(TransferLeaderError::VoteChanged { expected, actual }))

@@ -117,9 +117,9 @@ async fn carry(
             }
             // Offered anew at once, for it is a new process or took another leader's.
             Ok(_) => return Err(StreamingError::Network(NetworkError::new(&Forgotten))),
-            Err(error @ (LinkError::Closed | LinkError::TimedOut | LinkError::Unreachable { .. }))
-                if failures < POLL_FAILURES_MAX =>
-            {
+            Err(
+                error @ (LinkError::Closed | LinkError::TimedOut | LinkError::Unreachable { .. }),
+            ) if failures < POLL_FAILURES_MAX => {
                 failures += 1;
                 tracing::debug!(shard = network.shard.0, node = target.0, %error, "no answer about a checkpoint");
                 tokio::time::sleep(POLL_FAILURE_PAUSE).await;

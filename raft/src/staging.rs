@@ -125,13 +125,7 @@ impl<A: Apply> Staging<A> {
         Ok(self.polled(from, number).await)
     }
 
-    fn begin(
-        &self,
-        from: NodeId,
-        number: u64,
-        vote: Vote,
-        checkpoint: Checkpoint,
-    ) -> Current {
+    fn begin(&self, from: NodeId, number: u64, vote: Vote, checkpoint: Checkpoint) -> Current {
         let (ended, end) = watch::channel(None);
         let (asked, questions) = watch::channel(0);
         let last = checkpoint.meta.last_log_id;
@@ -173,9 +167,7 @@ impl<A: Apply> Staging<A> {
             }
         };
         match tokio::time::timeout(NEWS_MAX, end.wait_for(Option::is_some)).await {
-            Ok(Ok(end)) => end
-                .as_ref()
-                .map_or(Answer::UnknownOffer, End::answer),
+            Ok(Ok(end)) => end.as_ref().map_or(Answer::UnknownOffer, End::answer),
             // Replaced meanwhile, or its task panicked.
             Ok(Err(_)) => Answer::UnknownOffer,
             Err(_) => Answer::Staging(self.progress()),

@@ -172,6 +172,38 @@ impl<A: Apply> Steering<A> {
         }
     }
 
+    /// Moves leadership, when it is here, to the voter that has come farthest of those heard from
+    /// lately.
+    pub(crate) async fn hand_over(&self) {
+        let Some(replicas) = self.replicas() else {
+            return;
+        };
+        let recent_ms = self.raft.config().election_timeout_max;
+        let voters = self.status.members.borrow().voters.clone();
+        let best = replicas
+            .iter()
+            .filter(|(node, replica)| {
+                let is_heard = replica
+                    .acknowledged_ms_ago
+                    .is_some_and(|ago| ago < recent_ms);
+                **node != self.me && voters.contains(node) && is_heard
+            })
+            .max_by_key(|(_, replica)| replica.matched);
+        let Some((to, _)) = best else { return };
+        let asked = self.raft.trigger().transfer_leader(u64::from(to.0)).await;
+        if asked.is_err() {
+            // It has stopped.
+            return;
+        }
+        let mut server = self.raft.server_metrics();
+        let me = Some(u64::from(self.me.0));
+        while server.borrow_watched().current_leader == me {
+            if server.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Asks again every longest election time-out: what is asked may be lost.
     async fn transfer(&self, to: NodeId) -> Result<(), MembersError> {
         self.leads()?;

@@ -88,10 +88,7 @@ async fn live(node: &Node, ledger: &Ledger, held: usize) -> (usize, usize) {
 async fn check(computer: &Computer, submitted: usize, acknowledged: usize, context: &str) {
     let node = computer.boot_with(config(computer)).await;
     let ledger = Ledger::default();
-    let opened = in_time(
-        "open after the crash",
-        node.open(SHARD, ledger.clone()),
-    );
+    let opened = in_time("open after the crash", node.open(SHARD, ledger.clone()));
     let shard = opened
         .await
         .unwrap_or_else(|error| panic!("{context}: {error:?}"));
@@ -231,18 +228,14 @@ async fn a_full_disk_refuses_data_and_takes_control_operations() {
 async fn a_lost_checkpoint_under_a_purged_journal_is_refused() {
     let computer = Computer::new(2);
     let node = computer.boot().await;
-    let shard = node.open(SHARD, Ledger::default())
-        .await
-        .unwrap();
+    let shard = node.open(SHARD, Ledger::default()).await.unwrap();
     submit(&shard, 0, 10).await;
     in_time("shutdown", node.shutdown()).await;
 
     let file = computer.config().checkpoint_dir.join("0.checkpoint");
     computer.disk().remove_file(&file).unwrap();
     let node = computer.boot().await;
-    let error = node.open(SHARD, Ledger::default())
-        .await
-        .unwrap_err();
+    let error = node.open(SHARD, Ledger::default()).await.unwrap_err();
     assert!(
         matches!(
             error,
@@ -260,9 +253,7 @@ async fn a_lost_checkpoint_under_a_purged_journal_is_refused() {
 async fn every_flipped_bit_of_a_checkpoint_is_refused() {
     let computer = Computer::new(3);
     let node = computer.boot().await;
-    let shard = node.open(SHARD, Ledger::default())
-        .await
-        .unwrap();
+    let shard = node.open(SHARD, Ledger::default()).await.unwrap();
     submit(&shard, 0, 5).await;
     in_time("shutdown", node.shutdown()).await;
 
@@ -271,9 +262,7 @@ async fn every_flipped_bit_of_a_checkpoint_is_refused() {
     let node = computer.boot().await;
     for bit in (0..bits).step_by(37).chain(0..256) {
         computer.sim.flip_bit(&file, bit).unwrap();
-        let error = node.open(SHARD, Ledger::default())
-            .await
-            .unwrap_err();
+        let error = node.open(SHARD, Ledger::default()).await.unwrap_err();
         assert!(
             matches!(error, OpenError::Checkpoint { .. }),
             "bit {bit}: {error:?}"

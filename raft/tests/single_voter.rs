@@ -208,12 +208,8 @@ async fn an_idle_shard_does_not_hold_the_journal() {
             ..computer.config()
         };
         let node = computer.boot_with(config).await;
-        let one = node.open(ShardId(1), idle.clone())
-            .await
-            .unwrap();
-        let two = node.open(ShardId(2), busy.clone())
-            .await
-            .unwrap();
+        let one = node.open(ShardId(1), idle.clone()).await.unwrap();
+        let two = node.open(ShardId(2), busy.clone()).await.unwrap();
         let write = async |shard: &Shard<Outcome>, count| {
             for _ in 0..count {
                 shard
@@ -396,9 +392,7 @@ async fn closing_answers_everybody() {
         ProposeError::ShuttingDown
     );
     shard.checkpoint().await.unwrap_err();
-    let error = host.open(ShardId(9), Ledger::default())
-        .await
-        .unwrap_err();
+    let error = host.open(ShardId(9), Ledger::default()).await.unwrap_err();
     assert!(matches!(error, OpenError::ShuttingDown));
     assert_eq!(*host.host.failed().borrow(), None);
 }
@@ -426,9 +420,7 @@ async fn shards_open_side_by_side_and_only_once() {
             (number..number + 5).map(body).collect::<Vec<_>>()
         );
     }
-    let error = node.open(ShardId(2), Ledger::default())
-        .await
-        .unwrap_err();
+    let error = node.open(ShardId(2), Ledger::default()).await.unwrap_err();
     assert!(matches!(
         error,
         OpenError::AlreadyOpen { shard: ShardId(2) }
@@ -486,9 +478,7 @@ async fn a_fresh_shard_opens_fast() {
     for id in 0..8 {
         #[expect(clippy::disallowed_methods, reason = "measures")]
         let start = Instant::now();
-        let shard = node.open(ShardId(id), Ledger::default())
-            .await
-            .unwrap();
+        let shard = node.open(ShardId(id), Ledger::default()).await.unwrap();
         shard.submit(op("first")).await.unwrap().await.unwrap();
         fastest = fastest.min(start.elapsed());
     }
