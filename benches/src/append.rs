@@ -39,7 +39,7 @@ async fn one(writers: u32, partitions: i32, bytes: usize, seconds: i64) -> Line 
         seed: [1, 2, 3, 4],
     };
     let data_dir = DataDir::open(&Disk::Real, &dir.0).expect("a fresh directory");
-    let broker = Broker::start(BrokerConfig::default(), env, data_dir)
+    let broker = Broker::start_alone(BrokerConfig::default(), env, data_dir)
         .await
         .expect("it starts");
     let topic = NewTopic {

@@ -26,7 +26,9 @@ impl Broker {
         &self,
         listeners: BTreeMap<String, (String, u16)>,
     ) -> Result<(), BrokerError> {
-        self.inner.listeners.send_modify(|known| known.extend(listeners));
+        self.inner
+            .listeners
+            .send_modify(|known| known.extend(listeners));
         let mut images = self.inner.images.clone();
         let registered = images.wait_for(|catalogue| self.is_registered(catalogue));
         match tokio::time::timeout(WAIT_MAX, registered).await {

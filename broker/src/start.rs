@@ -5,11 +5,12 @@
 //! what it can; one that has just joined waits for the catalogue.
 
 use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use raft::{Host, HostConfig, OpenError, PeerIdentity, Peers, Shard, ShardOptions};
+use raft::{Host, HostConfig, OpenError, PeerIdentity, Peers, PeersConfig, Shard, ShardOptions};
 use storage::clock::Clock;
 use storage::data_dir::{DataDir, Identity};
 use storage::journal::{Journal, JournalConfig};
@@ -67,6 +68,9 @@ pub enum StartError {
     /// The consensus layer did not start.
     #[error("cannot start the raft host: {0}")]
     Host(#[from] raft::HostError),
+    /// The transport to other nodes did not start.
+    #[error("cannot listen for other nodes: {0}")]
+    Peers(#[from] raft::PeersError),
     /// A shard cannot be opened.
     #[error("{}", with_cause(.0))]
     Shard(#[from] OpenError),
@@ -148,6 +152,18 @@ impl Broker {
         }
         started
     }
+
+    /// Starts a broker that awaits other nodes on some port of the loopback interface: for tests
+    /// and tools that need one node only.
+    pub async fn start_alone(
+        config: BrokerConfig,
+        env: Env,
+        data_dir: DataDir,
+    ) -> Result<Broker, StartError> {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let peers = Peers::bind(PeersConfig::new(listen), env.clock.clone()).await?;
+        Broker::start(config, env, data_dir, peers).await
+    }
 }
 
 async fn start(
@@ -216,7 +232,13 @@ async fn assemble(
     let node = identity.node_id;
     let catalogue = open_catalogue(&host, &settled.marker, &identity).await?;
     let CatalogueShard { shard, mut images } = catalogue;
-    check_history(&identity, &settled.marker, &images.borrow(), &env, &data_dir)?;
+    check_history(
+        &identity,
+        &settled.marker,
+        &images.borrow(),
+        &env,
+        &data_dir,
+    )?;
     let book = Book::new(settled.members, &images.borrow());
     book.tell(peers, &images.borrow());
     let listeners = advertised(&config, peers);
@@ -470,8 +492,7 @@ async fn await_catalogue(
     identity: &Identity,
 ) -> Result<(), StartError> {
     loop {
-        let is_there =
-            |catalogue: &Arc<Catalogue>| catalogue.nodes.contains_key(&identity.node_id);
+        let is_there = |catalogue: &Arc<Catalogue>| catalogue.nodes.contains_key(&identity.node_id);
         match tokio::time::timeout(LOG_INTERVAL, images.wait_for(is_there)).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(_)) => return Err(StartError::Catalogue(BrokerError::ShuttingDown)),

@@ -204,9 +204,7 @@ impl Broker {
             .map_or(entry.epoch_base, |hosted| hosted.epoch_base);
         let is_hosted_shard = self.data_shard(entry.shard).is_some();
         // A shard that has no such partition yet does not serve it.
-        let leader = seen
-            .leader
-            .filter(|_| hosted.is_some() || !is_hosted_shard);
+        let leader = seen.leader.filter(|_| hosted.is_some() || !is_hosted_shard);
         let in_sync = replicas
             .iter()
             .copied()

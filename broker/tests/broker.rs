@@ -54,7 +54,7 @@ async fn start_with(dir: &Path, config: BrokerConfig) -> Broker {
         seed: [1, 2, 3, 4],
     };
     let data_dir = DataDir::open(&Disk::Real, dir).expect("the directory is free");
-    Broker::start(config, env, data_dir)
+    Broker::start_alone(config, env, data_dir)
         .await
         .expect("the broker starts")
 }
@@ -510,7 +510,7 @@ async fn a_directory_that_lost_its_journal_is_refused_and_left_as_it_is() {
             seed: [5; 4],
         };
         let data_dir = DataDir::open(&Disk::Real, &dir.0).expect("the directory is free");
-        let started = Broker::start(BrokerConfig::default(), env, data_dir).await;
+        let started = Broker::start_alone(BrokerConfig::default(), env, data_dir).await;
         assert!(
             matches!(started, Err(StartError::DataMissing { .. })),
             "{started:?}"
@@ -543,7 +543,7 @@ async fn a_directory_that_lost_its_identity_is_refused() {
             node_id: Some(NodeId(node_id)),
             ..BrokerConfig::default()
         };
-        let started = Broker::start(config, env, data_dir).await;
+        let started = Broker::start_alone(config, env, data_dir).await;
         assert!(
             matches!(started, Err(StartError::IdentityMissing)),
             "{started:?}"

@@ -17,15 +17,13 @@ use storage::data_dir::{DataDir, Identity, LAYOUT_VERSION};
 
 use super::marker::Marker;
 use super::{Own, Step, decide};
-use crate::BrokerError;
 use crate::BrokerConfig;
+use crate::BrokerError;
 use crate::broker::PEERS_LISTENER;
 use crate::catalogue::command::Joiner;
 use crate::catalogue::membership::FIRST_NODE;
 use crate::ids::Ids;
-use crate::peers::message::{
-    Address, Discovered, Joined, Named, Request, Standing, decode_answer,
-};
+use crate::peers::message::{Address, Discovered, Joined, Named, Request, Standing, decode_answer};
 use crate::peers::service::{Desk, discovered};
 use crate::start::StartError;
 
@@ -321,10 +319,7 @@ fn address_of(seed: &str, answer: &Discovered, identity: &Identity) -> Option<Ad
 }
 
 /// Where this node is reached, with the port that `peers` really has.
-pub(crate) fn advertised(
-    config: &BrokerConfig,
-    peers: &Peers,
-) -> BTreeMap<String, (String, u16)> {
+pub(crate) fn advertised(config: &BrokerConfig, peers: &Peers) -> BTreeMap<String, (String, u16)> {
     let bound = peers.local_addr();
     let mut listeners = config.advertised.clone();
     let own = listeners

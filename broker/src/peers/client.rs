@@ -59,10 +59,7 @@ fn may_be_repeated(command: &Command) -> bool {
 impl Broker {
     /// Changes the catalogue, wherever its leader is, and waits until the change is applied there
     /// and, mostly, here.
-    pub(crate) async fn change_catalogue(
-        &self,
-        command: &Command,
-    ) -> Result<Outcome, BrokerError> {
+    pub(crate) async fn change_catalogue(&self, command: &Command) -> Result<Outcome, BrokerError> {
         let changing = self.change_until_done(command);
         let proposed = match tokio::time::timeout(CHANGE_MAX, changing).await {
             Ok(proposed) => proposed?,

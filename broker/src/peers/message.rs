@@ -259,9 +259,7 @@ pub(crate) fn encode_answer<T: Answer>(answer: &Result<T, BrokerError>) -> Bytes
 }
 
 /// The outer error: what came is no answer.
-pub(crate) fn decode_answer<T: Answer>(
-    bytes: Bytes,
-) -> Result<Result<T, BrokerError>, Malformed> {
+pub(crate) fn decode_answer<T: Answer>(bytes: Bytes) -> Result<Result<T, BrokerError>, Malformed> {
     let mut reader = Reader::new(bytes);
     let answer = match take_flag(&mut reader)? {
         false => Ok(T::take(&mut reader)?),

@@ -115,7 +115,7 @@ fn every_answer_is_read_back_and_no_prefix_of_it_is() {
 #[test]
 fn errors_of_other_places_travel_as_text() {
     let error = BrokerError::NotEnoughReplicas {
-        in_sync: 1,
+        alive: 1,
         required: 2,
     };
     let text = error.to_string();

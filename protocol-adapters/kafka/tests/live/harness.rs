@@ -1,20 +1,20 @@
 //! A broker with a Kafka listener in a directory of its own, and a client that speaks frames.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use broker::catalogue::Node;
 use broker::record::{BatchProducer, Compression, Record, encode_batch};
 use broker::{Broker, BrokerConfig, Env};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::future::join_all;
 use kafka::{KafkaServer, KafkaServerConfig, KafkaServerHandle};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use storage::NodeId;
 use storage::clock::Clock;
 use storage::data_dir::DataDir;
 use storage::disk::Disk;
@@ -24,51 +24,101 @@ use tokio::net::TcpStream;
 /// How long anything may take before a test gives up.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A running node of one.
+/// A running node.
 pub(crate) struct Server {
     pub(crate) broker: Broker,
     pub(crate) handle: KafkaServerHandle,
     dir: PathBuf,
 }
 
+/// Sockets and a directory that a node will have.
+struct Place {
+    dir: PathBuf,
+    peers: Peers,
+    kafka: KafkaServer,
+    number: u64,
+}
+
+impl Place {
+    async fn new(kafka: KafkaServerConfig) -> Place {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::SeqCst);
+        let name = format!("braidlog-kafka-{}-{number}", std::process::id());
+        let anywhere = ([127, 0, 0, 1], 0).into();
+        Place {
+            dir: std::env::temp_dir().join(name),
+            peers: Peers::bind(PeersConfig::new(anywhere), Clock::system())
+                .await
+                .unwrap(),
+            kafka: KafkaServer::bind(anywhere, kafka, Clock::system()).unwrap(),
+            number,
+        }
+    }
+
+    async fn start(self, config: BrokerConfig) -> Server {
+        let port = |address: SocketAddr| ("127.0.0.1".to_owned(), address.port());
+        let env = Env {
+            clock: Clock::system(),
+            disk: Disk::Real,
+            seed: [1, 2, 3, self.number],
+        };
+        let data_dir = DataDir::open(&Disk::Real, &self.dir).unwrap();
+        let config = BrokerConfig {
+            journal_file_bytes: 1 << 20,
+            advertised: [
+                ("kafka".to_owned(), port(self.kafka.local_addr())),
+                ("peers".to_owned(), port(self.peers.local_addr())),
+            ]
+            .into(),
+            ..config
+        };
+        let broker = Broker::start(config, env, data_dir, self.peers)
+            .await
+            .unwrap();
+        let handle = self.kafka.serve(broker.clone());
+        Server {
+            broker,
+            handle,
+            dir: self.dir,
+        }
+    }
+}
+
 impl Server {
+    /// A node that is a cluster by itself.
     pub(crate) async fn start() -> Server {
         Server::start_with(BrokerConfig::default(), KafkaServerConfig::default()).await
     }
 
     pub(crate) async fn start_with(config: BrokerConfig, kafka: KafkaServerConfig) -> Server {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let count = NEXT.fetch_add(1, Ordering::SeqCst);
-        let name = format!("braidlog-kafka-{}-{count}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        let clock = Clock::system();
-        let env = Env {
-            clock: clock.clone(),
-            disk: Disk::Real,
-            seed: [1, 2, 3, 4],
-        };
-        let data_dir = DataDir::open(&Disk::Real, &dir).unwrap();
         let config = BrokerConfig {
-            journal_file_bytes: 1 << 20,
+            rack: Some("rack".to_owned()),
             ..config
         };
-        let broker = Broker::start(config, env, data_dir).await.unwrap();
-        let server = KafkaServer::bind(([127, 0, 0, 1], 0).into(), kafka, clock).unwrap();
-        let at = ("127.0.0.1".to_owned(), server.local_addr().port());
-        let node = Node {
-            id: NodeId(1),
-            incarnation: [0; 16],
-            state: broker::catalogue::NodeState::Active,
-            rack: Some("rack".to_owned()),
-            listeners: [("kafka".to_owned(), at)].into(),
-        };
-        broker.register_node(node).await.unwrap();
-        let handle = server.serve(broker.clone());
-        Server {
-            broker,
-            handle,
-            dir,
+        Place::new(kafka).await.start(config).await
+    }
+
+    /// Nodes 1, 2 and 3, each in a rack of its own (`rack-1`, ...).
+    pub(crate) async fn start_three() -> Vec<Server> {
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            places.push(Place::new(KafkaServerConfig::default()).await);
         }
+        let seeds: Vec<String> = places
+            .iter()
+            .map(|place| place.peers.local_addr().to_string())
+            .collect();
+        let starts = places.into_iter().zip(1..).map(|(place, id)| {
+            place.start(BrokerConfig {
+                node_id: Some(NodeId(id)),
+                rack: Some(format!("rack-{id}")),
+                seeds: seeds.clone(),
+                ..BrokerConfig::default()
+            })
+        });
+        tokio::time::timeout(DEADLINE * 2, join_all(starts))
+            .await
+            .expect("three nodes find one another")
     }
 
     pub(crate) async fn connect(&self) -> Client {
