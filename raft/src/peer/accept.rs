@@ -20,6 +20,8 @@ use super::{Caller, Lane, Refusal, RefusedReason, Shared};
 
 /// For the TLS handshake and the hello.
 const HELLO_MAX: Duration = Duration::from_secs(5);
+/// Read of what is no hello before the connection is dropped.
+const UNREAD_BYTES_MAX: usize = 64 << 10;
 /// Connections that have not said hello yet.
 const GREETINGS_MAX: usize = 128;
 /// Strangers at once, and how long one may stay.
@@ -173,7 +175,13 @@ async fn greet(
     let invalid = |error: HelloError| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut head = [0; hello::HEAD_BYTES];
     socket.read_exact(&mut head).await?;
-    let (version, length) = hello::decode_head(head).map_err(invalid)?;
+    let (version, length) = match hello::decode_head(head) {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            hang_up(&mut socket).await?;
+            return Err(invalid(error));
+        }
+    };
     let mut rest = vec![0; usize::from(length)];
     socket.read_exact(&mut rest).await?;
     let (hello, welcome) = match Hello::decode(version, &rest) {
@@ -201,6 +209,20 @@ async fn greet(
             Ok(None)
         }
     }
+}
+
+/// Closes in a way that tells a close from a crash: a socket that is dropped with bytes unread
+/// resets its connection, as a dying process does. Ends with the other side, or by the deadline of
+/// the hello.
+async fn hang_up(socket: &mut Socket) -> io::Result<()> {
+    socket.shutdown().await?;
+    let mut sink = [0; 1_024];
+    for _ in 0..UNREAD_BYTES_MAX / sink.len() {
+        if socket.read(&mut sink).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn judge(shared: &Shared, address: SocketAddr, hello: &Hello) -> Welcome {
