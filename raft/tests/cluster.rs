@@ -350,3 +350,85 @@ async fn power_cuts_of_all_three_at_once_lose_nothing_acknowledged() {
     }
     hosts.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leaders_checkpoint_replaces_the_one_that_is_being_staged() {
+    let mut hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    hosts.write(&mut history, 30).await;
+    let leader = hosts.leader().await;
+    let (follower, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    hosts.kill(follower).await;
+    hosts.write(&mut history, 30).await;
+    hosts.check(&history, &[leader, other]).await;
+    for node in [leader, other] {
+        let at = hosts.shard(node).checkpoint().await.unwrap();
+        hosts
+            .until("the journal is cut", |hosts| {
+                hosts.shard(node).progress().purged >= Some(at)
+            })
+            .await;
+    }
+    hosts.stager(follower).holds.store(true, SeqCst);
+    hosts.start(follower).await.unwrap();
+    let fetches_from = |hosts: &Hosts, begun: usize, from: u32| {
+        let stager = hosts.stager(follower);
+        stager.begun.load(SeqCst) >= begun && *stager.from.lock().unwrap() == Some(NodeId(from))
+    };
+    hosts
+        .until("it fetches", |hosts| fetches_from(hosts, 1, leader))
+        .await;
+    hosts.kill(leader).await;
+    hosts
+        .until("it fetches from the new leader", |hosts| {
+            fetches_from(hosts, 2, other)
+        })
+        .await;
+    hosts.stager(follower).holds.store(false, SeqCst);
+    hosts.write(&mut history, 20).await;
+    hosts.check(&history, &[follower, other]).await;
+    let done = hosts.stager(follower).done.load(SeqCst);
+    assert_eq!(done, 1, "the old staging was not dropped");
+    hosts.start(leader).await.unwrap();
+    hosts.check(&history, &[1, 2, 3]).await;
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_shard_keeps_its_leader() {
+    let hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    hosts.write(&mut history, 5).await;
+    hosts.check(&history, &[1, 2, 3]).await;
+    let leader = hosts.leader().await;
+    let mut leadership = hosts.shard(leader).leadership();
+    let held = *leadership.borrow_and_update();
+    let change = leadership.wait_for(|now| *now != held);
+    let changed = tokio::time::timeout(Duration::from_secs(3), change).await;
+    assert!(changed.is_err(), "{changed:?} instead of {held:?}");
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orderly_restart_of_each_node_leaves_hardly_a_gap() {
+    let mut hosts = Hosts::with(3, |config| {
+        config.heartbeat_ms = 300;
+        config.election_ms_min = 2_500;
+        config.election_ms_max = 4_000;
+    })
+    .await;
+    let mut history = History::default();
+    hosts.write(&mut history, 20).await;
+    for _ in 0..3 {
+        let leader = hosts.leader().await;
+        hosts.stop(leader).await;
+        let write = hosts.write(&mut history, 1);
+        tokio::time::timeout(Duration::from_millis(2_000), write)
+            .await
+            .expect("another leads before any time-out");
+        hosts.start(leader).await.unwrap();
+        hosts.write(&mut history, 10).await;
+        hosts.check(&history, &[1, 2, 3]).await;
+    }
+    hosts.shutdown().await;
+}
