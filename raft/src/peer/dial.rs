@@ -204,6 +204,10 @@ pub(super) struct Link {
     member: PeerMember,
     phase: watch::Sender<Phase>,
     demand: Notify,
+    /// Ends the connection, if there is one.
+    reset: Notify,
+    /// The other links to the member, for its control link.
+    siblings: Vec<Arc<Link>>,
     pub(super) budget: Budget,
     requests: Semaphore,
 }
@@ -214,6 +218,7 @@ impl Link {
         lane: Lane,
         member: PeerMember,
         inflight_bytes_max: usize,
+        siblings: Vec<Arc<Link>>,
     ) -> Link {
         let bytes_max = match lane {
             Lane::Control => CONTROL_BYTES_MAX.min(inflight_bytes_max),
@@ -225,6 +230,8 @@ impl Link {
             member,
             phase: watch::Sender::new(Phase::Idle),
             demand: Notify::new(),
+            reset: Notify::new(),
+            siblings,
             budget: Budget::new(bytes_max),
             requests: Semaphore::new(REQUESTS_MAX),
         }
@@ -368,13 +375,28 @@ impl Link {
                 (state.connected, state.refused) = (true, None)
             });
         }
-        let ended = connection.run(socket, &shared.config, is_watched).await;
+        let ended = tokio::select! {
+            ended = connection.run(socket, &shared.config, is_watched) => ended,
+            () = self.reset.notified() => Ok(()),
+        };
         drop(closing);
-        if is_watched {
-            let error = ended.err().map(tracing::field::display);
-            tracing::info!(node = %self.node, error, "the link with a peer broke");
-            shared.report(self.node, |state| state.connected = false);
+        if !is_watched {
+            return;
         }
+        let error = ended.err();
+        if error
+            .as_ref()
+            .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+        {
+            // The machine, the process or the cable: the other connections have it too, and would
+            // notice later, and take long to recover when it is over.
+            self.siblings
+                .iter()
+                .for_each(|link| link.reset.notify_waiters());
+        }
+        let error = error.map(tracing::field::display);
+        tracing::info!(node = %self.node, error, "the link with a peer broke");
+        shared.report(self.node, |state| state.connected = false);
     }
 
     /// Tells of a failed dial, once per change.

@@ -204,14 +204,15 @@ impl Shared {
 
     fn link(self: &Arc<Shared>, node: NodeId, member: PeerMember) -> MemberLinks {
         let bytes_max = self.config.inflight_bytes_per_peer_max;
-        let start = |lane, runtime: &Handle| {
-            let link = Arc::new(Link::new(node, lane, member.clone(), bytes_max));
+        let start = |lane, runtime: &Handle, siblings| {
+            let link = Arc::new(Link::new(node, lane, member.clone(), bytes_max, siblings));
             let task = runtime.spawn(Arc::clone(&link).run(Arc::clone(self)));
             (link, AbortOnDrop(task.abort_handle()))
         };
-        let (control, control_task) = start(Lane::Control, &self.raft);
-        let (data, data_task) = start(Lane::Data, &self.raft);
-        let (bulk, bulk_task) = start(Lane::Bulk, &self.ambient);
+        let (data, data_task) = start(Lane::Data, &self.raft, Vec::new());
+        let (bulk, bulk_task) = start(Lane::Bulk, &self.ambient, Vec::new());
+        let siblings = vec![Arc::clone(&data), Arc::clone(&bulk)];
+        let (control, control_task) = start(Lane::Control, &self.raft, siblings);
         MemberLinks {
             member,
             control,
@@ -303,7 +304,7 @@ fn validate(config: &PeersConfig) -> Result<(), PeersError> {
 }
 
 impl Peers {
-    /// Starts the raft thread and listens. Lets no member in until it knows who it is, and answers
+    /// Starts the raft thread and listens. Must be called within a tokio runtime. Lets no member in until it knows who it is, and answers
     /// no request until it serves.
     ///
     /// # Errors
