@@ -23,10 +23,7 @@ pub(super) enum Outdated {
 
 impl Wanted {
     /// Compares; `local` is a committed prefix of the same log.
-    pub(super) fn new(
-        target: PartitionState,
-        local: Option<LogState>,
-    ) -> Result<Wanted, Outdated> {
+    pub(super) fn new(target: PartitionState, local: Option<LogState>) -> Result<Wanted, Outdated> {
         if let Some(local) = &local
             && local.end > target.log.end
         {

@@ -4,6 +4,8 @@
 //! [`Stager`] per data shard, which raft calls when a leader offers a checkpoint. Partition logs
 //! are committed prefixes of one another, so only what lies above the local end travels.
 
+#[cfg(test)]
+mod cluster_test;
 mod manifest_plan;
 pub(crate) mod range;
 pub(crate) mod serve;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use storage::ShardId;
 use storage::partition_log::{ReadBatches, ReadError};
 use storage::store::LogStore;
-use storage::ShardId;
 use tokio::sync::Semaphore;
 
 use super::range::{RangeAnswer, ReadRange};

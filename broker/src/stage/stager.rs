@@ -70,7 +70,7 @@ impl Stager {
         shard: ShardId,
         directory: Directory,
         logs: LogStore,
-            ranges: Ranges,
+        ranges: Ranges,
     ) -> Stager {
         let inner = Inner {
             shard,
@@ -114,8 +114,7 @@ impl Inner {
         let run: Run = Arc::new(run.expect("the semaphore is never closed"));
         let this = Arc::clone(&self);
         let wanted = blocking(&run, move || this.compare(from, manifest)).await?;
-        let (missing, present): (Vec<_>, Vec<_>) =
-            wanted.into_iter().partition(Wanted::lacks_data);
+        let (missing, present): (Vec<_>, Vec<_>) = wanted.into_iter().partition(Wanted::lacks_data);
         let bytes: u64 = missing.iter().map(Wanted::missing_bytes).sum();
         self.bytes_done.store(0, Ordering::Relaxed);
         self.bytes_total.store(bytes, Ordering::Relaxed);
@@ -164,10 +163,12 @@ impl Inner {
                 state
             });
             let compared = Wanted::new(target, local);
-            wanted.push(compared.map_err(|Outdated::Ahead(partition)| StageError::Fetch {
-                from,
-                what: format!("the offer is older than what is here of {partition}"),
-            })?);
+            wanted.push(
+                compared.map_err(|Outdated::Ahead(partition)| StageError::Fetch {
+                    from,
+                    what: format!("the offer is older than what is here of {partition}"),
+                })?,
+            );
         }
         self.logs.sync(&ends).map_err(storage_failed)?;
         // What was kept for partitions that lack nothing any more has served its time.
@@ -229,10 +230,18 @@ impl Inner {
                     at = next;
                 }
                 RangeAnswer::Batches { next, .. } => {
-                    return Err(fetch_failed(from, &wanted, format!("its log ends at {next}")));
+                    return Err(fetch_failed(
+                        from,
+                        &wanted,
+                        format!("its log ends at {next}"),
+                    ));
                 }
                 RangeAnswer::Behind { end } => {
-                    return Err(fetch_failed(from, &wanted, format!("its log ends at {end}")));
+                    return Err(fetch_failed(
+                        from,
+                        &wanted,
+                        format!("its log ends at {end}"),
+                    ));
                 }
                 RangeAnswer::Deleted { start } if start >= target_end => {
                     return self.give_up(&run, wanted, &slot).await;

@@ -20,8 +20,8 @@ use crate::partition::manifest;
 use crate::partition::op::PartitionOp;
 use crate::partition::waiters::Waiter;
 use crate::partition::{Directory, Partition};
-use crate::repair::repair_from;
 use crate::record::{BatchProducer, Compression, Record, encode_batch};
+use crate::repair::repair_from;
 
 const SHARD: ShardId = ShardId(1);
 const SOURCE: NodeId = NodeId(1);
@@ -279,7 +279,10 @@ async fn a_broken_copy_goes_on_where_it_was_with_the_next_offer() {
     link.answers_left.store(3, Ordering::SeqCst);
     let manifest = source.manifest();
     let failed = stage(&stager, manifest).await;
-    assert!(matches!(failed, Err(StageError::Fetch { .. })), "{failed:?}");
+    assert!(
+        matches!(failed, Err(StageError::Fetch { .. })),
+        "{failed:?}"
+    );
     let first = link.bytes.swap(0, Ordering::SeqCst);
     assert!(first > 8_000_000, "{first} bytes");
     // The leader has moved on meanwhile.
@@ -383,7 +386,10 @@ async fn what_a_replica_that_does_not_lead_lacks_is_not_taken_for_deleted() {
     assert_eq!(RangeAnswer::decode(answer), Ok(expected));
     let garbage = server.answer(Bytes::from_static(b"?"), &|_| true).await;
     let answer = RangeAnswer::decode(garbage);
-    assert!(matches!(answer, Ok(RangeAnswer::Failed { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Ok(RangeAnswer::Failed { .. })),
+        "{answer:?}"
+    );
     drop(follower);
 }
 
@@ -472,7 +478,9 @@ async fn a_power_cut_before_the_install_leaves_the_old_checkpoint_usable() {
     source.append(0, 4..80, 200_000);
     let link = Loopback::of(&source);
     let manifest = source.manifest();
-    let localised = stage(&stager(&follower, &link), manifest.clone()).await.unwrap();
+    let localised = stage(&stager(&follower, &link), manifest.clone())
+        .await
+        .unwrap();
     follower.disk.cut_power();
     follower.logs.close();
     follower.disk.crash(9);
