@@ -15,6 +15,8 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use raft::{Peers, PeersConfig};
+use storage::NodeId;
 use storage::clock::Clock;
 use storage::data_dir::DataDir;
 use storage::disk::Disk;

@@ -10,4 +10,5 @@ mod hostile;
 mod metadata;
 mod offsets;
 mod produce;
+mod three;
 mod topics;
