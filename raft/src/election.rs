@@ -22,9 +22,7 @@ use crate::types::log_id;
 /// Between one voter's turn and the next's.
 const TURN: Duration = Duration::from_millis(120);
 /// How long a campaign may take: some milliseconds and a few syncs.
-const CAMPAIGN_MAX: Duration = Duration::from_millis(300);
-/// Ordinary campaigns of one voter after the first.
-const RETRIES_MAX: usize = 2;
+const CAMPAIGN_MAX: Duration = Duration::from_millis(200);
 
 /// One shard's watch over its leader's process.
 pub(crate) struct Election<A: Apply> {
@@ -59,17 +57,15 @@ impl<A: Apply> Election<A> {
         if self.leader() == Some(gone) {
             self.take_over().await;
         }
-        for _ in 0..RETRIES_MAX {
-            let mut leadership = self.status.leadership.subscribe();
-            let led = leadership.wait_for(|held| held.leader.is_some_and(|leader| leader != gone));
-            if tokio::time::timeout(CAMPAIGN_MAX + TURN * turn, led)
-                .await
-                .is_ok()
-            {
-                return;
-            }
-            // Somebody has used the term up and lost: leases are open now, so an ordinary campaign
-            // does. It fails only when the shard has stopped.
+        if turn == 0 {
+            // Lost only to a longer log, whose voter must not be disturbed now.
+            return;
+        }
+        let mut leadership = self.status.leadership.subscribe();
+        let led = leadership.wait_for(|held| held.leader.is_some_and(|leader| leader != gone));
+        if tokio::time::timeout(CAMPAIGN_MAX, led).await.is_err() {
+            // Who came before has voted for itself in this term, and its lease is gone: the next
+            // term is won by an ordinary campaign. It fails only when the shard has stopped.
             let _ = self.raft.trigger().elect(false).await;
         }
     }
