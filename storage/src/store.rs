@@ -248,11 +248,9 @@ impl LogStore {
             .lock()
             .expect("a panic in a sync ends the node");
         core.wait_written(ends)?;
-        let synced = core.sync_logs(ends.iter().map(|(log, _)| log));
-        if let Err(error) = &synced {
-            core.fail(error.clone());
+        if core.config.durability != Durability::Os {
+            core.sync_or_fail(ends.iter().map(|(log, _)| log))?;
         }
-        synced?;
         let outdated = ends.iter().find(|(log, _)| log.memory().is_state_outdated);
         outdated.map_or(Ok(()), |(log, _)| {
             Err(StorageError::StateOutdated {
@@ -284,8 +282,9 @@ impl LogStore {
         self.inner.core.on_failure(callback);
     }
 
-    /// Writes what is queued (unless the disk is full), stops the thread. Syncs nothing. Appends
-    /// after it stay in memory.
+    /// Writes what is queued (unless the disk is full), stops the thread. Syncs nothing, except with
+    /// [`Durability::Os`]: then everything, and [`LogStore::failed`] tells whether that went well.
+    /// Appends after it stay in memory.
     pub fn close(&self) {
         self.inner.close();
     }
@@ -317,7 +316,11 @@ impl Inner {
         // A read that is still on its way, or waits for a thread, cuts nothing any more.
         self.core.let_go();
         let logs = std::mem::take(&mut *self.logs());
-        logs.into_values().for_each(|log| log.wait_for_files());
+        logs.values().for_each(PartitionLog::wait_for_files);
+        if self.core.config.durability == Durability::Os && self.core.failed().is_none() {
+            // What a clean end leaves behind is to outlast the machine. A failure is noted there.
+            let _ = self.core.sync_or_fail(logs.values());
+        }
         self.core.finish_closing();
     }
 }

@@ -345,6 +345,18 @@ impl Core {
         result
     }
 
+    /// Syncs what was written of these logs. An error fails the store.
+    pub(crate) fn sync_or_fail<'a>(
+        &self,
+        logs: impl Iterator<Item = &'a PartitionLog> + Clone,
+    ) -> Result<(), StorageError> {
+        let synced = self.sync_logs(logs);
+        if let Err(error) = &synced {
+            self.fail(error.clone());
+        }
+        synced
+    }
+
     /// Syncs what was written of these logs: file by file, or all at once when they are many.
     pub(crate) fn sync_logs<'a>(
         &self,

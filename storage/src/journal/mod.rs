@@ -151,6 +151,9 @@ impl Journal {
             tracing::warn!(%file, position, "journal drops what follows, which is incomplete");
         }
         confirm_rounds(disk, &scan)?;
+        // A file taken out of use may have its new name in memory only, and is written to soon.
+        disk.sync_dir(&config.dir)
+            .map_err(JournalError::io("sync", &config.dir))?;
         let pool = Arc::new(Pool::new(
             disk.clone(),
             config.clone(),
@@ -159,9 +162,9 @@ impl Journal {
             scan.next_number,
         ));
         let file = pool.first_file()?;
-        // Only now, so that the newest file always is one in use; and before the round is written
-        // after which nothing of them may follow.
-        for path in &scan.unused {
+        // Only now, so that the newest file always is one in use; before the round is written after
+        // which nothing of them may follow; and newest first, so that no file is missing between.
+        for path in scan.unused.iter().rev() {
             pool.take_out_of_use(path.clone())?;
         }
         hand_over(disk, &mut scan)?;

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use self::content::Content;
 use self::names::{Inode, Names, Node};
@@ -46,6 +46,8 @@ pub enum OpKind {
 #[derive(Clone, Debug)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    /// Whether the disk is stuck; not to be locked with the state held.
+    stalled: Arc<(Mutex<bool>, Condvar)>,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,7 @@ impl SimDisk {
                 faults: Vec::new(),
                 capacity_bytes: u64::MAX,
             })),
+            stalled: Arc::default(),
         }
     }
 
@@ -104,11 +107,28 @@ impl SimDisk {
     /// they go on with the disk as it is after the reboot.
     pub fn cut_power(&self) {
         self.state().powered = false;
+        self.stall(false);
+    }
+
+    /// Makes writes and syncs of files wait for as long as it is set, as a stuck disk does. Any end
+    /// of power or processes ends it.
+    pub fn stall(&self, stalled: bool) {
+        let (is_stalled, changed) = &*self.stalled;
+        *is_stalled.lock().unwrap_or_else(PoisonError::into_inner) = stalled;
+        changed.notify_all();
+    }
+
+    fn wait_while_stalled(&self) {
+        let (is_stalled, changed) = &*self.stalled;
+        let held = is_stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_while(held, |is_stalled| *is_stalled);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Cuts the power now (unless it is off already) and boots again: what was not synced is kept,
     /// lost or torn by `seed`, open files are dead, locks are free, faults are forgotten.
     pub fn crash(&self, seed: u64) {
+        self.stall(false);
         let mut state = self.state();
         let state = &mut *state;
         state.random = Random::new(seed);
@@ -128,6 +148,7 @@ impl SimDisk {
     /// Ends all processes but keeps the machine up: open files are dead and locks are free, yet
     /// everything written is still readable, synced or not.
     pub fn kill_processes(&self) {
+        self.stall(false);
         let mut state = self.state();
         state
             .contents
@@ -446,6 +467,7 @@ impl SimFile {
     }
 
     pub(super) fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.disk.wait_while_stalled();
         self.state_to_write()?.change(OpKind::Write, |state| {
             let end = state.reserve(self.inode, position + bytes.len() as u64)?;
             let fitting = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX);
@@ -467,6 +489,7 @@ impl SimFile {
     }
 
     pub(super) fn sync_data(&self) -> io::Result<()> {
+        self.disk.wait_while_stalled();
         let mut state = self.state()?;
         match state.begin(OpKind::Sync)? {
             Fate::Done => {
