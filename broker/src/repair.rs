@@ -90,8 +90,7 @@ impl Broker {
     fn other_replicas(&self, partition: &Partition) -> Vec<NodeId> {
         let catalogue = self.catalogue();
         let shard = catalogue.shards.get(&partition.shard);
-        let mut others: Vec<NodeId> =
-            shard.map_or_else(Vec::new, |shard| shard.replicas.clone());
+        let mut others: Vec<NodeId> = shard.map_or_else(Vec::new, |shard| shard.replicas.clone());
         others.retain(|node| *node != self.node_id());
         others.sort_by_key(|node| !self.is_alive(*node));
         others

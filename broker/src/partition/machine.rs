@@ -100,7 +100,9 @@ impl PartitionsMachine {
             if self.hosted.contains_key(&id) {
                 continue;
             }
-            let log = self.logs.create(id, self.directory.log_config(id), Offset(0));
+            let log = self
+                .logs
+                .create(id, self.directory.log_config(id), Offset(0));
             let waiters = Arc::new(Waiters::default());
             let partition = Partition::new(id, self.shard, epoch_base, log, waiters);
             let partition = Arc::new(partition);

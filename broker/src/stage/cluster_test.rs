@@ -10,7 +10,7 @@ use raft::{Peers, PeersConfig};
 use storage::clock::Clock;
 use storage::data_dir::DataDir;
 use storage::disk::{Disk, SimDisk};
-use storage::{NodeId, Offset, PartitionId};
+use storage::{NodeId, Offset, PartitionId, ShardId};
 
 use crate::record::{BatchProducer, Compression, Record, encode_batch};
 use crate::{
@@ -267,30 +267,67 @@ async fn stop_all(mut nodes: Vec<TestNode>) {
     }
 }
 
+/// Stops a follower and writes until its leader's journal has nothing for it any more.
+async fn leave_behind(nodes: &mut [TestNode], partition: PartitionId) -> usize {
+    put(nodes, partition, 0..10).await;
+    all_equal(nodes, partition).await;
+    let away = follower_position(nodes, partition);
+    let shard = shard_of(&nodes[away], partition);
+    let progress = |broker: &Broker| broker.data_shard(shard).map(|shard| shard.shard.progress());
+    let last = progress(nodes[away].broker()).unwrap().last;
+    nodes[away].stop().await;
+    put(nodes, partition, 10..120).await;
+    eventually("what the absent replica lacks is purged", async || {
+        let purged = progress(&leader(nodes, partition)?)?.purged;
+        if purged > last {
+            return Some(());
+        }
+        append(nodes, partition, batch(1, 50_000)).await.ok();
+        None
+    })
+    .await;
+    away
+}
+
+fn shard_of(node: &TestNode, partition: PartitionId) -> ShardId {
+    let here = node.broker().inner.directory.get(partition);
+    here.unwrap().shard
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_while_it_catches_up_does_so_when_it_is_back() {
+    let mut nodes = cluster(50).await;
+    let partition = topic(&nodes, "twice", &[]).await;
+    let shard = shard_of(&nodes[0], partition);
+    let away = leave_behind(&mut nodes, partition).await;
+    // It would take more than ten seconds.
+    nodes[away].config.catch_up_bytes_per_second = 500_000;
+    nodes[away].restart().await;
+    let node = nodes[away].broker().node_id();
+    let left = eventually("it catches up", async || {
+        let status = leader(&nodes, partition)?.cluster_status();
+        let shard = status.shards.into_iter().find(|one| one.id == shard)?;
+        let (_, left) = shard
+            .catching_up
+            .into_iter()
+            .find(|(one, _)| *one == node)?;
+        (left > 0).then_some(left)
+    })
+    .await;
+    assert!(left < 10_000_000, "{left} bytes left");
+    nodes[away].stop().await;
+    put(&nodes, partition, 120..125).await;
+    nodes[away].config.catch_up_bytes_per_second = 0;
+    nodes[away].restart().await;
+    all_equal(&nodes, partition).await;
+    stop_all(nodes).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_was_away_while_the_journal_was_recycled_catches_up_by_ranges() {
     let mut nodes = cluster(10).await;
     let partition = topic(&nodes, "away", &[]).await;
-    put(&nodes, partition, 0..10).await;
-    all_equal(&nodes, partition).await;
-    let away = follower_position(&nodes, partition);
-    let shard = {
-        let here = nodes[away].broker().inner.directory.get(partition);
-        here.unwrap().shard
-    };
-    let progress = |broker: &Broker| broker.data_shard(shard).map(|shard| shard.shard.progress());
-    let last = progress(nodes[away].broker()).unwrap().last;
-    nodes[away].stop().await;
-    put(&nodes, partition, 10..120).await;
-    eventually("what the absent replica lacks is purged", async || {
-        let purged = progress(&leader(&nodes, partition)?)?.purged;
-        if purged > last {
-            return Some(());
-        }
-        append(&nodes, partition, batch(1, 50_000)).await.ok();
-        None
-    })
-    .await;
+    let away = leave_behind(&mut nodes, partition).await;
     nodes[away].restart().await;
     all_equal(&nodes, partition).await;
     put(&nodes, partition, 120..125).await;

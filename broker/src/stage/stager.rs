@@ -3,7 +3,7 @@
 //! Nothing that serves is touched: copies lie beside the live logs until the localised manifest is
 //! installed. What was copied for an offer that failed is kept in memory and goes on with the next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use raft::{Stage, StageError, StageProgress};
-use storage::partition_log::{LogState, SegmentState, StorageError};
+use storage::partition_log::{LogState, PartitionLog, SegmentState, StorageError};
 use storage::store::LogStore;
 use storage::{NodeId, Offset, PartitionId, ShardId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,6 +33,8 @@ const FINISHES_IN_FLIGHT: usize = 4;
 const RANGE_BYTES_MIN: u64 = 64 << 10;
 /// A copy of this size stays open until all are there, so that a failed offer can go on with it.
 const KEPT_OPEN_BYTES_MIN: u64 = 1 << 20;
+/// Times that local logs are captured because they changed meanwhile.
+const CAPTURES_MAX: usize = 4;
 /// Log starts that rise under one copy before it is left to the next offer.
 const RAISES_MAX: usize = 8;
 
@@ -153,16 +155,9 @@ impl Inner {
                 what: "a version that this program knows",
             },
         })?;
-        let mut ends = Vec::new();
         let mut wanted = Vec::with_capacity(targets.len());
-        for target in targets {
-            let here = |partition: &Arc<Partition>| partition.shard == self.shard;
-            let local = self.directory.get(target.id).filter(here).map(|partition| {
-                let state = partition.log.state_for_copy();
-                ends.push((partition.log.clone(), state.end));
-                state
-            });
-            let compared = Wanted::new(target, local);
+        for (target, local) in targets.iter().zip(self.capture(&targets)?) {
+            let compared = Wanted::new(target.clone(), local);
             wanted.push(
                 compared.map_err(|Outdated::Ahead(partition)| StageError::Fetch {
                     from,
@@ -170,15 +165,47 @@ impl Inner {
                 })?,
             );
         }
-        self.logs.sync(&ends).map_err(storage_failed)?;
         // What was kept for partitions that lack nothing any more has served its time.
-        let ids: std::collections::HashSet<PartitionId> = wanted
+        let ids: HashSet<PartitionId> = wanted
             .iter()
             .filter(|wanted| wanted.lacks_data())
             .map(Wanted::id)
             .collect();
         self.slots().retain(|id, _| ids.contains(id));
         Ok(wanted)
+    }
+
+    /// What is here of each partition, on disk as it is told.
+    fn capture(&self, targets: &[PartitionState]) -> Result<Vec<Option<LogState>>, StageError> {
+        let here = |target: &PartitionState| {
+            let partition = self.directory.get(target.id)?;
+            (partition.shard == self.shard).then(|| partition.log.clone())
+        };
+        let logs: Vec<Option<PartitionLog>> = targets.iter().map(here).collect();
+        let capture = || -> Vec<Option<LogState>> {
+            let state = |log: &Option<PartitionLog>| log.as_ref().map(PartitionLog::state_for_copy);
+            logs.iter().map(state).collect()
+        };
+        let mut states = capture();
+        for _ in 0..CAPTURES_MAX {
+            let both = logs.iter().flatten().zip(states.iter().flatten());
+            let ends: Vec<_> = both.map(|(log, state)| (log.clone(), state.end)).collect();
+            match self.logs.sync(&ends) {
+                Ok(()) => return Ok(states),
+                // Everything is synced; only a state from before the files were looked at is void.
+                Err(StorageError::StateOutdated { .. }) => {
+                    let again = capture();
+                    if again == states {
+                        return Ok(states);
+                    }
+                    states = again;
+                }
+                Err(error) => return Err(storage_failed(error)),
+            }
+        }
+        Err(StageError::Storage(io::Error::other(
+            "the states of logs do not come to rest",
+        )))
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<PartitionId, SharedSlot>> {
