@@ -97,11 +97,7 @@ impl Broker {
         join_all(ids.into_iter().map(open)).await
     }
 
-    async fn open_shard(
-        &self,
-        catalogue: &Catalogue,
-        id: ShardId,
-    ) -> Result<DataShard, OpenError> {
+    async fn open_shard(&self, catalogue: &Catalogue, id: ShardId) -> Result<DataShard, OpenError> {
         let inner = &self.inner;
         let options = ShardOptions {
             founders: founders(catalogue.shards.get(&id), self.node_id()),
@@ -247,18 +243,29 @@ mod tests {
     fn a_shard_is_forgotten_only_when_catalogue_and_leader_agree() {
         let me = NodeId(4);
         let settled = reported(&[1, 2, 3], &[]);
-        let foreign = |entry: &Shard, reported: Option<&ShardSeen>| {
-            is_foreign(Some(entry), me, reported)
-        };
+        let foreign =
+            |entry: &Shard, reported: Option<&ShardSeen>| is_foreign(Some(entry), me, reported);
         assert!(foreign(&entry(&[1, 2, 3], None), Some(&settled)));
         assert!(!foreign(&entry(&[1, 2, 4], None), Some(&settled)));
-        assert!(!foreign(&entry(&[1, 2, 3], Some(&[1, 2, 4])), Some(&settled)));
-        assert!(!foreign(&entry(&[1, 2, 3], Some(&[1, 2, 5])), Some(&settled)));
+        assert!(!foreign(
+            &entry(&[1, 2, 3], Some(&[1, 2, 4])),
+            Some(&settled)
+        ));
+        assert!(!foreign(
+            &entry(&[1, 2, 3], Some(&[1, 2, 5])),
+            Some(&settled)
+        ));
         assert!(!foreign(&entry(&[1, 2, 3], None), None));
         let follows = reported(&[1, 2, 3], &[4]);
         assert!(!foreign(&entry(&[1, 2, 3], None), Some(&follows)));
-        assert!(!foreign(&entry(&[1, 2, 3], None), Some(&reported(&[1, 2, 4], &[]))));
-        assert!(!is_foreign(None, me, Some(&settled)), "a catalogue that lags knows nothing");
+        assert!(!foreign(
+            &entry(&[1, 2, 3], None),
+            Some(&reported(&[1, 2, 4], &[]))
+        ));
+        assert!(
+            !is_foreign(None, me, Some(&settled)),
+            "a catalogue that lags knows nothing"
+        );
     }
 
     #[test]

@@ -18,6 +18,12 @@ use crate::{Broker, BrokerError, ConfigEntry, TopicConfig};
 
 /// Most partitions one topic may have.
 const TOPIC_PARTITIONS_MAX: i32 = 100_000;
+/// How long the answer to a creation waits for the partitions' leaders.
+const SERVED_WAIT_MS: i64 = 5_000;
+/// How often what is waited for is looked at when nothing is seen to change.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How often a change of configs is planned anew because they were changed meanwhile.
+const CONFIG_ATTEMPTS: usize = 5;
 /// How long a topic that is created on first use may take until the client is told to try again.
 const AUTO_CREATE_TIMEOUT_MS: i64 = 2_000;
 
@@ -116,7 +122,8 @@ impl Broker {
             .filter_map(|result| result.as_ref().ok())
             .map(|topic| topic.id)
             .collect();
-        if !self.wait_until_served(&created, timeout_ms).await {
+        let has_created = !created.is_empty();
+        if has_created && !self.wait_until_served(&created, timeout_ms).await {
             for result in &mut results {
                 if result.as_ref().is_ok_and(|topic| !self.is_served(topic.id)) {
                     *result = Err(timed_out("the partitions' leaders"));
@@ -135,7 +142,9 @@ impl Broker {
         let mut catalogue = Catalogue::clone(&self.catalogue());
         let mut results = Vec::with_capacity(topics.len());
         for topic in topics {
-            let entered = self.enter_topic(&mut catalogue, &topic, validate_only).await;
+            let entered = self
+                .enter_topic(&mut catalogue, &topic, validate_only)
+                .await;
             results.push(entered);
         }
         results
@@ -198,14 +207,17 @@ impl Broker {
             None => self.inner.config.default_replication_factor,
             Some(asked) => asked,
         };
-        u16::try_from(factor).ok().filter(|factor| *factor > 0).map_or_else(
-            || {
-                Err(BrokerError::InvalidReplicationFactor {
-                    reason: format!("{factor} replicas"),
-                })
-            },
-            |factor| Ok(Factor::Fixed(factor)),
-        )
+        u16::try_from(factor)
+            .ok()
+            .filter(|factor| *factor > 0)
+            .map_or_else(
+                || {
+                    Err(BrokerError::InvalidReplicationFactor {
+                        reason: format!("{factor} replicas"),
+                    })
+                },
+                |factor| Ok(Factor::Fixed(factor)),
+            )
     }
 
     async fn make_shards(&self, next: ShardId, shards: Vec<NewShard>) -> Result<(), BrokerError> {
@@ -434,7 +446,10 @@ impl Broker {
         }
         self.check_count(&catalogue, added)?;
         let factor = factor_of(&catalogue, topic);
-        let replicas = replicas_of(&catalogue, topic.partitions.first().map(|entry| &entry.shard));
+        let replicas = replicas_of(
+            &catalogue,
+            topic.partitions.first().map(|entry| &entry.shard),
+        );
         let mut with_shards = Catalogue::clone(&catalogue);
         let next = ShardId(catalogue.next_shard_id);
         let lists: Option<BTreeMap<i32, Vec<NodeId>>> =
@@ -530,43 +545,56 @@ impl Broker {
         validate_only: bool,
     ) -> Result<(), BrokerError> {
         let _administration = self.inner.administration.lock().await;
-        let catalogue = self.catalogue();
-        let topic = catalogue
-            .topics
-            .get(topic)
-            .ok_or(BrokerError::UnknownTopicOrPartition)?;
-        let mut overrides = topic.config.overrides.clone();
-        let mut seen = HashSet::new();
-        for change in changes {
-            if !seen.insert(change.key.clone()) {
-                return Err(BrokerError::InvalidRequest {
-                    reason: format!("{} is changed twice", change.key),
-                });
+        for _ in 0..CONFIG_ATTEMPTS {
+            let catalogue = self.catalogue();
+            let topic = catalogue
+                .topics
+                .get(topic)
+                .ok_or(BrokerError::UnknownTopicOrPartition)?;
+            let before = topic.config.overrides.clone();
+            let overrides = changed_overrides(&before, &changes)?;
+            if validate_only {
+                return Ok(());
             }
-            apply_change(&mut overrides, change)?;
-        }
-        TopicConfig::parse(overrides.clone())?;
-        if !validate_only {
             let command = Command::SetTopicConfig {
                 topic: topic.id,
+                before: Some(before),
                 overrides,
             };
-            self.change_catalogue(&command).await?;
+            match self.change_catalogue(&command).await {
+                // Changed through another node, which this one will see in a moment.
+                Err(BrokerError::Conflict { .. }) => tokio::time::sleep(LOOK_AGAIN).await,
+                changed => return changed.map(|_| ()),
+            }
         }
-        Ok(())
+        Err(BrokerError::LeaderNotAvailable)
     }
 
+    /// Whether every partition of a topic has a leader that this node knows of, and exists where
+    /// this node can tell.
     fn is_served(&self, id: TopicId) -> bool {
         let catalogue = self.catalogue();
         catalogue.topic_by_id(id).is_some_and(|topic| {
             let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
-            (0..count).all(|index| self.led(PartitionId { topic: id, index }).is_ok())
+            (0..count).all(|index| {
+                let status = self.partition_status(PartitionId { topic: id, index });
+                status.is_some_and(|status| status.leader.is_some())
+            })
         })
     }
 
+    /// Waits until the topics are served, but not for long: a client that meets a partition without
+    /// a leader tries again. `false` when the client's own time is up before.
     async fn wait_until_served(&self, topics: &[TopicId], timeout_ms: i64) -> bool {
-        self.wait_until(|| topics.iter().all(|id| self.is_served(*id)), timeout_ms)
+        let is_served = || topics.iter().all(|id| self.is_served(*id));
+        if self
+            .wait_until(is_served, timeout_ms.min(SERVED_WAIT_MS))
             .await
+        {
+            return true;
+        }
+        tracing::info!("partitions of new topics have no leader yet");
+        timeout_ms >= SERVED_WAIT_MS
     }
 
     /// Waits until the partitions of this node are as wanted; `false` when the time is up first.
@@ -574,9 +602,8 @@ impl Broker {
         let mut changes = self.inner.changes.subscribe();
         let waiting = async {
             while !is_so() {
-                if changes.changed().await.is_err() {
-                    return;
-                }
+                // That a follower has applied something shows only when it is looked at.
+                let _ = tokio::time::timeout(LOOK_AGAIN, changes.changed()).await;
             }
         };
         within(timeout_ms, waiting).await.is_some()
@@ -643,6 +670,25 @@ fn overrides_of(
             });
         }
     }
+    Ok(overrides)
+}
+
+/// The configs after all changes, checked.
+fn changed_overrides(
+    before: &BTreeMap<String, String>,
+    changes: &[ConfigChange],
+) -> Result<BTreeMap<String, String>, BrokerError> {
+    let mut overrides = before.clone();
+    let mut seen = HashSet::new();
+    for change in changes {
+        if !seen.insert(&change.key) {
+            return Err(BrokerError::InvalidRequest {
+                reason: format!("{} is changed twice", change.key),
+            });
+        }
+        apply_change(&mut overrides, change.clone())?;
+    }
+    TopicConfig::parse(overrides.clone())?;
     Ok(overrides)
 }
 

@@ -121,7 +121,10 @@ impl<'a> Standing<'a> {
 
     /// Lists in another order, so that preferred leaders are spread more evenly: the places of a
     /// chain of shards from the node that leads most to one that leads at least two fewer.
-    pub(crate) fn better_leaders(&self, movable: &BTreeSet<ShardId>) -> Vec<(ShardId, Vec<NodeId>)> {
+    pub(crate) fn better_leaders(
+        &self,
+        movable: &BTreeSet<ShardId>,
+    ) -> Vec<(ShardId, Vec<NodeId>)> {
         let mut from: Vec<(usize, NodeId)> = self.leaders.iter().map(|(n, l)| (*l, *n)).collect();
         from.sort_by_key(|(leads, node)| (std::cmp::Reverse(*leads), *node));
         let chain = from

@@ -119,10 +119,9 @@ impl Broker {
             Step::Wait(_) => {}
             Step::AddLearner(node) => shard.add_learner(node).await.map_err(text)?,
             Step::Transfer(to) => shard.transfer_leader(to).await.map_err(text)?,
-            Step::Change { voters, learners } => shard
-                .change_members(voters, learners)
-                .await
-                .map_err(text)?,
+            Step::Change { voters, learners } => {
+                shard.change_members(voters, learners).await.map_err(text)?
+            }
             Step::Confirm => self.confirm(id).await.map_err(|e| e.to_string())?,
         }
         Ok(PAUSE)

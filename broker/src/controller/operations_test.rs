@@ -109,5 +109,8 @@ fn reassignments_show_who_comes_and_who_goes() {
     assert_eq!(found.len(), 2, "another order alone is none");
     assert_eq!(found[1].partition, partition(1));
     assert_eq!(found[1].replicas, ids(&[4, 1, 2, 3]));
-    assert_eq!((&found[1].adding, &found[1].removing), (&ids(&[4]), &ids(&[3])));
+    assert_eq!(
+        (&found[1].adding, &found[1].removing),
+        (&ids(&[4]), &ids(&[3]))
+    );
 }

@@ -37,12 +37,12 @@ pub(crate) struct ShardView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Make standing shards.
-    CreateShards { next: ShardId, shards: Vec<NewShard> },
-    /// Give a shard other replicas, or another order of them.
-    SetTarget {
-        shard: ShardId,
-        target: Vec<NodeId>,
+    CreateShards {
+        next: ShardId,
+        shards: Vec<NewShard>,
     },
+    /// Give a shard other replicas, or another order of them.
+    SetTarget { shard: ShardId, target: Vec<NodeId> },
     /// Ask a shard's leader to let another node lead.
     TransferLeader {
         shard: ShardId,
@@ -118,8 +118,10 @@ pub(crate) fn plan(
 }
 
 impl Round<'_> {
+    /// Changes of shards without a leader wait for one and hold nobody else up.
     fn has_room(&self) -> bool {
-        self.in_change.len() < self.settings.changes_max
+        let going_on = self.in_change.iter().filter(|shard| self.is_led(**shard));
+        going_on.count() < self.settings.changes_max
     }
 
     /// A change can be carried out only by a leader.
@@ -241,9 +243,7 @@ impl Round<'_> {
             }
             let list = &self.lists[&shard.id];
             let leader = self.leader(shard.id);
-            let mended = self
-                .ground
-                .mended(list, self.wanted(shard), leader, &loads);
+            let mended = self.ground.mended(list, self.wanted(shard), leader, &loads);
             if mended != *list && !mended.is_empty() {
                 self.set_target(shard.id, mended);
             }
@@ -253,7 +253,11 @@ impl Round<'_> {
     /// Every factor in use has its standing shards; more when nodes come.
     fn add_standing_shards(&mut self) {
         let settings = self.settings;
-        let all_alive = self.ground.active().iter().all(|n| self.ground.is_alive(*n));
+        let all_alive = self
+            .ground
+            .active()
+            .iter()
+            .all(|n| self.ground.is_alive(*n));
         if !all_alive {
             return;
         }
@@ -358,10 +362,7 @@ impl Round<'_> {
             else {
                 continue;
             };
-            if !self
-                .memory
-                .may_ask(shard.id, self.settings, self.now_ms)
-            {
+            if !self.memory.may_ask(shard.id, self.settings, self.now_ms) {
                 continue;
             }
             let fit = |node: &&NodeId| {
@@ -388,9 +389,7 @@ impl Round<'_> {
                 continue;
             }
             let to = preferred(self.catalogue, shard).filter(|node| fit(&node));
-            let settled = self
-                .memory
-                .is_settled(shard.id, self.settings, self.now_ms);
+            let settled = self.memory.is_settled(shard.id, self.settings, self.now_ms);
             if let Some(to) = to
                 && may_balance
                 && settled
