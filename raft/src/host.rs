@@ -31,6 +31,8 @@ use crate::{
 /// All shards of a node, on its peers' thread. Dropping it without [`Host::shutdown`] stops
 /// everything where it is, as a crash would.
 pub struct Host {
+    /// Keeps the thread alive; `shared` must not, since what runs there holds it.
+    peers: Peers,
     shared: Arc<Shared>,
     handle: Handle,
     shards: Arc<Shards>,
@@ -130,7 +132,7 @@ impl Host {
             disk,
             clock,
             journal,
-            peers,
+            peers: peers.unowned(),
             ambient: Handle::try_current().unwrap_or_else(|_| handle.clone()),
             node_bytes: Arc::default(),
             failed: watch::Sender::new(None),
@@ -143,6 +145,7 @@ impl Host {
             }
         }));
         Ok(Host {
+            peers,
             shared,
             handle,
             shards: Arc::default(),
@@ -318,6 +321,7 @@ impl fmt::Debug for Host {
         let open: Vec<ShardId> = locked(&self.shards.open).keys().copied().collect();
         f.debug_struct("Host")
             .field("node", &self.shared.config.node)
+            .field("peers", &self.peers.local_addr())
             .field("shards", &open)
             .finish()
     }

@@ -1,6 +1,8 @@
 //! Links between nodes over real sockets: who is let in, who is not and why, and what a node sees
 //! of the others.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -118,11 +118,6 @@ impl Door {
             tracing::warn!(%address, %node, %refusal, "a peer is refused");
         }
     }
-
-    #[cfg(test)]
-    pub(super) fn members_inside(&self) -> usize {
-        self.inside().served.len()
-    }
 }
 
 /// Accepts until dropped. Runs on the raft thread, so that connections carried there belong to its

@@ -78,9 +78,9 @@ pub struct LinkState {
 /// [`Peers::shutdown`] stops everything where it is, as a crash would.
 #[derive(Debug, Clone)]
 pub struct Peers {
-    // Tasks share `shared` and never hold `owner`.
     shared: Arc<Shared>,
-    owner: Arc<Owner>,
+    /// Never held by what runs on the raft thread, which would keep itself alive.
+    owner: Option<Arc<Owner>>,
 }
 
 /// Ends everything when the last [`Peers`] is dropped.
@@ -260,16 +260,10 @@ impl fmt::Debug for Shared {
     }
 }
 
-impl Owner {
-    fn halt(&self) {
-        self.shared.close();
-        self.thread.stop();
-    }
-}
-
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.halt();
+        self.shared.close();
+        self.thread.stop();
     }
 }
 
@@ -345,7 +339,10 @@ impl Peers {
             shared: Arc::clone(&shared),
             thread,
         });
-        Ok(Peers { shared, owner })
+        Ok(Peers {
+            shared,
+            owner: Some(owner),
+        })
     }
 
     /// Where it listens.
@@ -445,16 +442,21 @@ impl Peers {
     /// Closes the listener and all links, and ends the raft thread with all that runs there.
     pub async fn shutdown(&self) {
         self.shared.close();
-        let owner = Arc::clone(&self.owner);
+        let Some(owner) = self.owner.clone() else {
+            return;
+        };
         let stopped = tokio::task::spawn_blocking(move || owner.thread.stop());
         if let Err(error) = stopped.await {
             tracing::error!(%error, "the raft thread was not waited for");
         }
     }
 
-    /// The same at once, as a crash would.
-    pub(crate) fn halt(&self) {
-        self.owner.halt();
+    /// A clone that keeps nothing alive: for what runs on the raft thread.
+    pub(crate) fn unowned(&self) -> Peers {
+        Peers {
+            shared: Arc::clone(&self.shared),
+            owner: None,
+        }
     }
 
     /// The raft thread.
