@@ -460,4 +460,74 @@ mod tests {
             DataDirError::UnknownLayout { found: 3, .. }
         ));
     }
+
+    #[test]
+    fn an_identity_of_the_first_version_has_no_incarnation() {
+        let disk = Disk::Sim(SimDisk::new(1));
+        let path = Path::new("/var/data");
+        let data_dir = DataDir::open(&disk, path).unwrap();
+        let body = [&[1, 0, 0, 0, 7, 0, 0, 0, 2][..], b"c1"].concat();
+        state_file::write(&disk, &path.join("identity"), IDENTITY_KIND, 1, &body).unwrap();
+        let expected = Identity {
+            cluster_id: "c1".into(),
+            node_id: NodeId(7),
+            incarnation: [0; 16],
+            layout_version: 1,
+        };
+        assert_eq!(data_dir.identity().unwrap(), Some(expected.clone()));
+        data_dir.set_identity(&expected).unwrap();
+        assert_eq!(data_dir.identity().unwrap(), Some(expected));
+        for end in 0..body.len() {
+            assert_eq!(decode_identity(1, &body[..end]), None);
+            assert_eq!(decode_identity(2, &body[..end]), None);
+        }
+    }
+
+    #[test]
+    fn joining_lasts_until_it_is_cleared() {
+        let sim = SimDisk::new(1);
+        let disk = Disk::Sim(sim.clone());
+        let path = Path::new("/var/data");
+        let data_dir = DataDir::open(&disk, path).unwrap();
+        assert_eq!(data_dir.joining().unwrap(), None);
+        data_dir.clear_joining().unwrap();
+        data_dir.set_joining([9; 16]).unwrap();
+        drop(data_dir);
+        sim.crash(1);
+        let data_dir = DataDir::open(&disk, path).unwrap();
+        assert_eq!(data_dir.joining().unwrap(), Some([9; 16]));
+        data_dir.clear_joining().unwrap();
+        drop(data_dir);
+        sim.crash(2);
+        let data_dir = DataDir::open(&disk, path).unwrap();
+        assert_eq!(data_dir.joining().unwrap(), None);
+    }
+
+    #[test]
+    fn a_run_knows_how_the_one_before_ended() {
+        let sim = SimDisk::new(1);
+        let disk = Disk::Sim(sim.clone());
+        let path = Path::new("/var/data");
+        let begin = |boot: &str| {
+            let data_dir = DataDir::open(&disk, path).unwrap();
+            let previous = data_dir.begin_run(boot).unwrap();
+            (data_dir, previous)
+        };
+        assert_eq!(begin("boot 1").1, PreviousRun::First);
+        assert_eq!(begin("boot 1").1, PreviousRun::ProcessDied);
+        assert_eq!(begin("boot 2").1, PreviousRun::PowerLost);
+        let (data_dir, previous) = begin("boot 2");
+        assert_eq!(previous, PreviousRun::ProcessDied);
+        data_dir.end_run_clean().unwrap();
+        drop(data_dir);
+        sim.crash(3);
+        assert_eq!(begin("boot 3").1, PreviousRun::Clean);
+        sim.crash(4);
+        assert_eq!(begin("boot 4").1, PreviousRun::PowerLost);
+        let (data_dir, _) = begin("boot 4");
+        for refused in [String::new(), "x".repeat(256)] {
+            let error = data_dir.begin_run(&refused).unwrap_err();
+            assert!(matches!(error, DataDirError::BootIdLength { .. }));
+        }
+    }
 }

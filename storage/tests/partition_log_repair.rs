@@ -269,18 +269,27 @@ fn a_store_that_leaves_syncing_to_the_system_syncs_at_its_close_alone() {
     assert!(store.failed().is_some());
     sim.kill_processes();
     let (store, log) = support::restarted_with(&disk, config(), log_config(), &state);
-    assert_eq!(
-        read_all(&log, Offset(0), 900).unwrap(),
-        model.bytes_from(Offset(0))
-    );
-    let batch = produced(1, 40, 5_000, 1_000);
-    let mut model = model;
-    support::append(&log, &mut model, &batch, 1, 0);
-    let state = log.state();
-    drop(log);
+    let read = read_all(&log, Offset(0), 900).unwrap();
+    assert_eq!(read, model.bytes_from(Offset(0)));
     store.close();
-    assert!(store.failed().is_none());
-    drop(store);
-    let batch_end = state.end;
-    assert_eq!(batch_end, model.end());
+}
+
+#[test]
+fn a_clean_end_of_such_a_store_outlasts_the_machine() {
+    for seed in 0..20 {
+        let (sim, disk) = sim(seed);
+        let config = || LogStoreConfig {
+            durability: Durability::Os,
+            ..store_config()
+        };
+        let store = open(&disk, config());
+        let (log, model) = filled(&store, log_config(), 60);
+        let state = log.state();
+        store.close();
+        assert!(store.failed().is_none());
+        sim.crash(seed);
+        let (_store, log) = support::restarted_with(&disk, config(), log_config(), &state);
+        let read = read_all(&log, Offset(0), 900).unwrap();
+        assert_eq!(read, model.bytes_from(Offset(0)));
+    }
 }
