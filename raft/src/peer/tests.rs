@@ -425,8 +425,8 @@ async fn a_peer_that_goes_fails_all_that_waits_at_once() {
     drop(attached);
 }
 
-/// Accepts like node 2, then says nothing and reads only if told to.
-async fn mute(listener: TcpListener, reads: bool) {
+/// Accepts like node 2, then says and reads nothing more.
+async fn mute(listener: TcpListener) {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
         tokio::spawn(async move {
@@ -441,8 +441,6 @@ async fn mute(listener: TcpListener, reads: bool) {
                 refusal: None,
             };
             stream.write_all(&welcome.encode()).await.unwrap();
-            let mut sink = vec![0; 1 << 16];
-            while reads && stream.read(&mut sink).await.is_ok_and(|read| read > 0) {}
             std::future::pending::<()>().await;
             drop(stream);
         });
@@ -453,7 +451,7 @@ async fn mute(listener: TcpListener, reads: bool) {
 async fn a_frozen_peer_piles_nothing_up_and_is_noticed() {
     let listener = TcpListener::bind(loopback()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(mute(listener, false));
+    tokio::spawn(mute(listener));
     let mut config = PeersConfig::new(loopback());
     config.inflight_bytes_per_peer_max = 8 << 20;
     config.silence_ms = 300;
@@ -476,7 +474,11 @@ async fn a_frozen_peer_piles_nothing_up_and_is_noticed() {
     }
     assert!(link.budget.is_whole());
     // Its data connection ends with the control connection that heard nothing.
-    assert_eq!(call(&one, Lane::Data, b"x").await, Err(LinkError::Closed));
+    let ended = call(&one, Lane::Data, b"x").await.unwrap_err();
+    assert!(
+        matches!(ended, LinkError::Closed | LinkError::Unreachable { .. }),
+        "{ended}"
+    );
     let stuck = link.connection();
     assert!(stuck.is_none_or(|connection| connection.waiting() == 0));
 }
