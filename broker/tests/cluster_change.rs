@@ -329,6 +329,7 @@ async fn a_cluster_of_three_spreads_replicas_voters_and_leaders() {
     let moved = broker.rebalance_leaders().await.expect("moves");
     assert!(moved > 0);
     let longest_ms = load.end(&nodes).await;
+    eprintln!("longest silence of a partition: {longest_ms} ms");
     assert!(longest_ms < 2_000, "closed for {longest_ms} ms");
     stop(nodes).await;
 }
@@ -373,6 +374,7 @@ async fn a_node_is_drained_and_removed_and_another_added_under_load() {
     })
     .await;
     let longest_ms = load.end(&nodes).await;
+    eprintln!("longest silence of a partition: {longest_ms} ms");
     assert!(longest_ms < 2_000, "closed for {longest_ms} ms");
 
     broker.remove_node(NodeId(2), false).await.expect("removes");
