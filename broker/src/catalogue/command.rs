@@ -67,9 +67,11 @@ pub(crate) enum Command {
         from: u32,
         partitions: Vec<PartitionEntry>,
     },
-    /// Replaces what was set on a topic.
+    /// Replaces what was set on a topic, if that is still `before`: a change that was made from
+    /// an older state must not take back what came between.
     SetTopicConfig {
         topic: TopicId,
+        before: Option<BTreeMap<String, String>>,
         overrides: BTreeMap<String, String>,
     },
     /// Sets this many producer ids aside for whoever asked.
@@ -147,8 +149,16 @@ impl Command {
                 from,
                 partitions,
             } => put_entries(writer.raw(&topic.0).u32(*from), partitions),
-            Command::SetTopicConfig { topic, overrides } => {
-                put_map(writer.raw(&topic.0), overrides);
+            Command::SetTopicConfig {
+                topic,
+                before,
+                overrides,
+            } => {
+                writer.raw(&topic.0).u8(u8::from(before.is_some()));
+                if let Some(before) = before {
+                    put_map(writer, before);
+                }
+                put_map(writer, overrides);
             }
             Command::TakeProducerIds { count } => {
                 writer.u32(*count);
@@ -217,6 +227,10 @@ impl Command {
             },
             6 => Command::SetTopicConfig {
                 topic: TopicId(reader.array()?),
+                before: match version >= 2 && reader.u8()? != 0 {
+                    true => Some(take_map(reader)?),
+                    false => None,
+                },
                 overrides: take_map(reader)?,
             },
             7 => Command::TakeProducerIds {

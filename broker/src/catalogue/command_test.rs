@@ -46,6 +46,7 @@ fn commands() -> Vec<Command> {
         },
         Command::SetTopicConfig {
             topic: TopicId([1; 16]),
+            before: Some(BTreeMap::new()),
             overrides,
         },
         Command::TakeProducerIds { count: 1000 },

@@ -89,7 +89,16 @@ impl CatalogueMachine {
                 from,
                 partitions,
             } => add_partitions(state, topic, from, partitions),
-            Command::SetTopicConfig { topic, overrides } => change_topic(state, topic, |topic| {
+            Command::SetTopicConfig {
+                topic,
+                before,
+                overrides,
+            } => change_topic(state, topic, |topic| {
+                if before.is_some_and(|before| before != topic.config.overrides) {
+                    return Err(BrokerError::Conflict {
+                        reason: format!("the configs of {} have changed meanwhile", topic.name),
+                    });
+                }
                 topic.config = Arc::new(TopicConfig::parse(overrides)?);
                 Ok(())
             }),

@@ -128,6 +128,22 @@ fn partitions_are_added_only_to_the_count_that_was_seen() {
 }
 
 #[test]
+fn configs_are_changed_only_from_the_state_that_was_seen() {
+    let (mut machine, images) = founded();
+    apply(&mut machine, &topic("a", 1));
+    let map = |value: &str| BTreeMap::from([("retention.ms".to_owned(), value.to_owned())]);
+    let set = |before: Option<&str>, after: &str| Command::SetTopicConfig {
+        topic: TopicId([1; 16]),
+        before: before.map(map),
+        overrides: map(after),
+    };
+    assert_eq!(apply(&mut machine, &set(Some("77"), "1")), Outcome::Done);
+    assert!(is_conflict(&apply(&mut machine, &set(Some("77"), "2"))));
+    assert_eq!(images.borrow().topics["a"].config.retention_ms, 1);
+    assert_eq!(apply(&mut machine, &set(None, "3")), Outcome::Done);
+}
+
+#[test]
 fn topics_are_refused_on_shards_that_do_not_carry_any() {
     let (mut machine, _) = founded();
     for shard in [0, 4] {

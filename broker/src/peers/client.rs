@@ -106,10 +106,11 @@ impl Broker {
         let op = raft::Op::control(command.encode());
         let pending = shard.submit(op).await.map_err(|error| refused(&error))?;
         let outcome = pending.await.map_err(|error| refused(&error))?;
-        let applied = shard.progress().applied;
+        // The command's entry is not behind the last of the log.
+        let last = shard.progress().last;
         Ok(Proposed {
             outcome,
-            applied: applied.map_or(0, |applied| applied.index.0),
+            applied: last.map_or(0, |last| last.index.0),
         })
     }
 
@@ -146,8 +147,8 @@ impl Broker {
         let shard = &self.inner.catalogue_shard;
         let passed = shard.read_barrier().await;
         passed.map_err(|error| refused(&error))?;
-        let applied = shard.progress().applied;
-        Ok(Applied(applied.map_or(0, |applied| applied.index.0)))
+        let last = shard.progress().last;
+        Ok(Applied(last.map_or(0, |last| last.index.0)))
     }
 
     /// Makes sure that this node's catalogue has everything that was committed before the call.

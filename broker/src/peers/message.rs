@@ -373,7 +373,7 @@ impl Answer for Applied {
     }
 }
 
-/// What a proposed command came to, and how far the leader's catalogue was then.
+/// What a proposed command came to, and how far the log of the leader's catalogue was then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Proposed {
     pub(crate) outcome: Outcome,
