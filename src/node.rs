@@ -221,7 +221,6 @@ impl Parts {
             tls: self.peer_tls().await?,
             ..PeersConfig::new(address)
         };
-        self.warn_of_open_peers(address);
         let peers = Peers::bind(peers_config, clock.clone())
             .await
             .map_err(|source| NodeError::Peers { address, source })?;
@@ -292,16 +291,6 @@ impl Parts {
                 path: path.to_owned(),
                 source,
             })
-    }
-
-    fn warn_of_open_peers(&self, address: SocketAddr) {
-        if self.config.peers.tls_certificate.is_none() && !address.ip().is_loopback() {
-            warn!(
-                %address,
-                "nodes speak without TLS: whoever reaches the peer port can read and change \
-                 everything; set peers.tls_certificate, peers.tls_key and peers.tls_ca"
-            );
-        }
     }
 }
 

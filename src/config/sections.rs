@@ -172,7 +172,7 @@ impl Default for Config {
             rack: None,
             data_dir: PathBuf::from("./data"),
             port_offset: 0,
-            log: "info,openraft=error".to_owned(),
+            log: "info,openraft=error,openraft::core::heartbeat=off".to_owned(),
             seeds: Vec::new(),
             kafka: KafkaConfig::default(),
             peers: PeersConfig::default(),

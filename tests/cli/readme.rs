@@ -1,4 +1,5 @@
-//! The README's `braidlog` commands, in order, as they stand there.
+//! The README's `braidlog` commands, in order, as they stand there. Its session with a cluster is
+//! run by the tests of clusters.
 
 use storage::disk::Disk;
 
@@ -8,9 +9,10 @@ use crate::Cluster;
 fn the_commands_of_the_readme_work() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let readme = String::from_utf8(Disk::Real.read_file(path.as_ref()).unwrap()).unwrap();
+    let (readme, _) = readme.split_once("## A cluster").unwrap();
     let cluster = Cluster::start();
     let mut commands = 0;
-    for line in shell_lines(&readme) {
+    for line in shell_lines(readme) {
         let words = words(line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {

@@ -81,6 +81,7 @@ async fn all_nodes_killed_at_once_lose_nothing_that_was_acknowledged() {
     for node in 0..3 {
         cluster.spawn(node);
     }
+    cluster.wait_ready();
     conclude(&cluster, "blackout", load, 3).await;
 }
 

@@ -42,7 +42,7 @@ async fn one_node_grows_to_three_without_a_stop() {
     // What stood on the first node alone stands without it.
     let loaded = load.stop().await;
     cluster.kill(0);
-    client(&cluster, 1, &["topic", "create", "grows-more", "-r", "2"]).ok();
+    client(&cluster, 1, &["topic", "create", "grows-more"]).ok();
     let load = Load::start(&cluster.bootstrap(), "grows-more", 1, 300);
     load.more(RECORDS).await;
     let more = load.stop().await;

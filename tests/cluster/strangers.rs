@@ -23,14 +23,13 @@ async fn garbage_on_the_peer_port_closes_that_connection_only() {
         let mut stream = TcpStream::connect(cluster.peers(0)).unwrap();
         // The node may close before all is written: that is the point.
         let _ = stream.write_all(&garbage);
-        let closed = eventually("the node to close", || {
+        eventually("the node to close", || {
             let mut rest = [0; 1024];
             match stream.read(&mut rest) {
                 Ok(0) | Err(_) => Some(()),
                 Ok(_) => None,
             }
         });
-        let () = closed;
         load.more(50).await;
     }
     let loaded = load.stop().await;
@@ -48,7 +47,8 @@ async fn a_node_with_the_data_of_another_cluster_does_not_get_in() {
     let mut other = Cluster::start_alone(BINARY);
     assert_eq!(other.stop(0).code(), Some(0));
     cluster.kill(2);
-    let (mine, aside) = (cluster.data_dir(2), cluster.data_dir(2).join("../aside"));
+    let mine = cluster.data_dir(2);
+    let (aside, strange) = (mine.with_file_name("aside"), mine.with_file_name("strange"));
     Disk::Real.rename(&mine, &aside).unwrap();
     Disk::Real.rename(&other.data_dir(0), &mine).unwrap();
     cluster.spawn(2);
@@ -63,9 +63,7 @@ async fn a_node_with_the_data_of_another_cluster_does_not_get_in() {
     });
     load.more(100).await;
     cluster.kill(2);
-    Disk::Real
-        .rename(&mine, &cluster.data_dir(2).join("../strange"))
-        .unwrap();
+    Disk::Real.rename(&mine, &strange).unwrap();
     Disk::Real.rename(&aside, &mine).unwrap();
     cluster.restart(2);
     let loaded = load.stop().await;

@@ -91,6 +91,10 @@ impl Cluster {
                 cluster.spawn(node);
             }
             if cluster.all_ready() {
+                // Until every standing shard has grown over the nodes.
+                cluster.wait_until("every shard to be replicated", |status| {
+                    status["verdict"]["can_lose"].as_u64() >= Some(u64::from(nodes > 2))
+                });
                 cluster.wait_healthy(nodes);
                 return cluster;
             }
@@ -180,6 +184,15 @@ impl Cluster {
         member.process = Some(Process::spawn(&self.binary, &member.data_dir, &arguments));
     }
 
+    /// Waits until every node that was spawned is ready.
+    ///
+    /// # Panics
+    ///
+    /// When one does not get ready.
+    pub fn wait_ready(&mut self) {
+        assert!(self.all_ready(), "a node's port was taken");
+    }
+
     /// Waits for every node that was spawned; false when a port was taken.
     fn all_ready(&mut self) -> bool {
         let logs = |cluster: &Cluster| cluster.logs();
@@ -238,8 +251,14 @@ impl Cluster {
     /// When it is not ready.
     #[must_use]
     pub fn id(&self, node: usize) -> u32 {
-        let id = self.process(node).ready()["node_id"].as_u64();
-        u32::try_from(id.expect("a ready node has an id")).expect("an id")
+        self.known_id(node).expect("a ready node has an id")
+    }
+
+    /// The id that a node was given, if it runs and is ready.
+    #[must_use]
+    pub fn known_id(&self, node: usize) -> Option<u32> {
+        let process = self.members[node].process.as_ref()?;
+        u32::try_from(process.ready()["node_id"].as_u64()?).ok()
     }
 
     /// Where a node's Kafka listener is.
@@ -329,8 +348,7 @@ impl Cluster {
     /// When it runs, or does not get ready.
     pub fn restart(&mut self, node: usize) {
         self.spawn(node);
-        let process = self.members[node].process.as_mut();
-        process.expect("it was spawned").wait_ready();
+        self.wait_ready();
     }
 
     /// What an operator is answered by a node.
@@ -408,7 +426,7 @@ impl Cluster {
             let leader = partitions.find(|told| told.index == partition)?.leader;
             self.running()
                 .into_iter()
-                .find(|node| i64::from(self.id(*node)) == i64::from(leader))
+                .find(|node| self.known_id(*node).map(i64::from) == Some(i64::from(leader)))
         })
         .await
     }
