@@ -432,3 +432,38 @@ async fn an_orderly_restart_of_each_node_leaves_hardly_a_gap() {
     }
     hosts.shutdown().await;
 }
+
+/// One node's disk stands still for half a second while clients write: nobody's term changes.
+async fn a_stuck_disk(pick: fn(u32) -> u32) {
+    let hosts = Hosts::with(3, |config| {
+        config.heartbeat_ms = 100;
+        config.election_ms_min = 400;
+        config.election_ms_max = 800;
+    })
+    .await;
+    let mut history = History::default();
+    hosts.write(&mut history, 20).await;
+    let leader = hosts.leader().await;
+    let term = hosts.shard(leader).leadership().borrow().term;
+    let sim = hosts.replicas[&pick(leader)].computer.sim.clone();
+    sim.stall(true);
+    let stuck = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        sim.stall(false);
+    };
+    tokio::join!(stuck, hosts.write(&mut history, 50));
+    hosts.check(&history, &[1, 2, 3]).await;
+    assert_eq!(hosts.leader().await, leader);
+    assert_eq!(hosts.shard(leader).leadership().borrow().term, term);
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_disk_is_stuck_is_only_slow() {
+    a_stuck_disk(|leader| leader % 3 + 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_is_stuck_goes_on_leading() {
+    a_stuck_disk(|leader| leader).await;
+}
