@@ -63,8 +63,6 @@ pub enum RefusedReason {
     NotThatNode,
     /// It does not know yet who it is, or does not serve yet.
     NotReady,
-    /// No more connections are taken.
-    TooMany,
     /// TLS was not agreed on: another authority, no certificate, or one side speaks in the clear.
     Tls,
     /// Whatever listens there is no peer.

@@ -207,9 +207,8 @@ fn code(reason: RefusedReason) -> u8 {
         RefusedReason::WrongIncarnation => 4,
         RefusedReason::NotThatNode => 5,
         RefusedReason::NotReady => 6,
-        RefusedReason::TooMany => 7,
-        RefusedReason::Tls => 8,
-        RefusedReason::NotAPeer => 9,
+        RefusedReason::Tls => 7,
+        RefusedReason::NotAPeer => 8,
     }
 }
 
@@ -221,9 +220,8 @@ fn reason(code: u8) -> Option<RefusedReason> {
         3 => RefusedReason::UnknownNode,
         4 => RefusedReason::WrongIncarnation,
         5 => RefusedReason::NotThatNode,
-        7 => RefusedReason::TooMany,
-        8 => RefusedReason::Tls,
-        9 => RefusedReason::NotAPeer,
+        7 => RefusedReason::Tls,
+        8 => RefusedReason::NotAPeer,
         // 6, and whatever a later version has.
         _ => RefusedReason::NotReady,
     })
@@ -257,7 +255,7 @@ mod tests {
 
         #[test]
         fn welcomes_come_out_as_they_went_in(
-            number in 0u8..10, node in any::<u32>(), incarnation in any::<[u8; 16]>(), sentence in "\\PC{0,2000}",
+            number in 0u8..9, node in any::<u32>(), incarnation in any::<[u8; 16]>(), sentence in "\\PC{0,2000}",
         ) {
             let refusal = reason(number).map(|reason| Refusal { reason, sentence: cut(&sentence).to_owned() });
             let welcome = Welcome { node: NodeId(node), incarnation, refusal };
