@@ -260,8 +260,11 @@ pub(crate) fn list_reassignments(broker: &Broker) -> Vec<Reassignment> {
     reassignments(&broker.catalogue())
 }
 
+/// All replicas of a shard that is being changed, those that come and those that go.
+type Moving = (Vec<NodeId>, Vec<NodeId>, Vec<NodeId>);
+
 fn reassignments(catalogue: &Catalogue) -> Vec<Reassignment> {
-    let changing: BTreeMap<ShardId, (Vec<NodeId>, Vec<NodeId>, Vec<NodeId>)> = catalogue
+    let changing: BTreeMap<ShardId, Moving> = catalogue
         .shards
         .values()
         .filter_map(|shard| {
