@@ -389,7 +389,7 @@ async fn crash_while_it_comes_about(seed: u64, dies: usize, operations: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_at_any_point_leaves_one_cluster() {
-    for operations in [3, 15, 25, 30, 35, 40, 45, 60, 80] {
+    for operations in [3, 25, 30, 35, 45] {
         for dies in [0, 1] {
             let seed = 1_000 + operations * 10;
             crash_while_it_comes_about(seed, dies, operations).await;

@@ -51,10 +51,10 @@ impl Book {
     }
 
     pub(crate) fn tell(&self, peers: &Peers, catalogue: &Catalogue) {
+        // First, and also while nothing is known: whoever is neither listed nor removed is let in,
+        // or the leader could not bring the catalogue to a node that has just joined.
+        peers.set_removed(catalogue.removed_nodes.clone());
         peers.set_members(self.members(catalogue));
-        if !catalogue.cluster_id.is_empty() {
-            peers.set_removed(catalogue.removed_nodes.clone());
-        }
     }
 }
 
