@@ -206,7 +206,8 @@ fn the_commands_say_how_it_stands_and_change_it() {
     let gone = cluster.id(2);
     cluster.kill(2);
     cluster.wait_until("the dead node to be missed", |status| {
-        status["verdict"]["health"] == "degraded"
+        let sentence = status["verdict"]["sentence"].as_str().unwrap();
+        sentence.contains("is down")
     });
     let status = operate(&cluster, 0, &["status"]).ok();
     let expected = format!("Degraded: node {gone} is down. Can lose no more nodes.");
