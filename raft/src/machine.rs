@@ -212,24 +212,25 @@ impl<A: Apply> RaftStateMachine<Types> for Machine<A> {
             .expect("a forced builder is always made")
     }
 
-    /// Never touches the log: openraft purges it afterwards.
+    /// Never touches the log: openraft purges it afterwards. The file first: what was staged for
+    /// the checkpoint is taken in when the state is first used, and no older one stands then.
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
         manifest: Manifest,
     ) -> Result<(), io::Error> {
-        if meta.last_log_id > self.applied {
-            self.restore(meta, manifest.clone())
-                .map_err(io::Error::other)?;
-        }
         let checkpoints = Arc::clone(&self.checkpoints);
         let checkpoint = Checkpoint {
             meta: meta.clone(),
-            manifest,
+            manifest: manifest.clone(),
         };
         tokio::task::spawn_blocking(move || checkpoints.save(&checkpoint))
             .await
-            .map_err(io::Error::other)?
+            .map_err(io::Error::other)??;
+        if meta.last_log_id > self.applied {
+            self.restore(meta, manifest).map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
