@@ -13,7 +13,7 @@ fn ask(cluster: &Cluster, node: usize, method: &str, path: &str, body: &str) -> 
 fn led_shard(cluster: &Cluster) -> (u64, u64, u64) {
     let status = cluster.wait_until("a shard with a partition", |status| {
         let mut shards = status["shards"].as_array().unwrap().iter();
-        shards.any(|shard| is_led(shard))
+        shards.any(is_led)
     });
     let shards = status["shards"].as_array().unwrap();
     let shard = shards.iter().find(|shard| is_led(shard)).unwrap();

@@ -9,6 +9,7 @@ const PARTITIONS: i32 = 4;
 const RECORDS: i64 = 300;
 
 /// Ends the load, waits until nothing is amiss, and checks every replica.
+#[expect(clippy::print_stdout, reason = "the figures of a test")]
 async fn conclude(cluster: &Cluster, topic: &str, load: Load, nodes: usize) -> Vec<Loaded> {
     load.more(RECORDS).await;
     let loaded = load.stop().await;

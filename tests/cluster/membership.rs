@@ -21,7 +21,7 @@ fn all_have(status: &Value, replicas: usize) -> bool {
     })
 }
 
-fn node<'a>(status: &'a Value, id: u32) -> Option<&'a Value> {
+fn node(status: &Value, id: u32) -> Option<&Value> {
     let mut nodes = status["nodes"].as_array()?.iter();
     nodes.find(|node| node["id"] == id)
 }
