@@ -232,9 +232,13 @@ async fn assemble(
     let node = identity.node_id;
     let catalogue = open_catalogue(&host, &settled.marker, &identity).await?;
     let CatalogueShard { shard, mut images } = catalogue;
+    let has_others = {
+        let members = shard.members().borrow().clone();
+        members.voters.iter().any(|voter| *voter != node)
+    };
     check_history(
         &identity,
-        &settled.marker,
+        (&settled.marker, has_others),
         &images.borrow(),
         &env,
         &data_dir,
@@ -253,7 +257,13 @@ async fn assemble(
             };
             found_cluster(&shard, &images, &config, &identity, own).await?;
         }
-        Some(Marker::Joining(_)) => await_catalogue(&mut images, &identity).await?,
+        Some(Marker::Joining(_)) => {
+            await_catalogue(&mut images, &identity).await?;
+            // So that the next start has it without the others.
+            if let Err(error) = shard.checkpoint().await {
+                tracing::warn!(%error, "the catalogue is not in a checkpoint yet");
+            }
+        }
         None => {}
     }
     if settled.marker.is_some() {
@@ -345,7 +355,7 @@ fn check_identity(
 /// then there are no partitions.
 fn check_history(
     identity: &Identity,
-    marker: &Option<Marker>,
+    (marker, has_others): (&Option<Marker>, bool),
     catalogue: &Catalogue,
     env: &Env,
     data_dir: &DataDir,
@@ -356,6 +366,10 @@ fn check_history(
     if !catalogue.cluster_id.is_empty() {
         let found = format!("those of cluster {}", catalogue.cluster_id);
         return Err(data_missing(identity, &found));
+    }
+    if marker.is_none() && has_others {
+        // It is in the journal, and is read once a leader says how much of it is committed.
+        return Ok(());
     }
     if marker.is_none() {
         return Err(data_missing(identity, "no catalogue"));
