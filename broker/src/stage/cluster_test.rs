@@ -161,10 +161,9 @@ async fn topic(nodes: &[TestNode], name: &str, configs: &[(&str, &str)]) -> Part
 }
 
 fn leader(nodes: &[TestNode], partition: PartitionId) -> Option<Broker> {
-    let running = nodes.iter().filter_map(|node| node.broker.as_ref());
+    let mut running = nodes.iter().filter_map(|node| node.broker.as_ref());
     running
-        .filter(|broker| broker.led(partition).is_ok())
-        .last()
+        .find(|broker| broker.led(partition).is_ok())
         .cloned()
 }
 

@@ -15,7 +15,7 @@ enum Stand {
     #[default]
     Nothing,
     /// Takes more.
-    Copying(LogCopy),
+    Copying(Box<LogCopy>),
     /// Synced; takes no more.
     Done {
         end: Offset,
@@ -129,7 +129,8 @@ impl Slot {
                 Some(after) => after,
                 None => first_base(batches, from)?,
             };
-            self.stand = Stand::Copying(logs.begin_copy(self.id, base, config)?);
+            let copy = logs.begin_copy(self.id, base, config)?;
+            self.stand = Stand::Copying(Box::new(copy));
         }
         let Stand::Copying(copy) = &mut self.stand else {
             return Err(SlotError::Unfit("the copy is complete".to_owned()));

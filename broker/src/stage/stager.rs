@@ -22,8 +22,8 @@ use super::manifest_plan::{Outdated, Wanted};
 use super::range::{RangeAnswer, ReadRange};
 use super::serve::RANGE_BYTES_MAX;
 use super::slot::{Slot, SlotError};
+use crate::partition::Directory;
 use crate::partition::manifest::{self, ManifestError, PartitionState};
-use crate::partition::{Directory, Partition};
 
 /// Partitions that are copied at the same time; their bytes are bounded by the throttle.
 const PARTITIONS_IN_FLIGHT: usize = 16;

@@ -1,8 +1,8 @@
 //! Two replicas of a shard on simulated disks, one of which missed what the other applied.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -140,8 +140,10 @@ struct Loopback {
     /// Answers left before it fails; negative: all.
     answers_left: AtomicI64,
     /// What happens at the source before the answer of this number.
-    before: std::sync::Mutex<Option<(u64, Box<dyn FnOnce() + Send>)>>,
+    before: Mutex<Option<(u64, Event)>>,
 }
+
+type Event = Box<dyn FnOnce() + Send>;
 
 impl Loopback {
     fn of(source: &Replica) -> Arc<Loopback> {
@@ -150,7 +152,7 @@ impl Loopback {
             asked: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             answers_left: AtomicI64::new(-1),
-            before: std::sync::Mutex::new(None),
+            before: Mutex::new(None),
         })
     }
 
