@@ -24,6 +24,8 @@ const KILLS: usize = 3;
 const WRITERS: usize = 16;
 /// What a follower misses.
 const MISSED_BYTES: u64 = 2 << 30;
+/// How long a cluster needs after a node came back until leaders are where they are preferred.
+const SETTLING: Duration = Duration::from_secs(30);
 /// How long an idle cluster is watched.
 const IDLE: Duration = Duration::from_secs(20);
 /// How long anything may take before the run is given up.
@@ -132,6 +134,7 @@ async fn planned_stop(
 }
 
 async fn idle(nodes: &Nodes, partitions: i32) -> Result<(), Failure> {
+    tokio::time::sleep(SETTLING).await;
     let before = nodes.cpu_ms()?;
     tokio::time::sleep(IDLE).await;
     let used_ms = nodes.cpu_ms()? - before;
