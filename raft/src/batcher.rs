@@ -3,7 +3,8 @@
 //!
 //! Whatever happens to an entry, everybody who waits for it is answered exactly once: with the
 //! outcome, with a definite error when openraft says that it never entered the log, and with
-//! `Unknown` in every other case, also when openraft drops the entry without a word.
+//! `Unknown` in every other case, also when openraft drops the entry without a word. A leader that
+//! has lost the majority answers `Unknown` before the entry's fate is known, which may take for ever.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use openraft::storage::RaftStateMachine;
 use storage::clock::Clock;
 use storage::journal::Journal;
 
-use crate::queue::{Proposal, Queue, Reply};
+use crate::queue::{Proposal, Queue};
 use crate::status::{End, Status};
 use crate::types::{Answer, Bundle, Payload, Types, node_id};
 use crate::{ProposeError, UnknownReason};
@@ -65,7 +66,7 @@ impl<O: Send + Sync + 'static, SM: RaftStateMachine<Types>> Batcher<O, SM> {
             ops,
         });
         let flight = Flight {
-            replies,
+            number: self.queue.depart(replies),
             queue: Arc::clone(&self.queue),
             status: Arc::clone(&self.status),
             journal: self.journal.clone(),
@@ -91,17 +92,18 @@ fn failure(journal: &Journal) -> End {
     }
 }
 
-/// An entry on its way, with those who wait for it.
+/// An entry on its way. Those who wait for it stand in the queue under its number, where they can be
+/// answered before it lands.
 struct Flight<O> {
-    replies: Vec<Reply<O>>,
+    number: u64,
     queue: Arc<Queue<O>>,
     status: Arc<Status>,
     journal: Journal,
 }
 
 impl<O: Send + Sync + 'static> Flight<O> {
-    fn land(mut self, result: ClientWriteResult<Types>) {
-        let replies = std::mem::take(&mut self.replies);
+    fn land(self, result: ClientWriteResult<Types>) {
+        let replies = self.queue.arrive(self.number);
         let error = match result {
             Ok(response) => {
                 let outcomes = response
@@ -137,14 +139,15 @@ impl<O: Send + Sync + 'static> Flight<O> {
 
 impl<O> Drop for Flight<O> {
     fn drop(&mut self) {
-        if !self.replies.is_empty() {
+        let replies = self.queue.arrive(self.number);
+        if !replies.is_empty() {
             let end = self
                 .status
                 .ended()
                 .unwrap_or_else(|| failure(&self.journal));
             let error = end.unknown();
-            self.replies
-                .drain(..)
+            replies
+                .into_iter()
                 .for_each(|reply| reply.fail(error.clone()));
         }
         self.queue.landed();

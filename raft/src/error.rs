@@ -53,6 +53,9 @@ pub enum UnknownReason {
     /// The leader changed while the entry was in flight.
     #[error("the leader changed with the entry in flight")]
     LeaderChanged,
+    /// This node leads without having heard from a majority for one election time-out.
+    #[error("the leader lost the majority with the entry in flight")]
+    MajorityLost,
 }
 
 /// Why a host did not start.

@@ -15,7 +15,7 @@ use crate::host::Shared;
 use crate::queue::Queue;
 use crate::status::{End, Status};
 use crate::types::node_id;
-use crate::{Apply, HostFailure, Leadership, Members, ProposeError};
+use crate::{Apply, HostFailure, Leadership, Members, ProposeError, UnknownReason};
 
 /// The task's belongings.
 pub(crate) struct Follow<A: Apply> {
@@ -99,12 +99,17 @@ impl<A: Apply> Follow<A> {
             *leads_since_ms = None;
             Contact::Unneeded
         };
-        self.raft.runtime_config().tick(!members.is_alone());
+        // Alone it needs none, but to take the lead: the leader before may have left the shard.
+        let ticks = !members.is_alone() || (is_only_voter && !leads);
+        self.raft.runtime_config().tick(ticks);
         self.status.set_isolated(contact == Contact::Lost);
         if contact == Contact::Lost {
             // They would wait for as long as it lasts; elsewhere they may be taken.
             let error = ProposeError::NotLeader { leader: None };
             self.queue.refuse_waiting(&error);
+            self.queue.abandon_flights(&ProposeError::Unknown {
+                reason: UnknownReason::MajorityLost,
+            });
         }
         self.status.members.send_if_modified(|held| {
             *held != members && {

@@ -5,7 +5,7 @@
 //! an operation that finds no entry in flight goes at once. While one is in flight, a second starts
 //! only when enough has gathered, for small entries sync better one after the other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -104,6 +104,9 @@ struct State<O> {
     /// Sum of the costs in `waiting`.
     bytes: usize,
     in_flight: usize,
+    /// Who waits for each of the entries in flight.
+    flights: BTreeMap<u64, Vec<Reply<O>>>,
+    next_flight: u64,
     closed: Option<End>,
 }
 
@@ -114,6 +117,8 @@ impl<O> Queue<O> {
                 waiting: VecDeque::new(),
                 bytes: 0,
                 in_flight: 0,
+                flights: BTreeMap::new(),
+                next_flight: 0,
                 closed: None,
             }),
             room: Semaphore::new(room_bytes),
@@ -233,6 +238,28 @@ impl<O> Queue<O> {
         }
     }
 
+    /// Keeps who waits for an entry that is about to be proposed; the entry's number.
+    pub(crate) fn depart(&self, replies: Vec<Reply<O>>) -> u64 {
+        let mut state = self.state();
+        let flight = state.next_flight;
+        state.next_flight += 1;
+        state.flights.insert(flight, replies);
+        flight
+    }
+
+    /// Who still waits for that entry; nobody the second time.
+    pub(crate) fn arrive(&self, flight: u64) -> Vec<Reply<O>> {
+        self.state().flights.remove(&flight).unwrap_or_default()
+    }
+
+    /// Answers all who wait for entries in flight. The entries land later.
+    pub(crate) fn abandon_flights(&self, error: &ProposeError) {
+        let flights = std::mem::take(&mut self.state().flights);
+        for reply in flights.into_values().flatten() {
+            reply.fail(error.clone());
+        }
+    }
+
     /// Refuses what waits and goes on; what is in flight lands later.
     pub(crate) fn refuse_waiting(&self, error: &ProposeError) {
         let (refused, permits) = {
@@ -330,6 +357,21 @@ mod tests {
         answers.extend((0..20).map(|_| push(&queue, 80_000)));
         assert_eq!(take(&queue), Some(vec![80_000]));
         assert_eq!(take(&queue), None);
+    }
+
+    #[test]
+    fn who_waits_for_an_entry_is_answered_once_and_the_entry_still_lands() {
+        let queue = Queue::new(1_000, 1_000, 1);
+        let mut answer = push(&queue, 10);
+        let taken = queue.take().now_or_never().flatten().unwrap();
+        let flight = queue.depart(taken.into_iter().map(|taken| taken.reply).collect());
+        let _later = push(&queue, 20);
+        queue.abandon_flights(&ProposeError::Busy);
+        assert_eq!(answer.try_recv(), Ok(Err(ProposeError::Busy)));
+        assert!(queue.arrive(flight).is_empty());
+        assert_eq!(take(&queue), None, "the entry is still in flight");
+        queue.landed();
+        assert_eq!(take(&queue), Some(vec![20]));
     }
 
     #[tokio::test]

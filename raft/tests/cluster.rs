@@ -9,7 +9,7 @@ mod ledger;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use raft::{MembersError, ProposeError};
+use raft::{Members, MembersError, ProposeError};
 use storage::NodeId;
 
 use hosts::{History, Hosts, SHARD, in_time, nodes};
@@ -121,14 +121,15 @@ async fn a_leader_that_is_cut_off_acknowledges_nothing_and_says_that_it_does_not
                 "{refusal:?}"
             );
         }
-        hosts.write(&mut history, 30).await;
-        hosts.heal();
-        hosts.write(&mut history, 5).await;
-        hosts.check(&history, &[1, 2, 3]).await;
+        // While it is cut off: nobody waits until that is over.
         for pending in hanging.into_iter().flatten() {
             let answer = in_time("even a hanging operation is answered", pending).await;
             assert!(answer.is_err(), "acknowledged without a majority");
         }
+        hosts.write(&mut history, 30).await;
+        hosts.heal();
+        hosts.write(&mut history, 5).await;
+        hosts.check(&history, &[1, 2, 3]).await;
     }
     hosts.shutdown().await;
 }
@@ -190,6 +191,28 @@ async fn a_follower_far_behind_stages_the_checkpoint_while_the_shard_goes_on() {
             replicas.values().all(|replica| replica.staging.is_none())
         })
         .await;
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_staging_that_panicked_is_begun_anew() {
+    let mut hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    hosts.write(&mut history, 20).await;
+    let leader = hosts.leader().await;
+    let follower = leader % 3 + 1;
+    hosts.kill(follower).await;
+    hosts.write(&mut history, 20).await;
+    let at = hosts.shard(leader).checkpoint().await.unwrap();
+    hosts
+        .until("the journal is cut", |hosts| {
+            hosts.shard(leader).progress().purged == Some(at)
+        })
+        .await;
+    hosts.stager(follower).panics.store(true, SeqCst);
+    hosts.start(follower).await.unwrap();
+    hosts.check(&history, &[1, 2, 3]).await;
+    assert!(hosts.stager(follower).begun.load(SeqCst) >= 2);
     hosts.shutdown().await;
 }
 
@@ -273,6 +296,29 @@ async fn a_leader_that_is_removed_hands_over() {
     hosts.write(&mut history, 30).await;
     hosts.check(&history, &others).await;
     assert_eq!(hosts.members(others[0]).voters, rest);
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sole_voter_that_is_left_over_takes_the_lead() {
+    let mut hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    hosts.make_leader(1).await;
+    hosts.write(&mut history, 10).await;
+    let shard = hosts.shard(1).clone();
+    // The leader that leaves goes at once, so that it cannot see to its own replacement.
+    let mut members = hosts.shard(2).members();
+    let left_over = async {
+        let alone = |members: &Members| members.voters == nodes([2]) && !members.is_joint;
+        members.wait_for(alone).await.unwrap();
+    };
+    let changing = tokio::spawn(async move { shard.change_members(nodes([2]), nodes([])).await });
+    in_time("it is the only voter", left_over).await;
+    hosts.kill(1).await;
+    hosts.kill(3).await;
+    hosts.write(&mut history, 10).await;
+    hosts.check(&history, &[2]).await;
+    let _ = in_time("the change", changing).await;
     hosts.shutdown().await;
 }
 
