@@ -48,6 +48,18 @@ struct Current {
     task: AbortHandle,
 }
 
+impl Current {
+    /// Whether it may be joined: it runs or has succeeded. One whose task panicked has no end and
+    /// nobody left to tell one.
+    fn stands(&self) -> bool {
+        match &*self.end.borrow() {
+            Some(End::Installed { .. }) => true,
+            Some(End::Failed { .. }) => false,
+            None => self.end.has_changed().is_ok(),
+        }
+    }
+}
+
 impl Drop for Current {
     fn drop(&mut self) {
         self.task.abort();
@@ -109,10 +121,7 @@ impl<A: Apply> Staging<A> {
         {
             let mut current = self.current();
             let joined = current.as_mut().filter(|held| {
-                held.from == from
-                    && held.vote == vote
-                    && held.last == last
-                    && !matches!(*held.end.borrow(), Some(End::Failed { .. }))
+                held.from == from && held.vote == vote && held.last == last && held.stands()
             });
             if let Some(held) = joined {
                 held.number = number;

@@ -26,6 +26,8 @@ pub(crate) struct Stager {
     pub(crate) begun: AtomicUsize,
     pub(crate) done: AtomicUsize,
     pub(crate) holds: AtomicBool,
+    /// The next staging panics.
+    pub(crate) panics: AtomicBool,
     pub(crate) from: Mutex<Option<NodeId>>,
 }
 
@@ -39,6 +41,8 @@ impl Stage for Shared {
         async move {
             stager.begun.fetch_add(1, Ordering::SeqCst);
             *stager.from.lock().unwrap() = Some(from);
+            let panics = stager.panics.swap(false, Ordering::SeqCst);
+            assert!(!panics, "told to panic");
             while stager.holds.load(Ordering::SeqCst) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
