@@ -13,8 +13,8 @@ use std::time::Duration;
 use openraft::error::{Fatal, InitializeError, LinearizableReadError, RaftError};
 use openraft::network::{NetSnapshot, RaftNetworkFactory};
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
-use storage::journal::ShardLog;
-use storage::{NodeId, ShardId};
+use storage::journal::{Journal, JournalError, ShardLog};
+use storage::{LogPosition, NodeId, ShardId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -270,6 +270,12 @@ async fn read_disk(
         }
         let checkpoints =
             Checkpoints::open(from.disk.clone(), checkpoint_path(&from, id)).map_err(unreadable)?;
+        if let Some(checkpoint) = checkpoints.position() {
+            drop_conflicting(&from.journal, id, checkpoint).map_err(|error| OpenError::Log {
+                shard: id,
+                source: journal_io(error),
+            })?;
+        }
         let log = Log::open(
             from.journal.clone(),
             id,
@@ -298,6 +304,35 @@ async fn read_disk(
             source: io::Error::other(error),
         })
     })
+}
+
+/// Drops a log that says otherwise than the checkpoint. A checkpoint that a leader sent is saved
+/// beside the journal, so power may go when the truncation before it is not yet in there. What is
+/// dropped was never committed, for a checkpoint holds nothing else.
+fn drop_conflicting(
+    journal: &Journal,
+    id: ShardId,
+    checkpoint: LogPosition,
+) -> Result<(), JournalError> {
+    let known = journal.shard_log(id);
+    let reaches = known
+        .last
+        .is_some_and(|last| last.index >= checkpoint.index);
+    let is_purged = known
+        .floor
+        .is_some_and(|floor| floor.index >= checkpoint.index);
+    let held = journal.term_of(id, checkpoint.index);
+    if !reaches || is_purged || held == Some(checkpoint.term) {
+        return Ok(());
+    }
+    tracing::warn!(
+        shard = id.0,
+        at = %checkpoint,
+        last = ?known.last,
+        "dropping entries that conflict with the shard's checkpoint"
+    );
+    // Lost in a crash it is done again.
+    journal.purge(id, checkpoint, Box::new(|_| ()))
 }
 
 /// Ticks begin with the second member: nobody needs the heartbeats of a shard of one, and idle it

@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use raft::{HostConfig, HostFailure, Op, OpenError, ProposeError, Shard, UnknownReason};
-use storage::ShardId;
 use storage::disk::OpKind;
+use storage::journal::{JournalEntry, Synced};
+use storage::{LogIndex, LogPosition, ShardId};
 
 use ledger::{Computer, Ledger, Node, Outcome, op};
 
@@ -271,4 +272,59 @@ async fn every_flipped_bit_of_a_checkpoint_is_refused() {
     }
     node.open(SHARD, Ledger::default()).await.unwrap();
     in_time("shutdown", node.shutdown()).await;
+}
+
+#[tokio::test]
+async fn entries_that_conflict_with_the_checkpoint_do_not_keep_the_shard_from_opening() {
+    let computer = Computer::new(4);
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, Ledger::default()).await.unwrap();
+    submit(&shard, 0, 10).await;
+    let last = node.journal.shard_log(SHARD).last.unwrap();
+    let old = node
+        .journal
+        .read(SHARD, LogIndex(0), LogIndex(last.index.0 + 1), usize::MAX)
+        .unwrap();
+    computer.kill(node).await;
+
+    // A life later there is a checkpoint in a higher term, below where the old entries will end.
+    let node = computer.boot().await;
+    let shard = node.open(SHARD, Ledger::default()).await.unwrap();
+    let at = in_time("checkpoint", shard.checkpoint()).await.unwrap();
+    assert!(at.term > last.term);
+    in_time("shutdown", node.shutdown()).await;
+
+    // As if power had gone with the checkpoint saved and the truncation before it not.
+    let node = computer.boot().await;
+    let vote = node.journal.shard_log(SHARD).vote.unwrap();
+    let mut entries: Vec<JournalEntry> = old
+        .into_iter()
+        .map(|entry| JournalEntry {
+            position: entry.position,
+            pieces: vec![entry.payload],
+        })
+        .collect();
+    let filler = entries.last().unwrap().pieces.clone();
+    for index in last.index.0 + 1..at.index.0 + 5 {
+        entries.push(JournalEntry {
+            position: LogPosition {
+                term: last.term,
+                index: LogIndex(index),
+            },
+            pieces: filler.clone(),
+        });
+    }
+    let (synced, mut durable) = tokio::sync::mpsc::unbounded_channel();
+    let tell = || -> Synced {
+        let synced = synced.clone();
+        Box::new(move |result| synced.send(result).unwrap())
+    };
+    node.journal.remove_shard(SHARD, tell()).unwrap();
+    node.journal.append(SHARD, entries, tell()).unwrap();
+    node.journal.save_vote(SHARD, vote, tell()).unwrap();
+    for _ in 0..3 {
+        in_time("a sync", durable.recv()).await.unwrap().unwrap();
+    }
+    computer.kill(node).await;
+    check(&computer, 10, 10, "conflicting entries").await;
 }
