@@ -55,7 +55,7 @@ impl<A: Apply> Election<A> {
         let Some(turn) = self.turn(gone) else { return };
         tokio::time::sleep(TURN * turn).await;
         if self.leader() == Some(gone) {
-            self.take_over().await;
+            self.take_over(gone).await;
         }
         if turn == 0 {
             // Lost only to a longer log, whose voter must not be disturbed now.
@@ -89,10 +89,14 @@ impl<A: Apply> Election<A> {
         u32::try_from(before.count()).ok()
     }
 
-    /// Campaigns as if the leader had asked for it: other voters' leases do not stand in the way.
-    async fn take_over(&self) {
+    /// Campaigns as if `gone`, the leader, had asked for it: other voters' leases do not stand in
+    /// the way. Not when another leads or campaigns by now.
+    async fn take_over(&self, gone: NodeId) {
         let known = self.raft.with_raft_state(|state| *state.vote_ref()).await;
         let Ok(vote) = known else { return };
+        if !vote.is_committed() || vote.leader_id().voted_for != u64::from(gone.0) {
+            return;
+        }
         let last = self.log.ends().1.map(log_id);
         let request = TransferLeaderRequest::new(vote, u64::from(self.me.0), last);
         match self.raft.handle_transfer_leader(request).await {
