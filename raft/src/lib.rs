@@ -10,6 +10,7 @@
 
 mod batcher;
 mod checkpointer;
+mod claims;
 mod config;
 mod election;
 mod entry;

@@ -215,7 +215,8 @@ fn decode_append(bytes: &mut Bytes) -> Result<AppendEntriesRequest<Types>, Decod
             term: Term(table.get_u64()),
             index: LogIndex(table.get_u64()),
         };
-        let follows = before.is_none_or(|before| {
+        // Nothing before it: the first entry of all.
+        let follows = before.map_or(at.index.0 == 0, |before| {
             before.index.0.checked_add(1) == Some(at.index.0) && before.term <= at.term
         });
         if !follows {
@@ -558,10 +559,16 @@ mod tests {
         let append = AppendEntriesRequest::<Types> {
             vote: Vote::new_committed(1, 1),
             prev_log_id: None,
-            entries: vec![blank(3), blank(5)],
+            entries: vec![blank(0), blank(2)],
             leader_commit: None,
         };
         let error = Request::decode(joined(encode_append(&append))).unwrap_err();
+        assert!(matches!(error, DecodeError::Disordered { .. }), "{error}");
+        let headless = AppendEntriesRequest::<Types> {
+            entries: vec![blank(3)],
+            ..append
+        };
+        let error = Request::decode(joined(encode_append(&headless))).unwrap_err();
         assert!(matches!(error, DecodeError::Disordered { .. }), "{error}");
     }
 

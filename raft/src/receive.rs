@@ -10,6 +10,7 @@ use storage::{NodeId, ShardId};
 use tokio::sync::mpsc;
 
 use crate::Apply;
+use crate::claims;
 use crate::group::GroupRaft;
 use crate::message::{Answer, Request};
 use crate::peer::{CallError, Lane, Receive, StreamAnswers};
@@ -29,12 +30,8 @@ impl<A: Apply> Receive for Receiver<A> {
         _lane: Lane,
         request: Bytes,
     ) -> BoxFuture<'static, Result<Vec<Bytes>, CallError>> {
-        let request = match Request::decode(request) {
-            Ok(request) => request,
-            Err(error) => {
-                tracing::warn!(shard = self.shard.0, node = from.0, %error, "a peer's request cannot be read");
-                return async { Err(CallError::Malformed) }.boxed();
-            }
+        let Some(request) = read(self.shard, from, request) else {
+            return async { Err(CallError::Malformed) }.boxed();
         };
         let (raft, staging) = (self.raft.clone(), Arc::clone(&self.staging));
         async move {
@@ -53,13 +50,9 @@ impl<A: Apply> Receive for Receiver<A> {
         let (raft, shard) = (self.raft.clone(), self.shard);
         async move {
             let appends = futures_util::stream::unfold(requests, move |mut requests| async move {
-                match Request::decode(requests.recv().await?) {
-                    Ok(Request::Append(append)) => Some((append, requests)),
-                    Ok(_) => None,
-                    Err(error) => {
-                        tracing::warn!(shard = shard.0, node = from.0, %error, "a peer's append cannot be read");
-                        None
-                    }
+                match read(shard, from, requests.recv().await?) {
+                    Some(Request::Append(append)) => Some((append, requests)),
+                    _ => None,
                 }
             });
             let mut appended = Box::pin(raft.stream_append(Box::pin(appends)));
@@ -73,6 +66,22 @@ impl<A: Apply> Receive for Receiver<A> {
         }
         .boxed()
     }
+}
+
+/// The request, when it can be read and believed.
+fn read(shard: ShardId, from: NodeId, bytes: Bytes) -> Option<Request> {
+    let request = match Request::decode(bytes) {
+        Ok(request) => request,
+        Err(error) => {
+            tracing::warn!(shard = shard.0, node = from.0, %error, "a peer's request cannot be read");
+            return None;
+        }
+    };
+    if let Err(error) = claims::check(from, &request) {
+        tracing::warn!(shard = shard.0, node = from.0, %error, "a peer's request is refused");
+        return None;
+    }
+    Some(request)
 }
 
 async fn answer<A: Apply>(
