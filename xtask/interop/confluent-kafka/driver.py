@@ -239,9 +239,11 @@ def check_describe_cluster(_):
 
 def check_create_list_describe(prefix):
     create(prefix, 3, "retention.ms=86400000", "max.message.bytes=2000000")
-    described = wait(admin().describe_topics(TopicCollection([prefix])))[prefix]
+    describe = lambda: wait(admin().describe_topics(TopicCollection([prefix])))[prefix]
+    described = describe()
     equal([p.id for p in described.partitions], [0, 1, 2], "partitions")
-    assert all(p.leader is not None and len(p.isr) == NODES for p in described.partitions)
+    in_sync = lambda p: p.leader is not None and len(p.isr) == NODES
+    until(lambda: all(map(in_sync, describe().partitions)), "every replica in sync")
     assert str(described.topic_id) != "AAAAAAAAAAAAAAAAAAAAAA", "no topic id"
 
 

@@ -210,8 +210,8 @@ final class Checks {
         create(topic, 3, "retention.ms", "86400000", "max.message.bytes", "2000000");
         TopicDescription found = describe(topic);
         equal(found.partitions().stream().map(p -> p.partition()).toList(), List.of(0, 1, 2), "partitions");
-        check(found.partitions().stream().allMatch(p -> p.leader() != null && p.isr().size() == Driver.nodes()),
-            "partitions are " + found.partitions());
+        until(() -> describe(topic).partitions().stream()
+            .allMatch(p -> p.leader() != null && p.isr().size() == Driver.nodes()), "every replica in sync");
         check(!found.topicId().equals(Uuid.ZERO_UUID), "no topic id");
         try (KafkaConsumer<byte[], byte[]> consumer = Driver.consumer()) {
             equal(consumer.partitionsFor(topic, LIMIT).size(), 3, "partitionsFor");

@@ -301,9 +301,11 @@ const CHECKS = {
   'create, list and describe a topic': async topic => {
     await create(topic, 3, 'retention.ms=86400000')
     check(await isListed(topic), 'topic is not in the list')
-    const { topics } = await (await admin()).fetchTopicMetadata({ topics: [topic] })
-    equal(topics[0].partitions.map(p => p.partitionId).sort(), [0, 1, 2], 'partitions')
-    check(topics[0].partitions.every(p => p.isr.length === BOOTSTRAP.length), 'in-sync replicas')
+    const partitions = async () =>
+      (await (await admin()).fetchTopicMetadata({ topics: [topic] })).topics[0].partitions
+    equal((await partitions()).map(p => p.partitionId).sort(), [0, 1, 2], 'partitions')
+    const inSync = async () => (await partitions()).every(p => p.isr.length === BOOTSTRAP.length)
+    await until(inSync, 'every replica in sync')
   },
   'creating a topic twice is refused': async topic => {
     await create(topic, 1)
