@@ -89,7 +89,7 @@ impl Bootstrap<'_> {
             node: identity.node_id,
             incarnation: identity.incarnation,
         };
-        let answers = self.ask_all(&Request::Discover(Some(asker))).await;
+        let (answers, _) = self.ask_all(&Request::Discover(Some(asker))).await;
         if let Some((seed, reason)) = answers
             .iter()
             .find_map(|(seed, answer)| Some((seed, answer.refusal.clone()?)))
@@ -138,7 +138,7 @@ impl Bootstrap<'_> {
         self.desk.set_blank(own.clone());
         let mut logged_ms = self.clock.monotonic_ms();
         loop {
-            let answers = self.ask_all(&Request::Discover(None)).await;
+            let (answers, failures) = self.ask_all(&Request::Discover(None)).await;
             let missing = match decide(&own, &answers) {
                 Step::Found(node) => return self.found(node, incarnation, ids),
                 Step::Join {
@@ -154,7 +154,8 @@ impl Bootstrap<'_> {
             let now_ms = self.clock.monotonic_ms();
             if now_ms - logged_ms >= LOG_EVERY_MS {
                 logged_ms = now_ms;
-                tracing::info!(missing, "looking for the cluster");
+                let failures = failures.join("; ");
+                tracing::info!(missing, failures, "looking for the cluster");
             } else {
                 tracing::debug!(missing, "looking for the cluster");
             }
@@ -162,8 +163,8 @@ impl Bootstrap<'_> {
         }
     }
 
-    /// Asks every seed; who does not answer in time is left out.
-    async fn ask_all(&self, request: &Request) -> BTreeMap<String, Discovered> {
+    /// Asks every seed. What they answered in time, and why the others did not.
+    async fn ask_all(&self, request: &Request) -> (BTreeMap<String, Discovered>, Vec<String>) {
         let request = request.encode();
         let ask = |seed: &String| {
             let (seed, request) = (seed.trim().to_ascii_lowercase(), request.clone());
@@ -173,16 +174,28 @@ impl Bootstrap<'_> {
                     .ask_stranger(&seed, request, DISCOVER_DEADLINE)
                     .await;
                 match answer {
-                    Ok(answer) => discovered(answer).map(|answer| (seed, answer)),
+                    Ok(answer) => match discovered(answer) {
+                        Some(answer) => Ok((seed, answer)),
+                        None => Err(format!("{seed}: it answers what is no answer")),
+                    },
                     Err(error) => {
                         tracing::debug!(seed, %error, "a seed does not answer");
-                        None
+                        Err(format!("{seed}: {error}"))
                     }
                 }
             }
         };
         let answers = join_all(self.config.seeds.iter().map(ask)).await;
-        answers.into_iter().flatten().collect()
+        let (mut told, mut failures) = (BTreeMap::new(), Vec::new());
+        for answer in answers {
+            match answer {
+                Ok((seed, answer)) => {
+                    told.insert(seed, answer);
+                }
+                Err(failure) => failures.push(failure),
+            }
+        }
+        (told, failures)
     }
 
     fn mark(&self, marker: Marker) -> Result<(), StartError> {
