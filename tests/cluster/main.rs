@@ -5,11 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admin;
+mod cuts;
 mod dev;
 mod failover;
 mod membership;
 mod readme;
 mod strangers;
+mod tls;
 
 use test_support::{Cluster, Finished};
 

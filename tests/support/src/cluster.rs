@@ -1,5 +1,6 @@
 //! A cluster of real processes, each of which can be killed, paused and started again.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
@@ -11,6 +12,7 @@ use crate::deadline::eventually;
 use crate::http::{Answer, request};
 use crate::ports::free_port;
 use crate::process::Process;
+use crate::proxy::Proxies;
 use crate::temp_dir::TempDir;
 
 /// The exit code of a node whose port is in use.
@@ -25,6 +27,7 @@ pub struct Cluster {
     directory: TempDir,
     settings: Vec<String>,
     members: Vec<Member>,
+    proxies: Option<Proxies>,
 }
 
 #[derive(Debug)]
@@ -68,22 +71,45 @@ impl Cluster {
         Cluster::start_with(binary, nodes, &[])
     }
 
-    /// The same with settings, `key=value`, for every node.
+    /// The same with settings, `key=value`, for every node; `{node}` in them is its number.
     ///
     /// # Panics
     ///
     /// When they do not become one healthy cluster.
     #[must_use]
     pub fn start_with(binary: &str, nodes: usize, settings: &[&str]) -> Cluster {
+        Cluster::found(binary, nodes, settings, false)
+    }
+
+    /// The same with a proxy before each node's peer port, so that nodes can be cut off.
+    ///
+    /// # Panics
+    ///
+    /// When they do not become one healthy cluster.
+    #[must_use]
+    pub fn start_behind_proxies(binary: &str, nodes: usize) -> Cluster {
+        Cluster::found(binary, nodes, &[], true)
+    }
+
+    fn found(binary: &str, nodes: usize, settings: &[&str], has_proxies: bool) -> Cluster {
         for _ in 0..STARTS_MAX {
+            let ports: Vec<Ports> = (0..nodes).map(|_| Ports::free()).collect();
+            let proxies = has_proxies.then(|| {
+                let listeners = ports.iter().map(|ports| local(ports.peers));
+                Proxies::start(&listeners.collect::<Vec<_>>())
+            });
             let mut cluster = Cluster {
                 binary: binary.to_owned(),
                 directory: TempDir::new(),
                 settings: settings.iter().map(|s| (*s).to_owned()).collect(),
                 members: Vec::new(),
+                proxies,
             };
-            let ports: Vec<Ports> = (0..nodes).map(|_| Ports::free()).collect();
-            let seeds: Vec<String> = ports.iter().map(|ports| ports.seed()).collect();
+            let seeds = ports.iter().enumerate().map(|(node, ports)| {
+                let proxy = cluster.proxies.as_ref().map(|all| all.address(node));
+                proxy.map_or_else(|| ports.seed(), |address| address.to_string())
+            });
+            let seeds: Vec<String> = seeds.collect();
             for ports in ports {
                 cluster.place(ports, seeds.join(","));
             }
@@ -114,6 +140,7 @@ impl Cluster {
             directory: TempDir::new(),
             settings: Vec::new(),
             members: Vec::new(),
+            proxies: None,
         };
         cluster.place(Ports::free(), String::new());
         cluster.spawn(0);
@@ -174,7 +201,17 @@ impl Cluster {
         .iter()
         .chain(&self.settings)
         {
-            arguments.extend(["--set".to_owned(), setting.clone()]);
+            let setting = setting.replace("{node}", &id);
+            arguments.extend(["--set".to_owned(), setting]);
+        }
+        if let Some(proxies) = &self.proxies {
+            let address = proxies.address(node);
+            for setting in [
+                format!("peers.advertised_host={}", address.ip()),
+                format!("peers.advertised_port={}", address.port()),
+            ] {
+                arguments.extend(["--set".to_owned(), setting]);
+            }
         }
         arguments.extend(["--node-id".to_owned(), id]);
         if !member.seeds.is_empty() {
@@ -271,6 +308,16 @@ impl Cluster {
     #[must_use]
     pub fn peers(&self, node: usize) -> String {
         self.members[node].ports.seed()
+    }
+
+    /// What stands between the nodes.
+    ///
+    /// # Panics
+    ///
+    /// When nothing does.
+    #[must_use]
+    pub fn proxies(&self) -> &Proxies {
+        self.proxies.as_ref().expect("started behind proxies")
     }
 
     /// Where a node's HTTP listener is.
@@ -457,6 +504,10 @@ impl Drop for Cluster {
             eprintln!("{}", self.logs());
         }
     }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// A client of these addresses that does not wait long for one that is paused.
