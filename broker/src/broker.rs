@@ -226,12 +226,9 @@ impl Broker {
         if self.is_stopping() {
             return Err(BrokerError::ShuttingDown);
         }
-        match leadership.leader {
-            Some(leader) if leader != self.node_id() => Err(BrokerError::NotLeader {
-                leader: Some(leader),
-            }),
-            _ => Err(BrokerError::LeaderNotAvailable),
-        }
+        // Also when this node would lead but is cut off from the others, or has only just begun.
+        let leader = leadership.leader.filter(|leader| *leader != self.node_id());
+        Err(BrokerError::NotLeader { leader })
     }
 
     fn not_leader(&self, shard: ShardId) -> BrokerError {
@@ -287,7 +284,6 @@ impl Broker {
         counted.is_ok()
     }
 }
-
 
 pub(crate) async fn close_disk(logs: LogStore, journal: Journal) {
     let closing = tokio::task::spawn_blocking(move || {

@@ -95,9 +95,7 @@ impl Inside {
             let produced = within("the node that is cut off to answer", produced).await;
             let waited_ms = clock.monotonic_ms();
             match produced {
-                Err(ProduceFailure::Refused(
-                    ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::LEADER_NOT_AVAILABLE,
-                )) => break,
+                Err(ProduceFailure::Refused(ErrorCode::NOT_LEADER_OR_FOLLOWER)) => break,
                 // What it took before it noticed: nobody knows what will become of that.
                 Err(ProduceFailure::Refused(ErrorCode::REQUEST_TIMED_OUT))
                     if waited_ms < NOTICED_MS => {}
