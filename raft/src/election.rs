@@ -17,6 +17,7 @@ use crate::group::GroupRaft;
 use crate::peer::Peers;
 use crate::status::Status;
 use crate::store::Log;
+use crate::tombstone::Recall;
 use crate::types::log_id;
 
 /// Between one voter's turn and the next's.
@@ -30,6 +31,7 @@ pub(crate) struct Election<A: Apply> {
     pub(crate) raft: GroupRaft<A>,
     pub(crate) status: Arc<Status>,
     pub(crate) log: Log,
+    pub(crate) recall: Recall,
     pub(crate) me: NodeId,
     pub(crate) peers: Peers,
 }
@@ -49,7 +51,7 @@ impl<A: Apply> Election<A> {
 
     /// Sees to it that another leads when `gone` did.
     async fn replace(&self, gone: NodeId) {
-        if self.leader() != Some(gone) {
+        if self.leader() != Some(gone) || !self.recall.is_overtaken() {
             return;
         }
         let Some(turn) = self.turn(gone) else { return };

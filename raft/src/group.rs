@@ -31,8 +31,9 @@ use crate::snapshot::{Checkpoints, Manifest};
 use crate::status::{End, Status};
 use crate::steering::{Stagings, Steer, Steering};
 use crate::store::{CacheLimits, Log};
+use crate::tombstone::{Recall, Tombstone};
 use crate::types::{Types, journal_io, node_id};
-use crate::{Apply, OpenError, ProposeError, Shard};
+use crate::{Apply, OpenError, ProposeError, Shard, entry};
 
 /// Callers that may wait for a read point or a checkpoint before the next one waits to ask.
 pub(crate) const REQUESTS_MAX: usize = 1_024;
@@ -42,6 +43,8 @@ const OPEN_CACHE_BYTES: usize = 64 << 20;
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// How long a closing leader waits for another to take its place.
 const HAND_OVER_MAX: Duration = Duration::from_millis(500);
+/// How often a replica that was forgotten looks whether its log has come past its old end.
+const RECALL_PAUSE: Duration = Duration::from_millis(250);
 
 pub(crate) type GroupRaft<A> = Raft<Types, Machine<A>>;
 
@@ -60,6 +63,8 @@ pub(crate) struct Parts {
     pub(crate) status: Arc<Status>,
     /// How far followers have come with the checkpoints sent to them.
     pub(crate) stagings: Arc<Stagings>,
+    /// What this node forgot of the shard.
+    pub(crate) recall: Recall,
 }
 
 /// A shard's way to its other replicas, and theirs to it.
@@ -85,6 +90,7 @@ pub(crate) struct Group<A: Apply> {
     checkpoint_requests: mpsc::Sender<CheckpointReply>,
     /// What handles steer the shard by; they hold it weakly.
     steering: Arc<Steering<A>>,
+    recall: Recall,
     attachment: Option<Attachment>,
     tasks: JoinSet<()>,
 }
@@ -104,7 +110,8 @@ where
     W: Wire<A>,
 {
     let me = u64::from(shared.config.node.0);
-    let (checkpoints, log) = read_disk(shared, id).await?;
+    let (checkpoints, recall) = read_disk(shared, id).await?;
+    let log = recall.log.clone();
     let status = Arc::new(Status::new(shared.config.checkpoint_journal_bytes));
     shared.enlist(&status, &log);
 
@@ -124,14 +131,23 @@ where
         checkpoints: Arc::clone(&checkpoints),
         status: Arc::clone(&status),
         stagings: Arc::default(),
+        recall: recall.clone(),
     };
     let network = wire.network(&parts);
     let raft = GroupRaft::new(me, config, network, log.clone(), machine)
         .await
         .map_err(fatal)?;
 
-    let attachment = wire.attach(&parts, raft.clone());
     let mut tasks = JoinSet::new();
+    if !recall.is_overtaken() {
+        raft.runtime_config().elect(false);
+        tasks.spawn(elect_later(
+            raft.clone(),
+            recall.clone(),
+            Arc::clone(&status),
+        ));
+    }
+    let attachment = wire.attach(&parts, raft.clone());
     let queue = Arc::new(Queue::new(
         shared.config.pending_bytes_max,
         shared.config.entry_bytes_max,
@@ -164,6 +180,7 @@ where
         raft: raft.clone(),
         status: Arc::clone(&status),
         log: log.clone(),
+        recall: recall.clone(),
         me: shared.config.node,
         peers: shared.peers.clone(),
     };
@@ -195,6 +212,7 @@ where
         shared: Arc::clone(shared),
         checkpoint_requests: checkpoint_requests.clone(),
         steering,
+        recall,
         attachment,
         tasks,
     };
@@ -218,15 +236,20 @@ where
     Ok((group, shard))
 }
 
-/// Deletes all that the disk holds of a closed shard: first what makes it a replica, then its
-/// checkpoint, which [`read_disk`] takes for nothing without the former.
+/// Deletes all that the disk holds of a closed shard but a tombstone: first what makes it a replica,
+/// then its checkpoint, which [`read_disk`] takes for nothing without the former.
 pub(crate) async fn destroy(shared: &Arc<Shared>, id: ShardId) -> io::Result<()> {
+    let known = shared.journal.shard_log(id);
     let (synced, durable) = oneshot::channel();
     let tell = Box::new(move |result| {
         // The caller may have stopped waiting.
         let _ = synced.send(result);
     });
-    if shared.journal.shard_log(id) != ShardLog::default() {
+    if known != ShardLog::default() {
+        let at = Arc::clone(shared);
+        tokio::task::spawn_blocking(move || bury(&at, id, &known))
+            .await
+            .map_err(io::Error::other)??;
         shared.journal.remove_shard(id, tell).map_err(journal_io)?;
         durable
             .await
@@ -237,6 +260,57 @@ pub(crate) async fn destroy(shared: &Arc<Shared>, id: ShardId) -> io::Result<()>
     tokio::task::spawn_blocking(move || remove_checkpoint(&from, id))
         .await
         .map_err(io::Error::other)?
+}
+
+fn tombstone_path(shared: &Shared, id: ShardId) -> PathBuf {
+    shared.config.checkpoint_dir.join(format!("{id}.tombstone"))
+}
+
+/// Writes the tombstone of a replica that is about to be forgotten. Blocks.
+fn bury(shared: &Shared, id: ShardId, known: &ShardLog) -> io::Result<()> {
+    let path = tombstone_path(shared, id);
+    let before = Tombstone::read(&shared.disk, &path)?;
+    Tombstone::new(known, before)?.write(&shared.disk, &path)
+}
+
+/// What the tombstone says, when there is one that still matters; its vote is taken up again. Blocks.
+fn remember(
+    shared: &Shared,
+    id: ShardId,
+    checkpoint: Option<LogPosition>,
+) -> io::Result<Option<LogPosition>> {
+    let path = tombstone_path(shared, id);
+    let Some(Tombstone { vote, last }) = Tombstone::read(&shared.disk, &path)? else {
+        return Ok(None);
+    };
+    if checkpoint.is_some() && checkpoint >= last {
+        // Whatever happens now, the log never ends before that again.
+        shared.disk.remove_file(&path)?;
+        shared.disk.sync_dir(&shared.config.checkpoint_dir)?;
+        return Ok(None);
+    }
+    if let (Some(vote), None) = (vote, shared.journal.shard_log(id).vote) {
+        // Before anything that this run writes; lost in a crash it is done again.
+        let written = shared
+            .journal
+            .save_vote(id, entry::encode_vote(&vote), Box::new(|_| ()));
+        written.map_err(journal_io)?;
+    }
+    Ok(last)
+}
+
+/// Lets a replica campaign once its log has come past what it forgot.
+async fn elect_later<A: Apply>(raft: GroupRaft<A>, recall: Recall, status: Arc<Status>) {
+    let mut applied = status.applied_index();
+    while !recall.is_overtaken() {
+        tokio::select! {
+            // The sender lives in `status`, which is held here.
+            _ = applied.changed() => {}
+            // What was appended and cannot be committed without this node counts too.
+            () = tokio::time::sleep(RECALL_PAUSE) => {}
+        }
+    }
+    raft.runtime_config().elect(true);
 }
 
 fn checkpoint_path(shared: &Shared, id: ShardId) -> PathBuf {
@@ -256,11 +330,11 @@ fn remove_checkpoint(shared: &Shared, id: ShardId) -> io::Result<()> {
     Ok(())
 }
 
-/// The shard's checkpoint and log, checked against each other.
+/// The shard's checkpoint and log, checked against each other, and what was forgotten of it.
 async fn read_disk(
     shared: &Arc<Shared>,
     id: ShardId,
-) -> Result<(Arc<Checkpoints>, Log), OpenError> {
+) -> Result<(Arc<Checkpoints>, Recall), OpenError> {
     let from = Arc::clone(shared);
     let read = tokio::task::spawn_blocking(move || {
         let unreadable = |source| OpenError::Checkpoint { shard: id, source };
@@ -276,6 +350,7 @@ async fn read_disk(
                 source: journal_io(error),
             })?;
         }
+        let forgotten = remember(&from, id, checkpoints.position()).map_err(unreadable)?;
         let log = Log::open(
             from.journal.clone(),
             id,
@@ -295,7 +370,13 @@ async fn read_disk(
                     checkpoint,
                 })
             }
-            _ => Ok((Arc::new(checkpoints), log)),
+            _ => {
+                let recall = Recall {
+                    last: forgotten,
+                    log,
+                };
+                Ok((Arc::new(checkpoints), recall))
+            }
         }
     });
     read.await.unwrap_or_else(|error| {
@@ -363,7 +444,10 @@ impl<A: Apply> Group<A> {
             shard,
             source: io::Error::other(error.to_string()),
         };
-        let founders = founders.filter(|founders| founders.contains(&self.shared.config.node));
+        // What was forgotten is never begun again.
+        let founders = founders
+            .filter(|founders| founders.contains(&self.shared.config.node))
+            .filter(|_| self.recall.last.is_none());
         let known = self.raft.is_initialized().await;
         if let (Some(founders), false) = (founders, known.map_err(|error| failed(&error))?) {
             let voters: BTreeSet<u64> = founders.iter().map(|node| u64::from(node.0)).collect();
@@ -393,7 +477,7 @@ impl<A: Apply> Group<A> {
             .map_err(|error| failed(&error))?;
         let mut ended = self.status.watch_end();
         let ready = async {
-            if is_only_voter {
+            if is_only_voter && self.recall.is_overtaken() {
                 let campaign = self.raft.trigger().elect(false).await;
                 campaign.map_err(|error| failed(&error))?;
                 let mut leadership = self.status.leadership.subscribe();

@@ -34,6 +34,7 @@ mod staging;
 mod status;
 mod steering;
 mod store;
+mod tombstone;
 mod types;
 mod wire;
 

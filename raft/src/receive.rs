@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
-use openraft::raft::AppendEntriesResponse;
+use openraft::raft::{AppendEntriesResponse, VoteResponse};
 use storage::{NodeId, ShardId};
 use tokio::sync::mpsc;
 
@@ -15,12 +15,15 @@ use crate::group::GroupRaft;
 use crate::message::{Answer, Request};
 use crate::peer::{CallError, Lane, Receive, StreamAnswers};
 use crate::staging::Staging;
+use crate::tombstone::Recall;
+use crate::types::log_id;
 
 /// A shard's way in.
 pub(crate) struct Receiver<A: Apply> {
     pub(crate) shard: ShardId,
     pub(crate) raft: GroupRaft<A>,
     pub(crate) staging: Arc<Staging<A>>,
+    pub(crate) recall: Recall,
 }
 
 impl<A: Apply> Receive for Receiver<A> {
@@ -34,8 +37,9 @@ impl<A: Apply> Receive for Receiver<A> {
             return async { Err(CallError::Malformed) }.boxed();
         };
         let (raft, staging) = (self.raft.clone(), Arc::clone(&self.staging));
+        let recall = self.recall.clone();
         async move {
-            let answer = answer(&raft, &staging, from, request).await?;
+            let answer = answer(&raft, &staging, &recall, from, request).await?;
             Ok(answer.encode())
         }
         .boxed()
@@ -87,6 +91,7 @@ fn read(shard: ShardId, from: NodeId, bytes: Bytes) -> Option<Request> {
 async fn answer<A: Apply>(
     raft: &GroupRaft<A>,
     staging: &Arc<Staging<A>>,
+    recall: &Recall,
     from: NodeId,
     request: Request,
 ) -> Result<Answer, CallError> {
@@ -102,6 +107,15 @@ async fn answer<A: Apply>(
                 return Err(CallError::Malformed);
             }
             Answer::Appended(response.into_stream_result(prev, last))
+        }
+        Request::Vote(asked) | Request::PreVote(asked)
+            if !recall.admits(asked.last_log_id.as_ref()) =>
+        {
+            // Refused as if that log were still here, which is longer.
+            let vote = raft.with_raft_state(|state| *state.vote_ref()).await;
+            let last = recall.last.map(log_id);
+            let vote = vote.map_err(|_| CallError::Closed)?;
+            Answer::Voted(VoteResponse::new(vote, last, false))
         }
         Request::Vote(vote) => Answer::Voted(raft.vote(vote).await.map_err(closed)?),
         Request::PreVote(vote) => Answer::Voted(raft.pre_vote(vote).await.map_err(closed)?),

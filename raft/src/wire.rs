@@ -57,6 +57,7 @@ impl<A: Apply> Wire<A> for PeerWire {
             shard: self.shard,
             raft,
             staging: Arc::new(staging),
+            recall: parts.recall.clone(),
         };
         Some(self.shared.peers.attach(self.shard, Arc::new(receiver)))
     }

@@ -372,6 +372,65 @@ async fn a_destroyed_replica_that_is_added_again_starts_blank() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_was_forgotten_does_not_vote_for_less_than_it_once_held() {
+    let mut hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    hosts.make_leader(1).await;
+    hosts.write(&mut history, 20).await;
+    hosts.check(&history, &[1, 2, 3]).await;
+    // Node 2 stays behind with the old members, node 4 takes the place of node 3.
+    hosts.kill(2).await;
+    let shard = hosts.shard(1).clone();
+    in_time("two", shard.change_members(nodes([1, 3]), nodes([])))
+        .await
+        .unwrap();
+    hosts.write(&mut history, 5).await;
+    hosts.founders = None;
+    hosts.start(4).await.unwrap();
+    in_time("added", shard.add_learner(NodeId(4)))
+        .await
+        .unwrap();
+    in_time("replaced", shard.change_members(nodes([1, 4]), nodes([])))
+        .await
+        .unwrap();
+    hosts.node(3).node.host.destroy_shard(SHARD).await.unwrap();
+    hosts.write(&mut history, 10).await;
+    drop(shard);
+    for node in [1, 4, 3] {
+        hosts.kill(node).await;
+    }
+    // Twice, for opening it anew must not make it forget again.
+    hosts.start(3).await.unwrap();
+    hosts.kill(3).await;
+    hosts.start(3).await.unwrap();
+    hosts.start(2).await.unwrap();
+    let mut leadership = hosts.shard(2).leadership();
+    let led = leadership.wait_for(|held| held.leader == Some(NodeId(2)));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(1_500), led)
+            .await
+            .is_err(),
+        "elected without entries that were acknowledged"
+    );
+    // Given the log again it votes and leads like any other.
+    hosts.start(1).await.unwrap();
+    hosts.start(4).await.unwrap();
+    hosts.make_leader(1).await;
+    let shard = hosts.shard(1).clone();
+    in_time("added", shard.add_learner(NodeId(3)))
+        .await
+        .unwrap();
+    in_time("back", shard.change_members(nodes([1, 3]), nodes([])))
+        .await
+        .unwrap();
+    hosts.kill(4).await;
+    hosts.make_leader(3).await;
+    hosts.write(&mut history, 10).await;
+    hosts.check(&history, &[1, 3]).await;
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn power_cuts_of_all_three_at_once_lose_nothing_acknowledged() {
     let mut hosts = Hosts::with(3, |config| config.checkpoint_journal_bytes = 4_000).await;
     let mut history = History::default();
