@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use storage::{LogIndex, NodeId};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::AbortHandle;
 
 use crate::group::GroupRaft;
@@ -33,6 +33,8 @@ pub(crate) struct Staging<A: Apply> {
     /// Where stagings run.
     pub(crate) ambient: Handle,
     current: Mutex<Option<Current>>,
+    /// Held from before files are staged until the checkpoint that names them is installed.
+    turn: Arc<AsyncMutex<()>>,
 }
 
 /// The staging that runs, or ran last.
@@ -96,6 +98,7 @@ impl<A: Apply> Staging<A> {
             stage,
             ambient,
             current: Mutex::new(None),
+            turn: Arc::default(),
         }
     }
 
@@ -140,8 +143,11 @@ impl<A: Apply> Staging<A> {
         let last = checkpoint.meta.last_log_id;
         let work = {
             let (raft, status) = (self.raft.clone(), Arc::clone(&self.status));
-            let stage = self.stage.clone();
-            async move { take_over(&raft, &status, stage, from, vote, checkpoint).await }
+            let (stage, turn) = (self.stage.clone(), Arc::clone(&self.turn));
+            async move {
+                let staged = stage_checkpoint(&status, stage, from, checkpoint);
+                in_turn(turn, staged, move |snapshot| install(raft, vote, snapshot)).await
+            }
         };
         let task = self.ambient.spawn(async move {
             let end = tokio::select! {
@@ -208,35 +214,60 @@ async fn abandoned(mut questions: watch::Receiver<u64>) {
     while let Ok(Ok(())) = tokio::time::timeout(ABANDONED_MAX, questions.changed()).await {}
 }
 
-async fn take_over<A: Apply>(
-    raft: &GroupRaft<A>,
+/// Stages when it is its turn, then installs. The turn ends when both are done, or when staging is
+/// given up; installing goes on then, for a new staging must not drop the files that it takes in.
+async fn in_turn<S, I>(
+    turn: Arc<AsyncMutex<()>>,
+    stage: impl Future<Output = Result<S, End>>,
+    install: impl FnOnce(S) -> I,
+) -> End
+where
+    I: Future<Output = End> + Send + 'static,
+{
+    let turn = turn.lock_owned().await;
+    let staged = match stage.await {
+        Ok(staged) => staged,
+        Err(end) => return end,
+    };
+    let installing = install(staged);
+    let installed = tokio::spawn(async move {
+        let _turn = turn;
+        installing.await
+    });
+    installed.await.unwrap_or_else(|error| End::Failed {
+        sentence: error.to_string(),
+    })
+}
+
+/// The checkpoint with everything that it names on this node's disk.
+async fn stage_checkpoint(
     status: &Status,
     stage: Option<Arc<dyn Stage>>,
     from: NodeId,
-    vote: Vote,
     checkpoint: Checkpoint,
-) -> End {
+) -> Result<Snapshot, End> {
     let Checkpoint { meta, manifest } = checkpoint;
     let applied = status.last_applied().map(|at| at.index);
     let is_news = meta.last_log_id.map(|id| LogIndex(id.index)) > applied;
     let bytes = match stage {
-        Some(stage) if is_news => match stage.stage(from, manifest.bytes).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                return End::Failed {
-                    sentence: sentence(&error),
-                };
-            }
-        },
+        Some(stage) if is_news => {
+            let staged = stage.stage(from, manifest.bytes).await;
+            staged.map_err(|error| End::Failed {
+                sentence: sentence(&error),
+            })?
+        }
         _ => manifest.bytes,
     };
-    let snapshot = Snapshot {
+    Ok(Snapshot {
         meta,
         snapshot: Manifest {
             time_ms: manifest.time_ms,
             bytes,
         },
-    };
+    })
+}
+
+async fn install<A: Apply>(raft: GroupRaft<A>, vote: Vote, snapshot: Snapshot) -> End {
     match raft.install_full_snapshot(vote, snapshot).await {
         Ok(response) => End::Installed {
             vote: response.vote,
@@ -257,4 +288,43 @@ fn sentence(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_new_staging_waits_for_an_installation_that_nobody_waits_for_any_more() {
+        let turn = Arc::new(AsyncMutex::new(()));
+        let (begun, begins) = oneshot::channel();
+        let (done, finish) = oneshot::channel();
+        let old = tokio::spawn(in_turn(
+            Arc::clone(&turn),
+            async { Ok(()) },
+            move |()| async move {
+                begun.send(()).unwrap();
+                finish.await.unwrap();
+                End::Installed {
+                    vote: Vote::new(1, 1),
+                }
+            },
+        ));
+        begins.await.unwrap();
+        old.abort();
+        assert!(old.await.unwrap_err().is_cancelled());
+        let refused = async {
+            Err::<(), End>(End::Failed {
+                sentence: "staged".to_owned(),
+            })
+        };
+        let mut new = tokio::spawn(in_turn(turn, refused, |()| async { unreachable!() }));
+        let early = tokio::time::timeout(Duration::from_millis(50), &mut new).await;
+        assert!(early.is_err(), "staged while the files are taken in");
+        done.send(()).unwrap();
+        let end = new.await.unwrap();
+        assert!(matches!(end, End::Failed { sentence } if sentence == "staged"));
+    }
 }
