@@ -45,6 +45,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(5);
 const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 /// How often a replica that was forgotten looks whether its log has come past its old end.
 const RECALL_PAUSE: Duration = Duration::from_millis(250);
+/// How long a closed shard waits for its state machine to go. It is at most installing a checkpoint.
+const MACHINE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) type GroupRaft<A> = Raft<Types, Machine<A>>;
 
@@ -91,6 +93,7 @@ pub(crate) struct Group<A: Apply> {
     /// What handles steer the shard by; they hold it weakly.
     steering: Arc<Steering<A>>,
     recall: Recall,
+    checkpoints: Arc<Checkpoints>,
     attachment: Option<Attachment>,
     tasks: JoinSet<()>,
 }
@@ -213,6 +216,7 @@ where
         checkpoint_requests: checkpoint_requests.clone(),
         steering,
         recall,
+        checkpoints: Arc::clone(&checkpoints),
         attachment,
         tasks,
     };
@@ -499,7 +503,7 @@ impl<A: Apply> Group<A> {
     }
 
     /// In order: refuses what waits, lets what is in flight land, makes a last checkpoint. Either
-    /// way stops openraft and the tasks.
+    /// way stops openraft and the tasks, and returns when nothing of the shard touches its files.
     pub(crate) async fn close(mut self, mode: CloseMode) {
         self.status.end(End::Closed);
         self.queue.close(End::Closed);
@@ -522,6 +526,19 @@ impl<A: Apply> Group<A> {
             tracing::error!(shard = self.id.0, %error, "the shard's task ended badly");
         }
         self.tasks.shutdown().await;
+        // A checkpoint that is still being made goes nowhere.
+        let checkpoints = Arc::clone(&self.checkpoints);
+        if let Err(error) = tokio::task::spawn_blocking(move || checkpoints.retire()).await {
+            tracing::error!(shard = self.id.0, %error, "a checkpoint's writer panicked");
+        }
+        let mut gone = self.status.watch_machine_gone();
+        let gone = gone.wait_for(|gone| *gone);
+        if tokio::time::timeout(MACHINE_MAX, gone).await.is_err() {
+            tracing::warn!(
+                shard = self.id.0,
+                "the closed shard's state machine is still busy"
+            );
+        }
     }
 }
 

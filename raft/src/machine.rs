@@ -38,6 +38,17 @@ pub(crate) struct Machine<A: Apply> {
     time_ms: i64,
     /// The last membership applied.
     membership: StoredMembership,
+    /// Dropped last: tells that the rest is.
+    _gone: Gone,
+}
+
+/// Says that the machine is gone, state and all.
+struct Gone(Arc<Status>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.machine_gone();
+    }
 }
 
 impl<A: Apply> Machine<A> {
@@ -52,6 +63,7 @@ impl<A: Apply> Machine<A> {
             apply: Mutex::new(apply),
             log,
             checkpoints,
+            _gone: Gone(Arc::clone(&status)),
             status,
             applied: None,
             time_ms: 0,

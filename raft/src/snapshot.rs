@@ -110,8 +110,9 @@ pub(crate) type Wanted = oneshot::Sender<Result<LogPosition, CheckpointError>>;
 pub(crate) struct Checkpoints {
     disk: Disk,
     path: PathBuf,
-    /// Held over the write of the file; `current` never is, so that reading it does not block.
-    writing: Mutex<()>,
+    /// Held over the write of the file; `current` never is, so that reading it does not block. Holds
+    /// whether the shard is closed.
+    writing: Mutex<bool>,
     current: Mutex<Option<Checkpoint>>,
     wanted: Mutex<Option<Wanted>>,
 }
@@ -125,7 +126,7 @@ impl Checkpoints {
         Ok(Checkpoints {
             disk,
             path,
-            writing: Mutex::new(()),
+            writing: Mutex::new(false),
             current: Mutex::new(current),
             wanted: Mutex::new(None),
         })
@@ -158,7 +159,10 @@ impl Checkpoints {
     /// Blocks. Writes the file unless the one there is as new: one may have been installed while
     /// this one was made.
     pub(crate) fn save(&self, checkpoint: &Checkpoint) -> io::Result<()> {
-        let _writing = locked(&self.writing);
+        let retired = locked(&self.writing);
+        if *retired {
+            return Err(io::Error::other("the shard is closed"));
+        }
         let newer = locked(&self.current)
             .as_ref()
             .is_none_or(|held| held.meta.last_log_id < checkpoint.meta.last_log_id);
@@ -169,6 +173,14 @@ impl Checkpoints {
             *locked(&self.current) = Some(checkpoint.clone());
         }
         Ok(())
+    }
+}
+
+impl Checkpoints {
+    /// The file is written no more, whoever is still at it: it may belong to another opening of the
+    /// shard, or to nobody. Blocks while it is being written.
+    pub(crate) fn retire(&self) {
+        *locked(&self.writing) = true;
     }
 }
 
@@ -276,6 +288,18 @@ mod tests {
         checkpoints.save(&checkpoint(10)).unwrap();
         assert_eq!(open().current(), Some(checkpoint(10)));
         checkpoints.save(&checkpoint(9)).unwrap();
+        assert_eq!(checkpoints.position().map(|at| at.index.0), Some(10));
+        assert_eq!(open().current(), Some(checkpoint(10)));
+    }
+
+    #[test]
+    fn a_closed_shard_writes_no_checkpoint() {
+        let disk = Disk::Sim(SimDisk::new(1));
+        let open = || Checkpoints::open(disk.clone(), Path::new("/0.checkpoint").into()).unwrap();
+        let checkpoints = open();
+        checkpoints.save(&checkpoint(10)).unwrap();
+        checkpoints.retire();
+        checkpoints.save(&checkpoint(11)).unwrap_err();
         assert_eq!(checkpoints.position().map(|at| at.index.0), Some(10));
         assert_eq!(open().current(), Some(checkpoint(10)));
     }

@@ -58,6 +58,8 @@ pub(crate) struct Status {
     end: watch::Sender<Option<End>>,
     /// A checkpoint is due.
     pub(crate) checkpoint_due: Notify,
+    /// The state machine is gone.
+    machine_gone: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,7 @@ impl Status {
             applied_index: watch::Sender::new(None),
             end: watch::Sender::new(None),
             checkpoint_due: Notify::new(),
+            machine_gone: watch::Sender::new(false),
         }
     }
 
@@ -177,6 +180,15 @@ impl Status {
             held.get_or_insert(end);
             first
         });
+    }
+
+    /// The state machine is dropped: nothing touches its state any more.
+    pub(crate) fn machine_gone(&self) {
+        self.machine_gone.send_replace(true);
+    }
+
+    pub(crate) fn watch_machine_gone(&self) -> watch::Receiver<bool> {
+        self.machine_gone.subscribe()
     }
 
     pub(crate) fn ended(&self) -> Option<End> {
