@@ -43,10 +43,15 @@ impl<A: Apply> Follow<A> {
         let mut server = self.raft.server_metrics();
         let mut applied_term = self.status.applied_term();
         let mut ended = self.status.watch_end();
+        let mut handed_over = self.status.watch_handed_over();
         let mut leads_since_ms = None;
         loop {
             let end = *ended.borrow_and_update();
-            let applied = *applied_term.borrow_and_update();
+            // In a term that was given away nothing is served, whatever is applied.
+            let given_away = *handed_over.borrow_and_update();
+            let applied = applied_term
+                .borrow_and_update()
+                .filter(|term| given_away != Some(*term));
             let contact = self.publish(&mut server, applied, end, &mut leads_since_ms);
             match end {
                 None => {}
@@ -68,6 +73,7 @@ impl<A: Apply> Follow<A> {
                 },
                 // The senders live in `status`, which is held here.
                 _ = applied_term.changed() => {}
+                _ = handed_over.changed() => {}
                 _ = ended.changed() => {}
                 () = tokio::time::sleep(recheck.unwrap_or_default()), if recheck.is_some() => {}
             }

@@ -51,6 +51,9 @@ pub(crate) struct Status {
     pub(crate) members: watch::Sender<Members>,
     /// Leads without having heard from a majority for too long.
     isolated: watch::Sender<bool>,
+    /// Term in which leadership was given away here. openraft takes no more operations in it, also
+    /// when nobody takes the place.
+    handed_over: watch::Sender<Option<Term>>,
     /// Term of the last applied entry.
     applied_term: watch::Sender<Option<Term>>,
     /// Index of the last applied entry.
@@ -84,6 +87,7 @@ impl Status {
             leadership: watch::Sender::new(Leadership::default()),
             members: watch::Sender::new(Members::default()),
             isolated: watch::Sender::new(false),
+            handed_over: watch::Sender::new(None),
             applied_term: watch::Sender::new(None),
             applied_index: watch::Sender::new(None),
             end: watch::Sender::new(None),
@@ -126,6 +130,16 @@ impl Status {
     pub(crate) fn set_isolated(&self, isolated: bool) {
         self.isolated
             .send_if_modified(|held| std::mem::replace(held, isolated) != isolated);
+    }
+
+    /// Gives leadership away for the rest of the term that is shown.
+    pub(crate) fn hand_over(&self) {
+        let term = self.leadership.borrow().term;
+        self.handed_over.send_replace(Some(term));
+    }
+
+    pub(crate) fn watch_handed_over(&self) -> watch::Receiver<Option<Term>> {
+        self.handed_over.subscribe()
     }
 
     pub(crate) fn last_applied(&self) -> Option<LogPosition> {

@@ -190,6 +190,7 @@ impl<A: Apply> Steering<A> {
             })
             .max_by_key(|(_, replica)| replica.matched);
         let Some((to, _)) = best else { return };
+        self.status.hand_over();
         let asked = self.raft.trigger().transfer_leader(u64::from(to.0)).await;
         if asked.is_err() {
             // It has stopped.
@@ -215,6 +216,7 @@ impl<A: Apply> Steering<A> {
         }
         let mut leadership = self.status.leadership.subscribe();
         let pause = Duration::from_millis(self.raft.config().election_timeout_max);
+        self.status.hand_over();
         for _ in 0..TRANSFER_TIMEOUTS {
             self.raft
                 .trigger()

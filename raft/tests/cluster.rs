@@ -340,6 +340,33 @@ async fn leadership_moves_where_it_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_hands_over_says_that_it_does_not_serve() {
+    let hosts = Hosts::new(3).await;
+    let mut history = History::default();
+    hosts.write(&mut history, 10).await;
+    let leader = hosts.leader().await;
+    let to = leader % 3 + 1;
+    let shard = hosts.shard(leader).clone();
+    let mut leadership = shard.leadership();
+    // Who is to lead cannot vote, so the leader goes on until the third campaigns.
+    let sim = hosts.replicas[&to].computer.sim.clone();
+    sim.stall(true);
+    let transfer = tokio::spawn(async move { shard.transfer_leader(NodeId(to)).await });
+    let held = *in_time(
+        "it serves no more",
+        leadership.wait_for(|held| !held.serving),
+    )
+    .await
+    .unwrap();
+    assert_eq!(held.leader, Some(NodeId(leader)));
+    sim.stall(false);
+    in_time("the transfer", transfer).await.unwrap().unwrap();
+    hosts.write(&mut history, 10).await;
+    hosts.check(&history, &[1, 2, 3]).await;
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destroyed_replica_that_is_added_again_starts_blank() {
     let mut hosts = Hosts::new(3).await;
     let mut history = History::default();
