@@ -19,7 +19,10 @@ use crate::types::{Types, node_id};
 use crate::{Apply, MembersError, ReplicaProgress, StageProgress};
 
 /// How long a transfer of leadership may take, in longest election time-outs.
-const TRANSFER_TIMEOUTS: u32 = 5;
+const TRANSFER_TIMEOUTS: u64 = 5;
+/// Between one request to take the lead and the next: the last entries may not have been synced
+/// there yet.
+const ASK_AGAIN_MS: u64 = 150;
 
 /// Checkpoints on their way from this node to followers.
 #[derive(Debug, Default)]
@@ -205,7 +208,7 @@ impl<A: Apply> Steering<A> {
         }
     }
 
-    /// Asks again every longest election time-out: what is asked may be lost.
+    /// Asks again every now and then: what is asked may be lost.
     async fn transfer(&self, to: NodeId) -> Result<(), MembersError> {
         self.leads()?;
         if to == self.me {
@@ -215,16 +218,16 @@ impl<A: Apply> Steering<A> {
             return Err(MembersError::NotVoter { node: to });
         }
         let mut leadership = self.status.leadership.subscribe();
-        let pause = Duration::from_millis(self.raft.config().election_timeout_max);
+        let limit_ms = self.raft.config().election_timeout_max * TRANSFER_TIMEOUTS;
         self.status.hand_over();
-        for _ in 0..TRANSFER_TIMEOUTS {
+        for _ in 0..limit_ms.div_ceil(ASK_AGAIN_MS) {
             self.raft
                 .trigger()
                 .transfer_leader(u64::from(to.0))
                 .await
                 .map_err(|_| MembersError::Closed)?;
             let moved = leadership.wait_for(|held| held.leader != Some(self.me));
-            match tokio::time::timeout(pause, moved).await {
+            match tokio::time::timeout(Duration::from_millis(ASK_AGAIN_MS), moved).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(_)) => return Err(MembersError::Closed),
                 Err(_) => {}
