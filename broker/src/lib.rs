@@ -13,6 +13,7 @@ mod config;
 mod controller;
 mod error;
 mod fetch;
+mod forget;
 mod ids;
 mod list_offsets;
 mod partition;

@@ -1,10 +1,10 @@
-//! This node's data shards while it runs: opened when the catalogue assigns them, forgotten when it
+//! This node's data shards while it runs: opened when the catalogue assigns them, given up when it
 //! has taken them away.
 //!
-//! Opening needs no certainty: a shard of which the journal knows nothing waits until a leader adds
-//! this node, unless it may still be begun. Forgetting needs all there is: the catalogue's
-//! confirmed replicas lack this node, no change is under way, and the shard's leader has been
-//! reporting exactly these members for a while.
+//! A shard of which the journal knows nothing waits until a leader adds this node, unless it may
+//! still be begun. Whether it may is for a catalogue to say that is known to be current: an old one
+//! may assign what this node has given up since, and a replica that has forgotten its votes and
+//! entries must not begin it anew. Giving shards up stands in `forget.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLockWriteGuard};
@@ -12,20 +12,20 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use raft::{OpenError, ShardOptions};
-use storage::{NodeId, PartitionId, ShardId};
+use storage::{NodeId, ShardId};
 use tokio::task::JoinSet;
 
 use crate::Broker;
 use crate::broker::DataShard;
 use crate::catalogue::{Catalogue, Shard};
 use crate::controller::CATALOGUE_SHARD;
+use crate::forget::Leaving;
 use crate::partition::machine::PartitionsMachine;
-use crate::view::ShardSeen;
 
 /// Time between two comparisons when the catalogue does not change.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long a shard's leader must have been reporting members without this node.
-const FORGET_AFTER_MS: i64 = 3_000;
+/// How long a start waits to learn whether its own catalogue is current.
+const CURRENT_WAIT: Duration = Duration::from_secs(2);
 
 /// Data shards of which the node has a replica or shall have one.
 fn assigned(catalogue: &Catalogue, node: NodeId) -> BTreeSet<ShardId> {
@@ -43,38 +43,52 @@ fn founders(entry: Option<&Shard>, node: NodeId) -> Option<BTreeSet<NodeId>> {
         .map(|shard| shard.replicas.iter().copied().collect())
 }
 
-/// Whether a shard is certainly not this node's, at this moment.
-fn is_foreign(entry: Option<&Shard>, node: NodeId, reported: Option<&ShardSeen>) -> bool {
-    let (Some(entry), Some(reported)) = (entry, reported) else {
-        return false;
-    };
-    let confirmed: BTreeSet<NodeId> = entry.replicas.iter().copied().collect();
-    !entry.concerns(node)
-        && entry.target.is_none()
-        && reported.voters == confirmed
-        && !reported.learners.contains(&node)
+/// How a shard is opened: with these founders, if any. `None`: not until the catalogue is known to
+/// be current.
+fn opening(
+    entry: Option<&Shard>,
+    node: NodeId,
+    is_known: bool,
+    is_current: bool,
+) -> Option<Option<BTreeSet<NodeId>>> {
+    match founders(entry, node) {
+        None => Some(None),
+        founders if is_current => Some(founders),
+        // What it is stands on the disk.
+        Some(_) if is_known => Some(None),
+        Some(_) => None,
+    }
 }
 
-/// What runs beside each open shard; ends when it is dropped.
+/// What the node's own tasks know of its shards.
 #[derive(Default)]
-struct Watched {
-    tasks: BTreeMap<ShardId, JoinSet<()>>,
-    /// Since when a shard's leader has been reporting members without this node.
-    foreign_since: BTreeMap<ShardId, i64>,
+pub(crate) struct Watched {
+    /// What runs beside each open shard; ends when it is dropped.
+    pub(crate) tasks: BTreeMap<ShardId, JoinSet<()>>,
+    /// Shards that are closed because they seem to be other nodes'.
+    pub(crate) leaving: Leaving,
 }
+
+/// Shards to open, and their founders.
+type ToOpen = BTreeMap<ShardId, Option<BTreeSet<NodeId>>>;
 
 impl Broker {
     /// Opens, at the start, what the catalogue assigns to this node and what its journal holds. The
     /// catalogue on this disk may be older than the journal, so what it does not assign is opened
-    /// all the same; only there a failure does not stop the start.
+    /// all the same; only there a failure does not stop the start. What may have to be begun is
+    /// opened later, unless this node serves the catalogue itself.
     pub(crate) async fn open_shards(&self) -> Result<(), OpenError> {
+        let serves = self.inner.catalogue_shard.leadership().borrow().serving;
+        let current = tokio::time::timeout(CURRENT_WAIT, self.catalogue_is_current());
+        let is_current = serves && matches!(current.await, Ok(Ok(())));
         let catalogue = self.catalogue();
         let assigned = assigned(&catalogue, self.node_id());
         let mut all = assigned.clone();
         all.extend(self.inner.journal.shards());
         all.remove(&CATALOGUE_SHARD);
         all.retain(|id| self.data_shard(*id).is_none());
-        for (id, opened) in self.open_all(&catalogue, all).await {
+        let (all, _) = self.openings(&catalogue, all, is_current);
+        for (id, opened) in self.open_all(all).await {
             match opened {
                 Ok(shard) => {
                     self.shards_mut().insert(id, shard);
@@ -88,19 +102,42 @@ impl Broker {
         Ok(())
     }
 
-    async fn open_all(
+    /// What can be opened now, and what has to wait for a catalogue that is known to be current.
+    fn openings(
         &self,
         catalogue: &Catalogue,
         ids: BTreeSet<ShardId>,
-    ) -> Vec<(ShardId, Result<DataShard, OpenError>)> {
-        let open = |id: ShardId| async move { (id, self.open_shard(catalogue, id).await) };
-        join_all(ids.into_iter().map(open)).await
+        is_current: bool,
+    ) -> (ToOpen, BTreeSet<ShardId>) {
+        let known: BTreeSet<ShardId> = self.inner.journal.shards().into_iter().collect();
+        let (mut now, mut later) = (ToOpen::new(), BTreeSet::new());
+        for id in ids {
+            let entry = catalogue.shards.get(&id);
+            match opening(entry, self.node_id(), known.contains(&id), is_current) {
+                Some(founders) => {
+                    now.insert(id, founders);
+                }
+                None => {
+                    later.insert(id);
+                }
+            }
+        }
+        (now, later)
     }
 
-    async fn open_shard(&self, catalogue: &Catalogue, id: ShardId) -> Result<DataShard, OpenError> {
+    async fn open_all(&self, shards: ToOpen) -> Vec<(ShardId, Result<DataShard, OpenError>)> {
+        let open = |(id, founders)| async move { (id, self.open_shard(id, founders).await) };
+        join_all(shards.into_iter().map(open)).await
+    }
+
+    async fn open_shard(
+        &self,
+        id: ShardId,
+        founders: Option<BTreeSet<NodeId>>,
+    ) -> Result<DataShard, OpenError> {
         let inner = &self.inner;
         let options = ShardOptions {
-            founders: founders(catalogue.shards.get(&id), self.node_id()),
+            founders,
             stage: Some(Arc::new(inner.catch_up.stager(id))),
         };
         let machine = PartitionsMachine::new(id, inner.logs.clone(), inner.directory.clone());
@@ -109,7 +146,7 @@ impl Broker {
         Ok(DataShard { shard, leadership })
     }
 
-    /// Opens and forgets shards as the catalogue says, and runs what stands beside each open one,
+    /// Opens and gives up shards as the catalogue says, and runs what stands beside each open one,
     /// the catalogue's included. Runs until it is dropped.
     pub(crate) async fn manage_shards_forever(self) {
         let mut images = self.inner.images.clone();
@@ -120,12 +157,16 @@ impl Broker {
         for (id, shard) in self.shards() {
             self.watch(&mut watched, id, shard);
         }
+        let mut leadership = self.inner.catalogue_shard.leadership();
         loop {
-            let image = images.borrow_and_update().clone();
-            self.open_assigned(&image, &mut watched).await;
-            self.forget_foreign(&image, &mut watched).await;
+            images.borrow_and_update();
+            leadership.borrow_and_update();
+            self.settle_leaving(&mut watched).await;
+            self.open_assigned(&mut watched).await;
+            self.close_foreign(&mut watched).await;
             tokio::select! {
                 changed = images.changed() => if changed.is_err() { return },
+                changed = leadership.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(INTERVAL) => {}
             }
         }
@@ -139,11 +180,42 @@ impl Broker {
         watched.tasks.insert(id, tasks);
     }
 
-    async fn open_assigned(&self, catalogue: &Catalogue, watched: &mut Watched) {
+    async fn open_assigned(&self, watched: &mut Watched) {
+        let catalogue = self.catalogue();
+        let later = self.open_missing(&catalogue, watched, false).await;
+        if later.is_empty() {
+            return;
+        }
+        match self.catalogue_is_current().await {
+            Ok(()) => {
+                let catalogue = self.catalogue();
+                self.open_missing(&catalogue, watched, true).await;
+            }
+            Err(error) => {
+                tracing::info!(shards = later.len(), %error,
+                    "new shards have to wait for the catalogue");
+            }
+        }
+    }
+
+    /// Opens what is assigned and not open; answers what has to wait.
+    async fn open_missing(
+        &self,
+        catalogue: &Catalogue,
+        watched: &mut Watched,
+        is_current: bool,
+    ) -> BTreeSet<ShardId> {
         let mut missing = assigned(catalogue, self.node_id());
-        missing.retain(|id| self.data_shard(*id).is_none());
+        missing.retain(|id| self.data_shard(*id).is_none() && !watched.leaving.contains(*id));
+        let (now, later) = self.openings(catalogue, missing, is_current);
+        self.open_watched(watched, now).await;
+        later
+    }
+
+    /// Opens shards while the node runs. What fails is tried again in the next round.
+    pub(crate) async fn open_watched(&self, watched: &mut Watched, shards: ToOpen) {
         let mut is_changed = false;
-        for (id, opened) in self.open_all(catalogue, missing).await {
+        for (id, opened) in self.open_all(shards).await {
             match opened {
                 Ok(shard) => {
                     tracing::info!(shard = %id, "opened a shard");
@@ -162,55 +234,7 @@ impl Broker {
         }
     }
 
-    async fn forget_foreign(&self, catalogue: &Catalogue, watched: &mut Watched) {
-        let now_ms = self.inner.clock.monotonic_ms();
-        let open: BTreeSet<ShardId> = self.shards().into_iter().map(|(id, _)| id).collect();
-        watched.foreign_since.retain(|id, _| open.contains(id));
-        for id in open {
-            let reported = self.reported(id);
-            let entry = catalogue.shards.get(&id);
-            if !is_foreign(entry, self.node_id(), reported.as_ref()) {
-                watched.foreign_since.remove(&id);
-                continue;
-            }
-            let since = *watched.foreign_since.entry(id).or_insert(now_ms);
-            if now_ms.saturating_sub(since) >= FORGET_AFTER_MS {
-                self.forget(watched, id).await;
-            }
-        }
-    }
-
-    /// Closes a shard for good and deletes what this node has of it. When the node dies in between,
-    /// what is left is put aside by the next start, or the shard is opened and forgotten again.
-    async fn forget(&self, watched: &mut Watched, id: ShardId) {
-        watched.tasks.remove(&id);
-        self.shards_mut().remove(&id);
-        if let Err(error) = self.inner.host.destroy_shard(id).await {
-            // It is closed and harmless; the next start opens it, and it is forgotten then.
-            tracing::warn!(shard = %id, %error, "cannot delete a shard that other nodes carry now");
-            return;
-        }
-        let directory = &self.inner.directory;
-        let partitions: Vec<PartitionId> = directory
-            .all()
-            .iter()
-            .filter(|partition| partition.shard == id)
-            .map(|partition| partition.id)
-            .collect();
-        for partition in &partitions {
-            let gone = directory.get(*partition);
-            directory.remove(*partition);
-            self.inner.logs.remove(*partition);
-            if let Some(gone) = gone {
-                gone.waiters.wake_all();
-            }
-        }
-        tracing::info!(shard = %id, partitions = partitions.len(),
-            "deleted a shard that other nodes carry now");
-        self.inner.changes.send_modify(|changes| *changes += 1);
-    }
-
-    fn shards_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<ShardId, DataShard>> {
+    pub(crate) fn shards_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<ShardId, DataShard>> {
         self.inner
             .shards
             .write()
@@ -223,54 +247,14 @@ mod tests {
     use super::*;
     use crate::catalogue::Factor;
 
-    fn entry(replicas: &[u32], target: Option<&[u32]>) -> Shard {
-        let nodes = |list: &[u32]| list.iter().copied().map(NodeId).collect();
-        Shard {
-            target: target.map(nodes),
-            ..Shard::new(ShardId(1), nodes(replicas), Factor::Auto)
-        }
-    }
-
-    fn reported(voters: &[u32], learners: &[u32]) -> ShardSeen {
-        ShardSeen {
-            voters: voters.iter().copied().map(NodeId).collect(),
-            learners: learners.iter().copied().map(NodeId).collect(),
-            ..ShardSeen::default()
-        }
-    }
-
-    #[test]
-    fn a_shard_is_forgotten_only_when_catalogue_and_leader_agree() {
-        let me = NodeId(4);
-        let settled = reported(&[1, 2, 3], &[]);
-        let foreign =
-            |entry: &Shard, reported: Option<&ShardSeen>| is_foreign(Some(entry), me, reported);
-        assert!(foreign(&entry(&[1, 2, 3], None), Some(&settled)));
-        assert!(!foreign(&entry(&[1, 2, 4], None), Some(&settled)));
-        assert!(!foreign(
-            &entry(&[1, 2, 3], Some(&[1, 2, 4])),
-            Some(&settled)
-        ));
-        assert!(!foreign(
-            &entry(&[1, 2, 3], Some(&[1, 2, 5])),
-            Some(&settled)
-        ));
-        assert!(!foreign(&entry(&[1, 2, 3], None), None));
-        let follows = reported(&[1, 2, 3], &[4]);
-        assert!(!foreign(&entry(&[1, 2, 3], None), Some(&follows)));
-        assert!(!foreign(
-            &entry(&[1, 2, 3], None),
-            Some(&reported(&[1, 2, 4], &[]))
-        ));
-        assert!(
-            !is_foreign(None, me, Some(&settled)),
-            "a catalogue that lags knows nothing"
-        );
+    fn entry(replicas: &[u32]) -> Shard {
+        let replicas = replicas.iter().copied().map(NodeId).collect();
+        Shard::new(ShardId(1), replicas, Factor::Auto)
     }
 
     #[test]
     fn a_shard_is_begun_only_by_replicas_and_only_before_it_was_changed() {
-        let fresh = entry(&[1, 2, 3], None);
+        let fresh = entry(&[1, 2, 3]);
         assert!(founders(Some(&fresh), NodeId(1)).is_some_and(|voters| voters.len() == 3));
         assert_eq!(founders(Some(&fresh), NodeId(4)), None);
         let changed = Shard {
@@ -279,5 +263,21 @@ mod tests {
         };
         assert_eq!(founders(Some(&changed), NodeId(1)), None);
         assert_eq!(founders(None, NodeId(1)), None);
+    }
+
+    #[test]
+    fn a_shard_is_begun_only_by_a_catalogue_that_is_current() {
+        let (me, fresh) = (NodeId(1), entry(&[1, 2, 3]));
+        let open = |is_known, is_current| opening(Some(&fresh), me, is_known, is_current);
+        let founders = Some(founders(Some(&fresh), me));
+        assert_eq!(open(false, false), None, "this node may have given it up");
+        assert_eq!(open(false, true), founders);
+        assert_eq!(open(true, false), Some(None), "it goes on from its disk");
+        // Who does not begin it needs no certainty.
+        let other = opening(Some(&fresh), NodeId(4), false, false);
+        assert_eq!(
+            (other, opening(None, me, true, false)),
+            (Some(None), Some(None))
+        );
     }
 }

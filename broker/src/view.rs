@@ -136,19 +136,22 @@ impl Broker {
             .map(|shard| *shard.leadership.borrow())
     }
 
-    /// What a living leader reported of a shard, and nothing else.
-    pub(crate) fn reported(&self, shard: ShardId) -> Option<ShardSeen> {
-        let seen = {
+    /// What a living leader reported of a shard, and nothing else; and when its last report came.
+    pub(crate) fn reported(&self, shard: ShardId) -> Option<(ShardSeen, i64)> {
+        let (seen, heard_ms) = {
             let view = self
                 .inner
                 .view
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            view.seen(shard)
+            let seen = view.seen(shard);
+            // Who no longer names the shard in its reports is not its leader here.
+            let heard_ms = seen.leader.and_then(|leader| view.heard_ms.get(&leader));
+            let heard_ms = heard_ms.copied();
+            (seen, heard_ms)
         };
-        seen.leader
-            .is_some_and(|leader| self.is_alive(leader))
-            .then_some(seen)
+        seen.leader.filter(|leader| self.is_alive(*leader))?;
+        Some((seen, heard_ms?))
     }
 
     /// A shard as far as this node knows.
