@@ -22,8 +22,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(300);
 /// Time between two looks when there seems to be nothing to do.
 const IDLE: Duration = Duration::from_secs(5);
+/// For so long after it was known to be current the catalogue here may decide about members. A
+/// change that comes about meanwhile has this leader in it, or another one has taken over.
+const CURRENT_FOR_MS: i64 = 1_000;
 /// After so long a step counts as failed; what it began may still come about.
 const STEP_MAX: Duration = Duration::from_secs(20);
+
+/// Whether the catalogue was known to be current a moment ago.
+fn is_current(known_ms: Option<i64>, now_ms: i64) -> bool {
+    known_ms.is_some_and(|known| now_ms.saturating_sub(known) < CURRENT_FOR_MS)
+}
 
 impl Broker {
     /// Keeps a shard's members as the catalogue wants them while this node leads it. Runs until it
@@ -35,11 +43,12 @@ impl Broker {
         let mut images = self.inner.images.clone();
         let mut leadership = shard.leadership();
         let mut members = shard.members();
+        let mut current_ms = None;
         loop {
             images.borrow_and_update();
             members.borrow_and_update();
             let pause = if leadership.borrow_and_update().serving {
-                self.drive(id, &shard).await
+                self.drive(id, &shard, &mut current_ms).await
             } else {
                 IDLE
             };
@@ -60,33 +69,32 @@ impl Broker {
     }
 
     /// Takes one step; answers when to look again.
-    async fn drive<O>(&self, id: ShardId, shard: &Shard<O>) -> Duration
+    async fn drive<O>(
+        &self,
+        id: ShardId,
+        shard: &Shard<O>,
+        current_ms: &mut Option<i64>,
+    ) -> Duration
     where
         O: Send + Sync + 'static,
     {
-        let catalogue = self.catalogue();
-        let Some(entry) = catalogue.shards.get(&id) else {
-            return IDLE;
+        let mut step = match self.step(id, shard) {
+            Ok(step) => step,
+            Err(pause) => return pause,
         };
-        let wanted = wanted_list(entry);
-        let learners: BTreeSet<NodeId> = if id == CATALOGUE_SHARD {
-            let nodes = catalogue.nodes.keys();
-            nodes.filter(|n| !wanted.contains(n)).copied().collect()
-        } else {
-            BTreeSet::new()
-        };
-        let members = shard.members().borrow().clone();
-        let Some(caught_up) = caught_up(shard) else {
-            return RETRY;
-        };
-        let step = next_step(&Stage {
-            leader: self.node_id(),
-            wanted,
-            learners: &learners,
-            members: &members,
-            caught_up: &caught_up,
-            is_unconfirmed: entry.target.is_some(),
-        });
+        let now_ms = self.inner.clock.monotonic_ms();
+        if step.changes_members() && !is_current(*current_ms, now_ms) {
+            if let Err(error) = self.catalogue_is_current().await {
+                tracing::warn!(shard = %id, %error,
+                    "a change of members has to wait for the catalogue");
+                return RETRY;
+            }
+            *current_ms = Some(now_ms);
+            step = match self.step(id, shard) {
+                Ok(step) => step,
+                Err(pause) => return pause,
+            };
+        }
         if !matches!(step, Step::Done | Step::Wait(_)) {
             tracing::info!(shard = %id, ?step, "changing members");
         }
@@ -102,6 +110,32 @@ impl Broker {
                 RETRY
             }
         }
+    }
+
+    /// The next step, from the catalogue as it is here; or when to look again.
+    fn step<O>(&self, id: ShardId, shard: &Shard<O>) -> Result<Step, Duration>
+    where
+        O: Send + Sync + 'static,
+    {
+        let catalogue = self.catalogue();
+        let entry = catalogue.shards.get(&id).ok_or(IDLE)?;
+        let wanted = wanted_list(entry);
+        let learners: BTreeSet<NodeId> = if id == CATALOGUE_SHARD {
+            let nodes = catalogue.nodes.keys();
+            nodes.filter(|n| !wanted.contains(n)).copied().collect()
+        } else {
+            BTreeSet::new()
+        };
+        let members = shard.members().borrow().clone();
+        let caught_up = caught_up(shard).ok_or(RETRY)?;
+        Ok(next_step(&Stage {
+            leader: self.node_id(),
+            wanted,
+            learners: &learners,
+            members: &members,
+            caught_up: &caught_up,
+            is_unconfirmed: entry.target.is_some(),
+        }))
     }
 
     async fn take_step<O>(
@@ -122,21 +156,16 @@ impl Broker {
             Step::Change { voters, learners } => {
                 shard.change_members(voters, learners).await.map_err(text)?
             }
-            Step::Confirm => self.confirm(id).await.map_err(|e| e.to_string())?,
+            Step::Confirm(replicas) => self
+                .confirm(id, replicas)
+                .await
+                .map_err(|e| e.to_string())?,
         }
         Ok(PAUSE)
     }
 
-    async fn confirm(&self, shard: ShardId) -> Result<(), BrokerError> {
-        let catalogue = self.catalogue();
-        let target = catalogue.shards.get(&shard);
-        let Some(target) = target.and_then(|shard| shard.target.clone()) else {
-            return Ok(());
-        };
-        let command = Command::ShardChanged {
-            shard,
-            replicas: target,
-        };
+    async fn confirm(&self, shard: ShardId, replicas: Vec<NodeId>) -> Result<(), BrokerError> {
+        let command = Command::ShardChanged { shard, replicas };
         match self.change_catalogue(&command).await {
             // The target is another one by now; the next image says which.
             Ok(_) | Err(BrokerError::Conflict { .. }) => Ok(()),
@@ -162,4 +191,16 @@ where
     };
     let near = replicas.iter().filter(|(_, progress)| near(progress));
     Some(near.map(|(node, _)| *node).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalogue_counts_as_current_for_a_moment() {
+        assert!(!is_current(None, 0));
+        assert!(is_current(Some(0), 999));
+        assert!(!is_current(Some(0), 1_000));
+    }
 }

@@ -28,8 +28,8 @@ pub(crate) struct Stage<'a> {
 pub(crate) enum Step {
     /// Nothing: it is as it shall be.
     Done,
-    /// Tells the catalogue that the members are as wanted.
-    Confirm,
+    /// Tells the catalogue that the members are as wanted: these, which were compared.
+    Confirm(Vec<NodeId>),
     /// Lets a node follow the log.
     AddLearner(NodeId),
     /// Waits until these have caught up.
@@ -43,13 +43,38 @@ pub(crate) enum Step {
     },
 }
 
-/// See [`Step`].
+impl Step {
+    /// Whether it changes who votes or follows, which only a current catalogue may ask for: an
+    /// older one would take back what was finished since.
+    pub(crate) fn changes_members(&self) -> bool {
+        matches!(self, Step::AddLearner(_) | Step::Change { .. })
+    }
+}
+
+/// See [`Step`]. Voters are changed only to such as can go on by themselves: of those to be, a
+/// majority must answer and have nearly everything, whoever of them votes already.
 pub(crate) fn next_step(stage: &Stage<'_>) -> Step {
+    match towards_wanted(stage) {
+        Step::Change { voters, learners } => {
+            let here = |node: &&NodeId| **node == stage.leader || stage.caught_up.contains(node);
+            let (able, unable): (Vec<NodeId>, Vec<NodeId>) =
+                voters.iter().partition(|node| here(node));
+            if able.len() * 2 > voters.len() {
+                Step::Change { voters, learners }
+            } else {
+                Step::Wait(unable)
+            }
+        }
+        step => step,
+    }
+}
+
+fn towards_wanted(stage: &Stage<'_>) -> Step {
     let wanted: BTreeSet<NodeId> = stage.wanted.iter().copied().collect();
     let members = stage.members;
     if !members.is_joint && members.voters == wanted && members.learners == *stage.learners {
         return if stage.is_unconfirmed {
-            Step::Confirm
+            Step::Confirm(stage.wanted.to_vec())
         } else {
             Step::Done
         };
@@ -145,8 +170,21 @@ mod tests {
             is_joint: true,
             ..members(&[1, 2, 3, 4], &[])
         };
-        assert_eq!(at(&joint, &[]), change, "the next leader finishes it");
-        assert_eq!(at(&members(&[1, 2, 4], &[]), &[]), Step::Confirm);
+        let next = at(&joint, &[1, 2, 4]);
+        assert_eq!(next, change, "the next leader finishes it");
+        let done = Step::Confirm([1, 2, 4].map(NodeId).into());
+        assert_eq!(at(&members(&[1, 2, 4], &[]), &[]), done);
+    }
+
+    #[test]
+    fn the_list_that_was_compared_is_the_one_that_is_confirmed() {
+        let done = step(2, &[2, 1], &members(&[1, 2], &[]), &[]);
+        assert_eq!(
+            done,
+            Step::Confirm([2, 1].map(NodeId).into()),
+            "in its order"
+        );
+        assert!(!done.changes_members());
     }
 
     #[test]
@@ -171,12 +209,39 @@ mod tests {
     fn a_withdrawn_target_takes_its_learners_along() {
         let followed = members(&[1, 2, 3], &[4]);
         assert_eq!(
-            step(1, &[1, 2, 3], &followed, &[]),
+            step(1, &[1, 2, 3], &followed, &[1, 3]),
             Step::Change {
                 voters: set(&[1, 2, 3]),
                 learners: set(&[])
             }
         );
+    }
+
+    #[test]
+    fn voters_that_cannot_go_on_by_themselves_are_waited_for() {
+        // Node 2 is dead, and node 3 shall go.
+        let three = members(&[1, 2, 3], &[]);
+        let waits = Step::Wait(vec![NodeId(2)]);
+        assert_eq!(step(1, &[2, 1], &three, &[1, 3]), waits);
+        let joint = Members {
+            is_joint: true,
+            ..three.clone()
+        };
+        assert_eq!(step(1, &[2, 1], &joint, &[1, 3]), waits);
+        // The leader counts, also where it is not named.
+        let Step::Change { voters, .. } = step(1, &[1, 3], &three, &[3]) else {
+            panic!("both live");
+        };
+        assert_eq!(voters, set(&[1, 3]));
+        // One that shall lead alone comes in first: not where that makes two of four.
+        let dead = members(&[1, 2, 3], &[4]);
+        assert_eq!(
+            step(1, &[4], &dead, &[4]),
+            Step::Wait([2, 3].map(NodeId).into())
+        );
+        // Back to what is there, of which one is dead.
+        let back = members(&[1, 2, 3], &[4]);
+        assert!(matches!(step(1, &[1, 2, 3], &back, &[1, 3]), Step::Change { .. }));
     }
 
     #[test]
@@ -195,6 +260,38 @@ mod tests {
     }
 
     proptest! {
+        /// Whoever is dead, what is changed to can go on without them.
+        #[test]
+        fn a_change_leaves_a_majority_that_answers(
+            voters in proptest::collection::btree_set(1_u32..7, 1..6),
+            learners in proptest::collection::btree_set(1_u32..7, 0..4),
+            wanted in proptest::collection::btree_set(1_u32..7, 1..6),
+            caught_up in proptest::collection::btree_set(1_u32..7, 0..7),
+            is_joint: bool,
+        ) {
+            let of = |list: &BTreeSet<u32>| set(&list.iter().copied().collect::<Vec<_>>());
+            let list: Vec<NodeId> = of(&wanted).into_iter().collect();
+            let now = Members {
+                learners: &of(&learners) - &of(&voters),
+                voters: of(&voters),
+                is_joint,
+            };
+            let leader = *now.voters.first().expect("not empty");
+            let caught_up = of(&caught_up);
+            let step = next_step(&Stage {
+                leader,
+                wanted: &list,
+                learners: &BTreeSet::new(),
+                members: &now,
+                caught_up: &caught_up,
+                is_unconfirmed: true,
+            });
+            if let Step::Change { voters, .. } = step {
+                let here = |node: &&NodeId| **node == leader || caught_up.contains(node);
+                prop_assert!(voters.iter().filter(here).count() * 2 > voters.len());
+            }
+        }
+
         /// Whoever leads, and whatever was begun before, the members become the wanted ones.
         #[test]
         fn steps_come_to_the_wanted_members(
@@ -223,7 +320,8 @@ mod tests {
                     caught_up: &caught_up,
                     is_unconfirmed: true,
                 }) {
-                    Step::Confirm => {
+                    Step::Confirm(confirmed) => {
+                        prop_assert_eq!(&confirmed, &list);
                         prop_assert_eq!(&now.voters, &of(&wanted));
                         prop_assert!(now.voters.contains(&leader));
                         return Ok(());
