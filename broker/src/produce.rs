@@ -180,23 +180,21 @@ impl Broker {
             batch,
         }
         .encode();
+        let members = shard.shard.members().borrow().clone();
         let pending = shard
             .shard
             .submit(op)
             .await
             .map_err(|error| not_appended(&error))?;
-        // A majority has every entry that is applied.
-        let voters = shard.shard.members().borrow().voters.len();
-        if required <= voters / 2 + 1 {
-            return Ok(PendingAppend {
-                inner: Box::pin(async move { Ok(finish(pending).await?.0) }),
-            });
-        }
         let broker = self.clone();
         Ok(PendingAppend {
             inner: Box::pin(async move {
                 let (appended, index) = finish(pending).await?;
-                broker.hold(&shard, id, index, required).await?;
+                let is_implied = is_implied(required, &members)
+                    && (required <= 1 || *shard.shard.members().borrow() == members);
+                if !is_implied {
+                    broker.hold(&shard, id, index, required).await?;
+                }
                 Ok(appended)
             }),
         })
@@ -282,6 +280,12 @@ fn not_appended(error: &ProposeError) -> AppendError {
     }
 }
 
+/// Whether so many voters have every entry that is committed, as long as these are the members: a
+/// majority has it. During a change majorities of both sets have it, which may be few of either.
+fn is_implied(required: usize, members: &Members) -> bool {
+    required <= 1 || (!members.is_joint && required <= members.voters.len() / 2 + 1)
+}
+
 /// Voters that have the entry.
 fn voters_with(
     members: &Members,
@@ -308,6 +312,8 @@ async fn finish(pending: raft::Pending<Outcome>) -> Result<(Appended, LogIndex),
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -329,5 +335,21 @@ mod tests {
         };
         let with = |index| voters_with(&members, &replicas, LogIndex(index));
         assert_eq!((with(8), with(9), with(10)), (2, 1, 0));
+    }
+
+    #[test]
+    fn a_majority_implies_enough_replicas_only_while_nothing_is_changed() {
+        let members = |count: u32, is_joint| Members {
+            voters: (1..=count).map(NodeId).collect(),
+            learners: BTreeSet::new(),
+            is_joint,
+        };
+        assert!(is_implied(2, &members(3, false)));
+        assert!(!is_implied(3, &members(3, false)));
+        assert!(is_implied(3, &members(5, false)));
+        // Of {1, 2, 3} and {1} or {1, 4, 5}: two may be a majority of both.
+        assert!(!is_implied(2, &members(3, true)));
+        assert!(!is_implied(3, &members(5, true)));
+        assert!(is_implied(1, &members(5, true)));
     }
 }
