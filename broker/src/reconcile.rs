@@ -4,23 +4,27 @@
 //! It compares and proposes what is missing, again and again; a crash between a change of the
 //! catalogue and its carrying out is mended the same way as an ordinary change is carried out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use storage::partition_log::LogConfig;
 use storage::{PartitionId, ShardId};
 
 use crate::Broker;
 use crate::broker::refused;
 use crate::catalogue::{Catalogue, Topic};
-use crate::partition::Partition;
 use crate::partition::op::PartitionOp;
 
 /// Partitions in one operation; several operations share an entry.
 const PARTITIONS_PER_OPERATION: usize = 1_000;
 /// Time between two full comparisons when nothing seems to change.
 const FULL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long one operation may take. It may still come about: what is to do is found out anew.
+const OPERATION_MAX: Duration = Duration::from_secs(5);
 
 /// What one shard lacks and has too much.
 #[derive(Debug, Default)]
@@ -29,73 +33,108 @@ struct Difference {
     extra: Vec<PartitionId>,
 }
 
+impl Difference {
+    fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.extra.is_empty()
+    }
+}
+
 impl Broker {
-    /// Runs until it is dropped.
+    /// Runs until it is dropped. Each shard is seen to for itself: one that is stuck holds none of
+    /// the others up.
     pub(crate) async fn reconcile_forever(self) {
         let mut images = self.inner.images.clone();
         let mut changes = self.inner.changes.subscribe();
         let mut configured = Arc::new(Catalogue::default());
+        let mut running = FuturesUnordered::new();
+        let mut busy = BTreeSet::new();
         loop {
             let image = images.borrow_and_update().clone();
             changes.borrow_and_update();
-            self.reconcile().await;
+            for (shard, difference) in self.differences() {
+                if !difference.is_empty() && busy.insert(shard) {
+                    let broker = self.clone();
+                    running.push(async move {
+                        (shard, broker.reconcile_shard(shard, difference).await)
+                    });
+                }
+            }
             self.configure(&configured, &image);
             configured = image;
-            tokio::select! {
-                changed = images.changed() => if changed.is_err() { return },
-                changed = changes.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(FULL_INTERVAL) => {}
+            let interval = tokio::time::sleep(FULL_INTERVAL);
+            tokio::pin!(interval);
+            loop {
+                tokio::select! {
+                    changed = images.changed() => if changed.is_err() { return },
+                    changed = changes.changed() => if changed.is_err() { return },
+                    Some((shard, is_done)) = running.next() => {
+                        busy.remove(&shard);
+                        if !is_done {
+                            // Looked at again when something changes, or after the interval.
+                            continue;
+                        }
+                    }
+                    () = &mut interval => {}
+                }
+                break;
             }
         }
     }
 
-    async fn reconcile(&self) {
-        let mut changed = false;
-        let differences = self.differences();
-        for (shard, difference) in &differences {
-            for part in difference.missing.chunks(PARTITIONS_PER_OPERATION) {
-                let partitions = part.to_vec();
-                changed |= self
-                    .carry_out(*shard, PartitionOp::Create { partitions })
-                    .await;
+    /// Answers whether all of it was carried out.
+    async fn reconcile_shard(&self, shard: ShardId, difference: Difference) -> bool {
+        let (mut changed, mut is_done) = (false, true);
+        for part in difference.missing.chunks(PARTITIONS_PER_OPERATION) {
+            let partitions = part.to_vec();
+            is_done &= self
+                .carry_out(shard, PartitionOp::Create { partitions })
+                .await;
+            changed |= is_done;
+            if !is_done {
+                break;
             }
-            self.configure_partitions(&difference.missing);
         }
-        if differences.values().any(|d| !d.extra.is_empty()) {
-            changed |= self.delete_extra().await;
+        self.configure_partitions(&difference.missing);
+        if is_done && !difference.extra.is_empty() {
+            is_done = self.delete_extra(shard).await;
+            changed |= is_done;
         }
         if changed {
             self.inner.changes.send_modify(|changes| *changes += 1);
         }
+        is_done
     }
 
     /// Deletes what the catalogue no longer has. Not having it yet looks the same, so this node's
     /// picture of it must be as new as what is deleted.
-    async fn delete_extra(&self) -> bool {
+    async fn delete_extra(&self, shard: ShardId) -> bool {
         // Seen before the barrier: it came into its shard after the catalogue had it.
-        let present = self.inner.directory.all();
+        let mut present = self.inner.directory.all();
+        present.retain(|partition| partition.shard == shard);
         if let Err(error) = self.catalogue_is_current().await {
             tracing::warn!(%error, "deleted topics have to wait for the catalogue");
             return false;
         }
-        let mut changed = false;
-        for (shard, difference) in self.differences_from(&present) {
-            for part in difference.extra.chunks(PARTITIONS_PER_OPERATION) {
-                let partitions = part.to_vec();
-                changed |= self
-                    .carry_out(shard, PartitionOp::Delete { partitions })
-                    .await;
+        let catalogue = self.catalogue();
+        let extra: Vec<PartitionId> = present
+            .iter()
+            .map(|partition| partition.id)
+            .filter(|id| catalogue.topic_by_id(id.topic).is_none())
+            .collect();
+        for part in extra.chunks(PARTITIONS_PER_OPERATION) {
+            let partitions = part.to_vec();
+            if !self
+                .carry_out(shard, PartitionOp::Delete { partitions })
+                .await
+            {
+                return false;
             }
         }
-        changed
+        true
     }
 
     /// What differs in the shards that this node leads.
     fn differences(&self) -> BTreeMap<ShardId, Difference> {
-        self.differences_from(&self.inner.directory.all())
-    }
-
-    fn differences_from(&self, present: &[Arc<Partition>]) -> BTreeMap<ShardId, Difference> {
         let catalogue = self.catalogue();
         let mut differences: BTreeMap<ShardId, Difference> = self
             .shards()
@@ -106,7 +145,7 @@ impl Broker {
         if differences.is_empty() {
             return differences;
         }
-        for partition in present {
+        for partition in self.inner.directory.all() {
             if catalogue.topic_by_id(partition.id.topic).is_none()
                 && let Some(difference) = differences.get_mut(&partition.shard)
             {
@@ -137,11 +176,15 @@ impl Broker {
             let pending = shard.shard.submit(operation.encode()).await?;
             pending.await
         };
-        match done.await {
-            Ok(_) => true,
-            Err(error) => {
+        match tokio::time::timeout(OPERATION_MAX, done).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
                 let error = refused(&error);
                 tracing::warn!(%error, "cannot carry out a change of the catalogue yet");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("a change of the catalogue takes long to be carried out");
                 false
             }
         }

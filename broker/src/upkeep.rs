@@ -3,15 +3,20 @@
 //! The leader decides and proposes a higher log start; every replica then drops the segments below
 //! it. A failing partition is reported once and left alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use storage::partition_log::SegmentInfo;
-use storage::{Offset, PartitionId};
+use storage::{Offset, PartitionId, ShardId};
 
 use crate::partition::Partition;
 use crate::partition::op::PartitionOp;
 use crate::{Broker, TopicConfig};
+
+/// How long raising a log start may take; after that its shard is left alone until the next time.
+const RAISE_MAX: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// Runs until it is dropped.
@@ -21,10 +26,27 @@ impl Broker {
             .max(1);
         loop {
             tokio::time::sleep(Duration::from_millis(interval)).await;
+            let mut shards: BTreeMap<ShardId, Vec<Arc<Partition>>> = BTreeMap::new();
             for partition in self.inner.directory.all() {
-                self.retain(&partition).await;
-                tokio::task::yield_now().await;
+                let shard = shards.entry(partition.shard).or_default();
+                shard.push(partition);
             }
+            let shards = shards.into_values();
+            join_all(shards.map(|partitions| self.retain_all(partitions))).await;
+        }
+    }
+
+    /// One shard's partitions; a shard that is stuck holds up itself only.
+    async fn retain_all(&self, partitions: Vec<Arc<Partition>>) {
+        for partition in partitions {
+            if tokio::time::timeout(RAISE_MAX, self.retain(&partition))
+                .await
+                .is_err()
+            {
+                tracing::warn!(shard = %partition.shard, "retention takes long and has to wait");
+                return;
+            }
+            tokio::task::yield_now().await;
         }
     }
 
