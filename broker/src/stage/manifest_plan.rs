@@ -12,6 +12,9 @@ pub(super) struct Wanted {
     pub(super) target: PartitionState,
     /// What is here and stays: `None` when nothing is, or when all of it has been deleted since.
     pub(super) local: Option<LogState>,
+    /// Where the log will start: where it does on the source, or here if that is higher. A log
+    /// start never falls.
+    pub(super) start: Offset,
 }
 
 /// Why an offer is not taken.
@@ -32,7 +35,9 @@ impl Wanted {
         let is_of_use = |local: &LogState| {
             !local.segments.is_empty() && local.end >= target.log.start && !is_empty(&target.log)
         };
+        let here = local.as_ref().map(|local| local.start);
         Ok(Wanted {
+            start: here.map_or(target.log.start, |here| here.max(target.log.start)),
             local: local.filter(is_of_use),
             target,
         })
@@ -142,6 +147,20 @@ mod tests {
         assert_eq!(missing(log(10, 10), old), (None, false, 0));
         let empty = Some(log(3, 3));
         assert_eq!(missing(log(3, 10), empty), (None, true, 700));
+    }
+
+    #[test]
+    fn a_log_start_never_falls() {
+        let start = |target, local| wanted(target, local).unwrap().start;
+        assert_eq!(start(log(2, 10), None), Offset(2));
+        assert_eq!(start(log(2, 10), Some(log(1, 4))), Offset(2));
+        assert_eq!(start(log(2, 10), Some(log(3, 4))), Offset(3));
+        let emptied = Some(log(4, 4));
+        assert_eq!(
+            start(log(2, 10), emptied),
+            Offset(4),
+            "though nothing is of use"
+        );
     }
 
     #[test]

@@ -383,7 +383,7 @@ impl Copied {
         };
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         let segments = slot.finish().map_err(storage_failed)?;
-        let start = slot.start(&wanted.target.log);
+        let start = slot.start(&wanted.target.log).max(wanted.start);
         let local = wanted.local.as_ref().filter(|_| slot.keeps_local());
         localised(&wanted.target, local, segments, start)
     }
@@ -412,9 +412,14 @@ fn localised(
 fn encode(present: Vec<Wanted>, copied: Vec<PartitionState>) -> Result<Bytes, StageError> {
     let mut states = copied;
     states.reserve(present.len());
-    for Wanted { target, local } in present {
+    for Wanted {
+        target,
+        local,
+        start,
+    } in present
+    {
         states.push(match &local {
-            Some(local) => localised(&target, Some(local), Vec::new(), target.log.start)?,
+            Some(local) => localised(&target, Some(local), Vec::new(), start)?,
             None => target,
         });
     }

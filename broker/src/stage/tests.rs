@@ -323,6 +323,22 @@ async fn a_staging_that_was_dropped_is_taken_up_by_the_next() {
 }
 
 #[tokio::test]
+async fn a_log_start_that_is_higher_here_stays() {
+    for more in [0..0, 4..80] {
+        let (mut source, mut follower) = two();
+        source.append(0, more, 200_000);
+        let manifest = source.manifest();
+        let link = Loopback::of(&source);
+        let end = follower.hosted(0).log.end_offset().0;
+        follower.raise_start(0, end - 2);
+        let localised = stage(&stager(&follower, &link), manifest).await.unwrap();
+        follower.machine.install(localised).unwrap();
+        source.raise_start(0, end - 2);
+        assert_equal(&source, &follower, 0..3);
+    }
+}
+
+#[tokio::test]
 async fn a_log_start_that_rises_on_the_source_rises_here() {
     for to in [10, 60, 160] {
         let (mut source, mut follower) = two();
