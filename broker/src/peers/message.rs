@@ -35,6 +35,9 @@ const READ_RANGE: u8 = 5;
 const TRANSFER_LEADER: u8 = 6;
 const BARRIER: u8 = 7;
 
+/// Terms become leader epochs, which have 31 bits.
+const TERM_MAX: u64 = 0x7fff_ffff;
+
 /// What one node asks another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -229,9 +232,13 @@ fn put_report(writer: &mut Writer, report: &ShardReport) {
 }
 
 fn take_report(reader: &mut Reader) -> Result<ShardReport, Malformed> {
+    let (shard, term) = (ShardId(reader.u32()?), reader.u64()?);
+    if term > TERM_MAX {
+        return Err(reader.malformed("a term that a leader epoch can tell"));
+    }
     Ok(ShardReport {
-        shard: ShardId(reader.u32()?),
-        term: reader.u64()?,
+        shard,
+        term,
         voters: take_nodes(reader)?,
         learners: take_nodes(reader)?,
         is_joint: take_flag(reader)?,

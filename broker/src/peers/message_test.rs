@@ -62,6 +62,25 @@ fn every_request_is_read_back_and_no_prefix_of_it_is() {
 }
 
 #[test]
+fn terms_beyond_any_leader_epoch_are_refused() {
+    let report = |term| {
+        Request::Report(vec![ShardReport {
+            shard: ShardId(1),
+            term,
+            voters: BTreeSet::new(),
+            learners: BTreeSet::new(),
+            is_joint: false,
+            in_sync: BTreeSet::new(),
+            catching_up: Vec::new(),
+        }])
+    };
+    assert!(Request::decode(report(TERM_MAX).encode()).is_ok());
+    for term in [TERM_MAX + 1, u64::MAX] {
+        assert!(Request::decode(report(term).encode()).is_err());
+    }
+}
+
+#[test]
 fn every_answer_is_read_back_and_no_prefix_of_it_is() {
     answered(());
     answered(Applied(u64::MAX));
