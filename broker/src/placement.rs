@@ -85,18 +85,29 @@ pub(crate) fn standing(
     (0..SHARDS_PER_NODE * nodes).map(|_| shard()).collect()
 }
 
-/// Places `count` partitions on the standing shards of this factor: the shard with the fewest
-/// partitions first, and of those one whose preferred leader has the fewest of the new ones.
+/// Whether a shard serves, or will at once: it has a leader, or a majority of its replicas lives.
+pub(crate) fn may_serve(shard: &Shard, is_led: bool, alive: &BTreeSet<NodeId>) -> bool {
+    let living = |node: &&NodeId| alive.contains(node);
+    is_led || shard.replicas.iter().filter(living).count() * 2 > shard.replicas.len()
+}
+
+/// Places `count` partitions on the standing shards of this factor: on those that serve if there
+/// are any, the shard with the fewest partitions first, and of those one whose preferred leader has
+/// the fewest of the new ones.
 pub(crate) fn place(
     catalogue: &Catalogue,
     count: i32,
     factor: Factor,
+    serves: impl Fn(&Shard) -> bool,
 ) -> Result<Vec<ShardId>, BrokerError> {
     check_factor(catalogue, factor)?;
     let loads = loads(catalogue);
     let mut places: Vec<(usize, &Shard)> = of_factor(catalogue, factor)
         .map(|shard| (loads[&shard.id], shard))
         .collect();
+    if places.iter().any(|(_, shard)| serves(shard)) {
+        places.retain(|(_, shard)| serves(shard));
+    }
     let mut led: BTreeMap<NodeId, usize> = BTreeMap::new();
     let leader = |shard: &Shard| wanted_list(shard).first().copied();
     let mut placed = Vec::new();
@@ -295,7 +306,7 @@ mod tests {
 
     #[test]
     fn partitions_are_spread_and_never_on_the_catalogue() {
-        let placed = place(&catalogue(), 6, Factor::Auto).expect("places");
+        let placed = place(&catalogue(), 6, Factor::Auto, |_| true).expect("places");
         assert_eq!(placed, [1, 2, 3, 1, 2, 3].map(ShardId));
     }
 
@@ -303,7 +314,7 @@ mod tests {
     fn more_replicas_than_nodes_are_refused() {
         for factor in [0, 2] {
             assert!(matches!(
-                place(&catalogue(), 1, Factor::Fixed(factor)),
+                place(&catalogue(), 1, Factor::Fixed(factor), |_| true),
                 Err(BrokerError::InvalidReplicationFactor { .. })
             ));
             let alive = [NodeId(1)].into();
@@ -319,12 +330,38 @@ mod tests {
         assert_eq!(shards.len(), 6);
         enter(&mut catalogue, shards);
         assert_eq!(standing(&catalogue, &alive, Factor::Fixed(3)), []);
-        let placed = place(&catalogue, 3, Factor::Fixed(3)).expect("places");
+        let placed = place(&catalogue, 3, Factor::Fixed(3), |_| true).expect("places");
         let leaders: BTreeSet<NodeId> = placed
             .iter()
             .map(|id| catalogue.shards[id].replicas[0])
             .collect();
         assert_eq!(leaders.len(), 3);
+    }
+
+    #[test]
+    fn while_a_node_is_dead_partitions_go_where_they_are_served() {
+        let mut catalogue = three_nodes();
+        let two = Factor::Fixed(2);
+        let all = catalogue.nodes.keys().copied().collect();
+        let alive: BTreeSet<NodeId> = [1, 3].map(NodeId).into();
+        let on_living = standing(&catalogue, &alive, two);
+        assert!(
+            on_living
+                .iter()
+                .all(|shard| !shard.replicas.contains(&NodeId(2)))
+        );
+        let shards = standing(&catalogue, &all, two);
+        enter(&mut catalogue, shards);
+        let serves = |shard: &Shard| may_serve(shard, false, &alive);
+        for id in place(&catalogue, 12, two, serves).expect("places") {
+            let replicas = &catalogue.shards[&id].replicas;
+            assert!(!replicas.contains(&NodeId(2)), "{replicas:?}");
+        }
+        // Where nothing serves a place is as good as another.
+        let none = place(&catalogue, 6, two, |_| false).expect("places");
+        assert_eq!(none.iter().collect::<BTreeSet<_>>().len(), 6);
+        let half = Shard::new(ShardId(9), [1, 2].map(NodeId).into(), two);
+        assert!(may_serve(&half, true, &alive));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::catalogue::{Catalogue, Factor, PartitionEntry, Shard, Topic};
 use crate::partition::machine::Outcome;
 use crate::partition::op::PartitionOp;
 use crate::placement::{
-    by_hand, check_assignments, factor_of, place, standing, topic_name_problem,
+    by_hand, check_assignments, factor_of, may_serve, place, standing, topic_name_problem,
 };
 use crate::{Broker, BrokerError, ConfigEntry, TopicConfig};
 
@@ -220,6 +220,15 @@ impl Broker {
             )
     }
 
+    /// Which shards serve, as far as this node can tell.
+    fn may_serve(&self) -> impl Fn(&Shard) -> bool {
+        let alive = self.alive_nodes();
+        move |shard| {
+            let is_led = self.shard_seen(shard.id).leader.is_some();
+            may_serve(shard, is_led, &alive)
+        }
+    }
+
     async fn make_shards(&self, next: ShardId, shards: Vec<NewShard>) -> Result<(), BrokerError> {
         if shards.is_empty() {
             return Ok(());
@@ -254,7 +263,8 @@ impl Broker {
             let count = topic.partitions.unwrap_or(config.default_partitions);
             self.check_count(catalogue, count)?;
             let factor = self.wanted_factor(topic.replication_factor)?;
-            let shards = place(catalogue, count, factor)?;
+            let serves = self.may_serve();
+            let shards = place(catalogue, count, factor, serves)?;
             let replicas = replicas_of(catalogue, shards.first());
             (count, replicas, shards)
         } else {
@@ -460,7 +470,7 @@ impl Broker {
         };
         enter_shards(&mut with_shards, &new_shards);
         let shards = match lists {
-            None => place(&with_shards, added, factor)?,
+            None => place(&with_shards, added, factor, self.may_serve())?,
             Some(lists) => {
                 let (count, by_hand, shards) = check_assignments(&with_shards, &lists)?;
                 if count != added || by_hand != replicas {
