@@ -90,9 +90,11 @@ pub(crate) enum Command {
         shards: Vec<NewShard>,
     },
     /// Says which replicas a shard shall have; `None` goes back to those it has. With a factor,
-    /// the shard is one of that factor from now on.
+    /// the shard is one of that factor from now on. Refused when the shard is, by now, to have
+    /// other replicas than `before`: what was decided from an older state is decided anew.
     SetTarget {
         shard: ShardId,
+        before: Option<Vec<NodeId>>,
         target: Option<Vec<NodeId>>,
         factor: Option<Factor>,
     },
@@ -177,10 +179,12 @@ impl Command {
             }
             Command::SetTarget {
                 shard,
+                before,
                 target,
                 factor,
             } => {
-                put_target(writer.u32(shard.0), target.as_ref());
+                put_target(writer.u32(shard.0), before.as_ref());
+                put_target(writer, target.as_ref());
                 writer.u8(u8::from(factor.is_some()));
                 if let Some(factor) = factor {
                     put_factor(writer, *factor);
@@ -258,6 +262,7 @@ impl Command {
             },
             12 => Command::SetTarget {
                 shard: ShardId(reader.u32()?),
+                before: take_target(reader)?,
                 target: take_target(reader)?,
                 factor: match reader.u8()? {
                     0 => None,

@@ -73,11 +73,13 @@ fn commands() -> Vec<Command> {
         },
         Command::SetTarget {
             shard: ShardId(1),
+            before: Some(vec![NodeId(2), NodeId(3)]),
             target: Some(vec![NodeId(1)]),
             factor: Some(Factor::ByHand),
         },
         Command::SetTarget {
             shard: ShardId(1),
+            before: None,
             target: None,
             factor: None,
         },

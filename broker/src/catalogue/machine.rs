@@ -70,9 +70,10 @@ impl CatalogueMachine {
             }
             Command::SetTarget {
                 shard,
+                before,
                 target,
                 factor,
-            } => membership::set_target(state, shard, target, factor),
+            } => membership::set_target(state, shard, before.as_ref(), (target, factor)),
             Command::ShardChanged { shard, replicas } => {
                 membership::shard_changed(state, shard, replicas)
             }

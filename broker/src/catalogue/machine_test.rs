@@ -68,6 +68,7 @@ fn topic(name: &str, id: u8) -> Command {
 fn target(shard: u32, target: Option<&[u32]>) -> Command {
     Command::SetTarget {
         shard: ShardId(shard),
+        before: None,
         target: target.map(|nodes| nodes.iter().copied().map(NodeId).collect()),
         factor: None,
     }
@@ -275,12 +276,13 @@ fn a_lost_node_is_removed_by_force_only_while_its_shards_keep_a_majority() {
         change(&mut machine, shard, &[1, 2, 3]);
     }
     // Shard 3 holds nothing and node 1 alone carries it; shard 2 shall move.
-    apply(&mut machine, &target(2, Some(&[1])));
+    apply(&mut machine, &target(2, Some(&[1, 2, 3])));
+    apply(&mut machine, &target(2, Some(&[3, 2])));
     assert_eq!(apply(&mut machine, &remove(1, true)), Outcome::Done);
     {
         let image = images.borrow();
         assert!(!image.shards.contains_key(&ShardId(3)));
-        let left = vec![NodeId(2), NodeId(3)];
+        let left = vec![NodeId(3), NodeId(2)];
         assert_eq!(image.shards[&ShardId(2)].target, Some(left));
         assert_eq!(image.shards[&ShardId(1)].replicas.len(), 3, "until changed");
     }
@@ -292,6 +294,145 @@ fn a_lost_node_is_removed_by_force_only_while_its_shards_keep_a_majority() {
     change(&mut machine, 1, &[3]);
     assert_eq!(apply(&mut machine, &remove(2, true)), Outcome::Done);
     assert!(!images.borrow().shards.contains_key(&ShardId(2)));
+}
+
+/// Three nodes; the catalogue, and shard 1 with a topic in it, on all of them.
+fn three_nodes() -> (CatalogueMachine, watch::Receiver<Arc<Catalogue>>) {
+    let (mut machine, images) = founded();
+    for incarnation in [7, 8] {
+        apply(&mut machine, &joiner(incarnation, None));
+    }
+    apply(&mut machine, &topic("a", 1));
+    for shard in 0..=3 {
+        apply(&mut machine, &target(shard, Some(&[1, 2, 3])));
+        apply(&mut machine, &changed(shard, &[1, 2, 3]));
+    }
+    (machine, images)
+}
+
+#[test]
+fn a_lost_node_is_not_removed_while_a_change_may_have_made_it_needed() {
+    let (mut machine, _) = three_nodes();
+    apply(&mut machine, &drain(3));
+    apply(&mut machine, &target(1, Some(&[2, 1])));
+    let Outcome::Refused(BrokerError::Conflict { reason }) = apply(&mut machine, &remove(2, true))
+    else {
+        panic!("node 2 is half of what the shard shall have");
+    };
+    assert!(reason.contains("from nodes 1, 2, 3 to 2, 1"), "{reason}");
+    let active = Command::SetNodeState {
+        node: NodeId(3),
+        state: NodeState::Active,
+    };
+    apply(&mut machine, &active);
+    assert_eq!(apply(&mut machine, &remove(2, true)), Outcome::Done);
+}
+
+#[test]
+fn voters_that_are_reported_count_when_a_lost_node_is_removed() {
+    let (_, images) = three_nodes();
+    let image = images.borrow();
+    let check = |shard, voters: &[u32], node| {
+        let voters = voters.iter().copied().map(NodeId).collect();
+        membership::check_voters_without(&image, ShardId(shard), &voters, NodeId(node))
+    };
+    assert_eq!(check(1, &[1, 2, 3], 2), Ok(()));
+    assert!(check(1, &[1, 2], 2).is_err());
+    assert_eq!(check(1, &[1, 3], 2), Ok(()), "it does not vote");
+}
+
+#[test]
+fn a_node_that_is_used_again_keeps_what_was_to_leave_it() {
+    let (mut machine, images) = three_nodes();
+    apply(&mut machine, &joiner(9, None));
+    apply(&mut machine, &drain(3));
+    apply(&mut machine, &target(1, Some(&[2, 1])));
+    apply(&mut machine, &target(2, Some(&[1, 4, 3])));
+    let by_hand = |shard, list: &[u32]| Command::SetTarget {
+        shard: ShardId(shard),
+        before: None,
+        target: Some(list.iter().copied().map(NodeId).collect()),
+        factor: Some(Factor::ByHand),
+    };
+    apply(&mut machine, &by_hand(3, &[4, 1]));
+    let active = Command::SetNodeState {
+        node: NodeId(3),
+        state: NodeState::Active,
+    };
+    apply(&mut machine, &active);
+    let is = |shard, list: &[u32]| {
+        let target = images.borrow().shards[&ShardId(shard)].target.clone();
+        let list: Vec<NodeId> = list.iter().copied().map(NodeId).collect();
+        assert_eq!(target, Some(list), "shard {shard}");
+    };
+    is(1, &[1, 2, 3]);
+    is(2, &[1, 4, 3]);
+    is(3, &[4, 1]);
+    // A drain that took the node's place in a list by hand is turned back as well.
+    apply(&mut machine, &drain(3));
+    apply(&mut machine, &by_hand(3, &[1, 2, 4]));
+    apply(&mut machine, &active);
+    is(3, &[1, 2, 3]);
+}
+
+#[test]
+fn what_a_node_says_of_itself_has_bounds() {
+    let (mut machine, images) = founded();
+    let with = |rack: usize, listeners: usize, name: usize, host: usize| {
+        let listener = |n: usize| (format!("{n:0name$}"), ("h".repeat(host), 1));
+        (
+            Some("r".repeat(rack)),
+            (0..listeners).map(listener).collect::<BTreeMap<_, _>>(),
+        )
+    };
+    let try_both = |machine: &mut CatalogueMachine, said: (Option<String>, BTreeMap<_, _>)| {
+        let (rack, listeners) = said;
+        let put = Command::PutNode(Node {
+            rack: rack.clone(),
+            listeners: listeners.clone(),
+            ..node(1)
+        });
+        let join = Command::Join(Joiner {
+            incarnation: [7; 16],
+            wanted: None,
+            rack,
+            listeners,
+        });
+        [put, join].map(|command| apply(machine, &command))
+    };
+    let fits = try_both(&mut machine, with(255, 16, 64, 255));
+    assert_eq!(fits, [Outcome::Done, Outcome::Node(NodeId(2))]);
+    let before = images.borrow().nodes.clone();
+    for said in [
+        with(256, 1, 1, 1),
+        with(1, 17, 2, 1),
+        with(1, 1, 65, 1),
+        with(1, 1, 1, 256),
+    ] {
+        for outcome in try_both(&mut machine, said) {
+            let Outcome::Refused(BrokerError::InvalidRequest { reason }) = outcome else {
+                panic!("{outcome:?}");
+            };
+            assert!(reason.contains("at most"), "{reason}");
+        }
+    }
+    assert_eq!(images.borrow().nodes, before);
+}
+
+#[test]
+fn a_cluster_has_a_thousand_nodes_and_no_more() {
+    let (mut machine, images) = founded();
+    let other = |id| Node {
+        id: NodeId(id),
+        ..node(9)
+    };
+    for id in 2..=1_000 {
+        assert_eq!(apply(&mut machine, &Command::PutNode(other(id))), Outcome::Done);
+    }
+    assert!(is_conflict(&apply(&mut machine, &joiner(7, None))));
+    assert!(is_conflict(&apply(&mut machine, &Command::PutNode(other(1_001)))));
+    assert_eq!(apply(&mut machine, &Command::PutNode(other(5))), Outcome::Done);
+    assert_eq!(images.borrow().nodes.len(), 1_000);
 }
 
 #[test]
@@ -312,6 +453,31 @@ fn shards_are_made_once_by_whoever_saw_the_next_id() {
         assert!(matches!(refused, Outcome::Refused(_)), "{bad:?}");
     }
     assert_eq!(images.borrow().next_shard_id, 5);
+}
+
+#[test]
+fn a_target_is_set_only_from_the_one_that_was_seen() {
+    let (mut machine, images) = founded();
+    apply(&mut machine, &joiner(7, None));
+    let from = |before: &[u32], to: &[u32]| {
+        let nodes = |list: &[u32]| list.iter().copied().map(NodeId).collect();
+        Command::SetTarget {
+            shard: ShardId(1),
+            before: Some(nodes(before)),
+            target: Some(nodes(to)),
+            factor: None,
+        }
+    };
+    assert_eq!(apply(&mut machine, &from(&[1], &[1, 2])), Outcome::Done);
+    assert_eq!(
+        apply(&mut machine, &from(&[1], &[1, 2])),
+        Outcome::Done,
+        "again"
+    );
+    assert!(is_conflict(&apply(&mut machine, &from(&[1], &[2]))));
+    let target = images.borrow().shards[&ShardId(1)].target.clone();
+    assert_eq!(target, Some(vec![NodeId(1), NodeId(2)]));
+    assert_eq!(apply(&mut machine, &from(&[1, 2], &[2])), Outcome::Done);
 }
 
 #[test]

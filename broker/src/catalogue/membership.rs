@@ -1,5 +1,7 @@
 //! What the commands about nodes and shards do. Pure: every replica of the catalogue decides alike.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use storage::{NodeId, ShardId};
 
 use super::command::{Joiner, NewShard};
@@ -11,6 +13,15 @@ use crate::BrokerError;
 const NODE_ID_MAX: u32 = 0x7fff_ffff;
 /// The id of a cluster's first node, unless it wants another.
 pub(crate) const FIRST_NODE: NodeId = NodeId(1);
+
+/// Nodes of one cluster.
+const NODES_MAX: usize = 1_000;
+/// Bytes of a rack's name, and of a host's.
+const RACK_BYTES_MAX: usize = 255;
+const HOST_BYTES_MAX: usize = 255;
+/// Listeners of one node, and bytes of a listener's name.
+const LISTENERS_MAX: usize = 16;
+const LISTENER_NAME_BYTES_MAX: usize = 64;
 
 type Done = Result<Outcome, BrokerError>;
 
@@ -34,13 +45,49 @@ pub(super) fn found(
     state.nodes = nodes.into_iter().map(|node| (node.id, node)).collect();
 }
 
+/// What a node says of itself, kept on every node for ever, has bounds.
+fn check_node(
+    rack: Option<&str>,
+    listeners: &BTreeMap<String, (String, u16)>,
+) -> Result<(), BrokerError> {
+    let within = |what: String, len: usize, max: usize| match len <= max {
+        true => Ok(()),
+        false => Err(BrokerError::InvalidRequest {
+            reason: format!("{what} has {len} bytes, at most {max}"),
+        }),
+    };
+    within("the rack's name".to_owned(), rack.map_or(0, str::len), RACK_BYTES_MAX)?;
+    if listeners.len() > LISTENERS_MAX {
+        return Err(BrokerError::InvalidRequest {
+            reason: format!("{} listeners, at most {LISTENERS_MAX}", listeners.len()),
+        });
+    }
+    for (name, (host, _)) in listeners {
+        within("a listener's name".to_owned(), name.len(), LISTENER_NAME_BYTES_MAX)?;
+        within(format!("the host of listener {name}"), host.len(), HOST_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+fn check_room(state: &Catalogue) -> Result<(), BrokerError> {
+    if state.nodes.len() < NODES_MAX {
+        return Ok(());
+    }
+    Err(conflict(format!(
+        "the cluster has {} nodes, at most {NODES_MAX}",
+        state.nodes.len()
+    )))
+}
+
 /// A directory from before there were incarnations has zeros: whoever first comes with one has it.
 pub(super) fn put_node(state: &mut Catalogue, node: Node) -> Done {
     if state.removed_nodes.contains(&node.id) {
         return Err(removed(node.id));
     }
+    check_node(node.rack.as_deref(), &node.listeners)?;
     match state.nodes.get_mut(&node.id) {
         None => {
+            check_room(state)?;
             state.nodes.insert(node.id, node);
         }
         Some(known) if known.incarnation == node.incarnation || known.incarnation == [0; 16] => {
@@ -79,11 +126,13 @@ pub(super) fn join(state: &mut Catalogue, joiner: Joiner) -> Done {
             reason: "a node without an incarnation cannot join".to_owned(),
         });
     }
+    check_node(joiner.rack.as_deref(), &joiner.listeners)?;
     if let Some(node) = state.nodes.values_mut().find(same) {
         node.rack = joiner.rack;
         node.listeners = joiner.listeners;
         return Ok(Outcome::Node(node.id));
     }
+    check_room(state)?;
     let id = match joiner.wanted {
         Some(wanted) if wanted.0 > NODE_ID_MAX => {
             return Err(BrokerError::InvalidRequest {
@@ -132,8 +181,35 @@ pub(super) fn set_state(state: &mut Catalogue, node: NodeId, to: NodeState) -> D
             "node {node} is the only active node: its replicas have nowhere to go"
         )));
     }
-    known.state = to;
+    let was = std::mem::replace(&mut known.state, to);
+    if was == NodeState::Draining && to == NodeState::Active {
+        withdraw_drain(state, node);
+    }
     Ok(Outcome::Done)
+}
+
+/// Turns back changes that were to empty a node which is used again. A change back is one like any
+/// other, which the shard's leader confirms.
+fn withdraw_drain(state: &mut Catalogue, node: NodeId) {
+    let nodes = &state.nodes;
+    let is_active = |node: &NodeId| {
+        let node = nodes.get(node);
+        node.is_some_and(|node| node.state == NodeState::Active)
+    };
+    for shard in state.shards.values_mut() {
+        let Some(target) = &shard.target else {
+            continue;
+        };
+        // Lists by hand are somebody's, but for the places of drained nodes in them.
+        let stays = |(was, is): (&NodeId, &NodeId)| was == is || *was == node || !is_active(was);
+        let is_of_drain = shard.factor != Factor::ByHand
+            || (target.len() == shard.replicas.len()
+                && shard.replicas.iter().zip(target).all(stays));
+        let goes = shard.replicas.contains(&node) && !target.contains(&node);
+        if goes && is_of_drain {
+            shard.target = Some(shard.replicas.clone());
+        }
+    }
 }
 
 pub(super) fn remove(state: &mut Catalogue, node: NodeId, force: bool) -> Done {
@@ -171,30 +247,79 @@ pub(super) fn remove(state: &mut Catalogue, node: NodeId, force: bool) -> Done {
     Ok(Outcome::Done)
 }
 
+fn holds_data(state: &Catalogue, id: ShardId) -> bool {
+    let mut topics = state.topics.values();
+    id == ShardId(0)
+        || topics.any(|topic| topic.partitions.iter().any(|entry| entry.shard == id))
+}
+
+/// Whether a majority of these voters is left in the cluster when a node has gone.
+fn keeps_majority(state: &Catalogue, voters: &[NodeId], node: NodeId) -> bool {
+    let left = |voter: &&NodeId| **voter != node && state.nodes.contains_key(voter);
+    voters.iter().filter(left).count() * 2 > voters.len()
+}
+
+fn list(nodes: &[NodeId]) -> String {
+    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    nodes.join(", ")
+}
+
+/// Why a shard that votes like this would never decide anything again without a node, if so. What
+/// the catalogue says may be behind the members; so whoever has a report of them asks too.
+pub(crate) fn check_voters_without(
+    state: &Catalogue,
+    id: ShardId,
+    voters: &BTreeSet<NodeId>,
+    node: NodeId,
+) -> Result<(), BrokerError> {
+    let voters: Vec<NodeId> = voters.iter().copied().collect();
+    let concerned = voters.contains(&node) && holds_data(state, id);
+    if !concerned || keeps_majority(state, &voters, node) {
+        return Ok(());
+    }
+    Err(conflict(format!(
+        "without node {node} shard {id} has no majority of its voters ({}) and its data would be \
+         lost: start the node again, or delete the topics in that shard first",
+        list(&voters)
+    )))
+}
+
 /// Checks that what a lost node carried can go on without it. Shards that it alone carried and
 /// that hold nothing go with it; the members of the others are changed by their leaders.
 fn force_off(state: &mut Catalogue, node: NodeId, carried: &[ShardId]) -> Result<(), BrokerError> {
-    let holds_partitions = |state: &Catalogue, id: ShardId| {
-        let mut topics = state.topics.values();
-        topics.any(|topic| topic.partitions.iter().any(|entry| entry.shard == id))
-    };
     let mut empty = Vec::new();
     for id in carried {
         let Some(shard) = state.shards.get(id) else {
             continue;
         };
-        let left = |replica: &&NodeId| **replica != node && state.nodes.contains_key(replica);
-        let has_majority = shard.replicas.iter().filter(left).count() * 2 > shard.replicas.len();
-        if has_majority || !shard.replicas.contains(&node) {
+        // Of a change that is under way nobody here knows how far it has come: both what was and
+        // what is to be have to go on.
+        let of_replicas = keeps_majority(state, &shard.replicas, node);
+        let target = shard.target.as_deref().unwrap_or(&shard.replicas);
+        let of_target = keeps_majority(state, target, node) || !target.contains(&node);
+        if (of_replicas || !shard.replicas.contains(&node)) && of_target {
             continue;
         }
-        if *id == ShardId(0) || holds_partitions(state, *id) {
+        if !holds_data(state, *id) {
+            if !of_replicas && shard.replicas.contains(&node) {
+                empty.push(*id);
+            }
+            continue;
+        }
+        if of_target || !of_replicas {
             return Err(conflict(format!(
-                "without node {node} shard {id} has no majority of its replicas and its data \
-                 would be lost: start the node again, or delete the topics in that shard first"
+                "without node {node} shard {id} has no majority of its replicas ({}) and its data \
+                 would be lost: start the node again, or delete the topics in that shard first",
+                list(&shard.replicas)
             )));
         }
-        empty.push(*id);
+        return Err(conflict(format!(
+            "shard {id} is being changed from nodes {} to {}, and without node {node} the latter \
+             have no majority: start the node again, or withdraw the change (undrain the nodes \
+             that go) and wait until the shard has no target",
+            list(&shard.replicas),
+            list(target)
+        )));
     }
     for id in empty {
         state.shards.remove(&id);
@@ -253,18 +378,25 @@ fn check_replicas(state: &Catalogue, replicas: &[NodeId]) -> Result<(), BrokerEr
 pub(super) fn set_target(
     state: &mut Catalogue,
     shard: ShardId,
-    target: Option<Vec<NodeId>>,
-    factor: Option<Factor>,
+    before: Option<&Vec<NodeId>>,
+    (target, factor): (Option<Vec<NodeId>>, Option<Factor>),
 ) -> Done {
     if let Some(target) = &target {
         check_replicas(state, target)?;
     }
     let entry = state.shards.get_mut(&shard);
     let entry = entry.ok_or_else(|| unknown_shard(shard))?;
+    let wanted = target.unwrap_or_else(|| entry.replicas.clone());
+    let present = entry.target.as_ref().unwrap_or(&entry.replicas);
+    // A repeated command finds what it asked for.
+    if before.is_some_and(|before| before != present) && wanted != *present {
+        return Err(conflict(format!(
+            "the replicas that shard {shard} shall have have changed meanwhile"
+        )));
+    }
     if let Some(factor) = factor.filter(|_| shard != ShardId(0)) {
         entry.factor = factor;
     }
-    let wanted = target.unwrap_or_else(|| entry.replicas.clone());
     if entry.target.is_none() && wanted == entry.replicas {
         // What is there already needs no change.
         return Ok(Outcome::Done);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::memory::Memory;
-use super::plan::{Action, ShardView, View, plan};
+use super::plan::{Action, ShardView, View, plan, wanted_list};
 use super::settings::Settings;
 use crate::catalogue::Catalogue;
 use crate::catalogue::command::Command;
@@ -48,7 +48,8 @@ impl Broker {
         memory.observe(&catalogue, &view, now_ms);
         let actions = plan(&catalogue, &view, memory, settings, now_ms);
         memory.note(&actions, now_ms);
-        join_all(actions.into_iter().map(|action| self.act(action))).await;
+        let actions = actions.into_iter();
+        join_all(actions.map(|action| self.act(&catalogue, action))).await;
     }
 
     fn controller_view(&self, catalogue: &Catalogue) -> View {
@@ -67,13 +68,18 @@ impl Broker {
         }
     }
 
-    /// Carries one thing out. What fails is planned again, if it is still wanted then.
-    async fn act(&self, action: Action) {
+    /// Carries out one thing that this catalogue asks for. What fails is planned again, if it is
+    /// still wanted then.
+    async fn act(&self, catalogue: &Catalogue, action: Action) {
         tracing::info!(?action, "the controller acts");
         let command = match action {
             Action::CreateShards { next, shards } => Command::CreateShards { next, shards },
             Action::SetTarget { shard, target } => Command::SetTarget {
                 shard,
+                before: catalogue
+                    .shards
+                    .get(&shard)
+                    .map(|shard| wanted_list(shard).to_vec()),
                 target: Some(target),
                 factor: None,
             },

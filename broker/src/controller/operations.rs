@@ -145,7 +145,8 @@ pub(crate) async fn alter_reassignments(
 ) -> Vec<(PartitionId, Result<(), BrokerError>)> {
     let catalogue = broker.catalogue();
     let ids: Vec<PartitionId> = changes.iter().map(|(id, _)| *id).collect();
-    let (shards, mut refused) = by_shard(&catalogue, changes);
+    let is_led = |shard: ShardId| broker.shard_seen(shard).leader.is_some();
+    let (shards, mut refused) = by_shard(&catalogue, is_led, changes);
     for (shard, change) in shards {
         let (target, factor) = match change {
             Some(list) => (Some(list), Some(Factor::ByHand)),
@@ -153,6 +154,10 @@ pub(crate) async fn alter_reassignments(
         };
         let command = Command::SetTarget {
             shard,
+            before: catalogue
+                .shards
+                .get(&shard)
+                .map(|shard| wanted_list(shard).to_vec()),
             target,
             factor,
         };
@@ -178,6 +183,7 @@ type Refused = BTreeMap<PartitionId, BrokerError>;
 /// What a request of partitions comes to for shards, and which partitions it is refused for.
 fn by_shard(
     catalogue: &Catalogue,
+    is_led: impl Fn(ShardId) -> bool,
     changes: Vec<(PartitionId, Option<Vec<NodeId>>)>,
 ) -> (BTreeMap<ShardId, ShardChange>, Refused) {
     let mut refused = Refused::new();
@@ -199,7 +205,7 @@ fn by_shard(
     let carried = partitions_by_shard(catalogue, named.keys().copied().collect());
     let mut shards = BTreeMap::new();
     for (id, named) in named {
-        match shard_change(catalogue, id, &named, carried[&id]) {
+        match shard_change(catalogue, (id, is_led(id)), &named, carried[&id]) {
             Ok(change) => {
                 shards.insert(id, change);
             }
@@ -226,7 +232,7 @@ fn partitions_by_shard(
 
 fn shard_change(
     catalogue: &Catalogue,
-    id: ShardId,
+    (id, is_led): (ShardId, bool),
     named: &[(PartitionId, ShardChange)],
     carried: usize,
 ) -> Result<ShardChange, BrokerError> {
@@ -250,6 +256,12 @@ fn shard_change(
             "the partition shares shard {id} with {} others, and this version moves whole shards \
              only: name all {carried} partitions of the shard, with the same replicas",
             carried - 1
+        ))),
+        // Only a leader changes members; and once a change is asked for nobody may begin a shard
+        // that was never led.
+        Some(_) if !is_led => Err(invalid_replicas(format!(
+            "shard {id} of this partition has no leader now, and only a leader can give it other \
+             replicas: wait until it has one, or start the nodes of its replicas again"
         ))),
         Some(list) => Ok(Some(list.clone())),
     }

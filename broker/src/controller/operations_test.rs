@@ -54,7 +54,7 @@ fn check(
         .iter()
         .map(|(index, list)| (partition(*index), list.map(ids)))
         .collect();
-    let (shards, refused) = by_shard(catalogue, changes);
+    let (shards, refused) = by_shard(catalogue, |_| true, changes);
     (shards, refused.keys().map(|id| id.index).collect())
 }
 
@@ -86,6 +86,25 @@ fn what_does_not_exist_is_refused_for_itself_alone() {
     for bad in [&[][..], &[9], &[1, 1]] {
         assert_eq!(check(&catalogue(), &[(2, Some(bad))]).1, [2]);
     }
+}
+
+#[test]
+fn a_shard_without_a_leader_gets_no_other_replicas() {
+    let mut catalogue = catalogue();
+    let to = |list: &[u32]| vec![(partition(2), Some(ids(list)))];
+    let (shards, refused) = by_shard(&catalogue, |_| false, to(&[4, 2]));
+    assert!(shards.is_empty());
+    assert!(matches!(
+        &refused[&partition(2)],
+        BrokerError::InvalidReplicaAssignment { reason } if reason.contains("no leader")
+    ));
+    // What it has already, and going back to it, changes no members.
+    let (shards, _) = by_shard(&catalogue, |_| false, to(&[1, 2, 3]));
+    assert_eq!(shards.len(), 1);
+    let shard = catalogue.shards.get_mut(&ShardId(2)).expect("is there");
+    shard.target = Some(ids(&[1, 2, 4]));
+    let back = vec![(partition(2), None)];
+    assert_eq!(by_shard(&catalogue, |_| false, back).0.len(), 1);
 }
 
 #[test]
