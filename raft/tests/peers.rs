@@ -280,6 +280,7 @@ fn hello() -> Vec<u8> {
     rest.extend(incarnation(ONE));
     rest.extend(2_u32.to_le_bytes());
     rest.extend(incarnation(TWO));
+    rest.extend([77; 16]);
     rest.extend(b"test");
     first_words(1, &rest)
 }
@@ -346,8 +347,8 @@ async fn a_member_that_left_or_moved_is_dropped_and_dialled_anew() {
     let moved = node(TWO, settings()).await;
     introduce(&[(ONE, &one), (TWO, &moved)]);
     linked(&one, TWO).await;
-    linked(&moved, ONE).await;
     two.shutdown().await;
+    linked(&moved, ONE).await;
     assert_eq!(ask(&one, TWO, Lane::Control).await.unwrap(), "1: hey");
     // Node 1 takes node 2 from the list: no link stands, and none is let in.
     one.set_members(BTreeMap::from([(ONE, member(ONE, one.local_addr()))]));
@@ -385,6 +386,64 @@ async fn a_process_that_is_gone_is_named_at_once_and_found_again() {
     linked(&one, TWO).await;
     assert_eq!(ask(&one, TWO, Lane::Bulk).await.unwrap(), "1: hey");
     assert!(gone.try_recv().is_err());
+}
+
+async fn refused_for(peers: &Peers, node: NodeId, reason: RefusedReason) -> String {
+    let mut links = peers.links();
+    let refused = links.wait_for(|links| {
+        let refused = links.get(&node).and_then(|link| link.refused.as_ref());
+        refused.is_some_and(|refusal| refusal.reason == reason)
+    });
+    let links = timeout(LONG, refused).await.unwrap().unwrap();
+    links[&node].refused.clone().unwrap().sentence
+}
+
+#[tokio::test]
+async fn a_second_process_of_a_node_is_refused_until_the_first_is_gone() {
+    let mut config = settings();
+    config.silence_ms = 1_500;
+    let (one, two) = (
+        node(ONE, config.clone()).await,
+        node(TWO, config.clone()).await,
+    );
+    introduce(&[(ONE, &one), (TWO, &two)]);
+    linked(&one, TWO).await;
+    let since_ms = one.links().borrow()[&TWO].since_ms;
+    let copy = node(ONE, config).await;
+    copy.set_members(BTreeMap::from([(TWO, member(TWO, two.local_addr()))]));
+    let sentence = refused_for(&copy, TWO, RefusedReason::RunsTwice).await;
+    assert!(
+        sentence.contains("another process runs as node 1"),
+        "{sentence}"
+    );
+    let asked = ask(&copy, TWO, Lane::Bulk).await.unwrap_err();
+    assert!(
+        matches!(&asked, LinkError::Refused(refusal) if refusal.reason == RefusedReason::RunsTwice)
+    );
+    // The first never lost its link.
+    assert_eq!(ask(&one, TWO, Lane::Control).await.unwrap(), "1: hey");
+    let link = one.links().borrow()[&TWO].clone();
+    assert!(link.connected && link.since_ms == since_ms, "{link:?}");
+    one.shutdown().await;
+    linked(&copy, TWO).await;
+    assert_eq!(ask(&copy, TWO, Lane::Data).await.unwrap(), "1: hey");
+}
+
+#[tokio::test]
+async fn a_process_whose_connection_fell_silent_makes_room_for_its_successor() {
+    let mut config = settings();
+    config.silence_ms = 600;
+    let two = node(TWO, config).await;
+    // As after a cut cable: nothing comes any more, no end either.
+    let mut silent = TcpStream::connect(two.local_addr()).await.unwrap();
+    silent.write_all(&hello()).await.unwrap();
+    silent.read_exact(&mut [0; 29]).await.unwrap();
+    let one = node(ONE, settings()).await;
+    one.set_members(BTreeMap::from([(TWO, member(TWO, two.local_addr()))]));
+    let linking = timeout(Duration::from_secs(10), linked(&one, TWO));
+    linking.await.unwrap();
+    let ended = timeout(LONG, silent.read(&mut [0; 8])).await.unwrap();
+    assert!(matches!(ended, Ok(0) | Err(_)));
 }
 
 /// A certificate authority.

@@ -11,12 +11,15 @@ use storage::NodeId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::hello::{self, Hello, HelloError, Purpose, VERSION, Welcome};
-use super::serve::Served;
+use super::serve::{STRANGERS_BYTES_MAX, Served};
 use super::socket::{self, Socket};
-use super::{Caller, Lane, Refusal, RefusedReason, Shared};
+use super::stream::Budget;
+use super::throttle::{Telling, Throttle};
+use super::twins::{Holder, Twins};
+use super::{Caller, Lane, PeersConfig, Refusal, RefusedReason, Shared};
 
 /// For the TLS handshake and the hello.
 const HELLO_MAX: Duration = Duration::from_secs(5);
@@ -24,9 +27,8 @@ const HELLO_MAX: Duration = Duration::from_secs(5);
 const UNREAD_BYTES_MAX: usize = 64 << 10;
 /// Connections that have not said hello yet.
 const GREETINGS_MAX: usize = 128;
-/// Strangers at once, and how long one may stay.
+/// Strangers at once.
 const STRANGERS_MAX: usize = 64;
-const STRANGER_MAX: Duration = Duration::from_secs(60);
 /// After a failed accept: most likely file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Refused nodes whose refusal was logged.
@@ -38,23 +40,67 @@ pub(super) struct Door {
     connections: Arc<Semaphore>,
     greetings: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
+    /// For the requests of all strangers.
+    pub(super) stranger_bytes: Budget,
+    /// A process is heard of at least that often while it lives.
+    silence_max: Duration,
+    refusals: Throttle,
     inside: Mutex<Inside>,
 }
 
 #[derive(Debug, Default)]
 struct Inside {
-    /// One per node and lane: a newer one takes the place of the older, which is surely broken.
+    /// One per node and lane, all of a node from one process: a newer connection of that takes the
+    /// place of the older, which is surely broken.
     served: BTreeMap<(NodeId, Lane), Arc<Served>>,
+    twins: Twins,
     logged: BTreeMap<NodeId, RefusedReason>,
     closed: bool,
 }
 
+impl Inside {
+    /// Another process than the caller's that is connected as that node. Bulk connections do not
+    /// count: one whose requests wait may notice late that it is closed.
+    fn holder(&self, node: NodeId, incarnation: [u8; 16], instance: [u8; 16]) -> Option<Holder> {
+        let others = self
+            .served
+            .range((node, Lane::Control)..=(node, Lane::Data))
+            .map(|(_, served)| served)
+            .filter(|served| served.incarnation == incarnation && served.instance != instance);
+        others.fold(None, |holder: Option<Holder>, served| {
+            let heard_at = served.heard_at();
+            Some(Holder {
+                // Of the control connection, if there is one.
+                address: holder.map_or(served.address, |holder| holder.address),
+                heard_at: holder.map_or(heard_at, |holder| holder.heard_at.max(heard_at)),
+            })
+        })
+    }
+
+    /// Why a process may not be linked as that node now, if another is.
+    fn judge(
+        &mut self,
+        (node, address): (NodeId, SocketAddr),
+        incarnation: [u8; 16],
+        instance: [u8; 16],
+        silence_max: Duration,
+    ) -> Option<Refusal> {
+        let holder = self.holder(node, incarnation, instance)?;
+        let caller = (instance, address);
+        self.twins
+            .judge(node, caller, holder, silence_max, Instant::now())
+    }
+}
+
 impl Door {
-    pub(super) fn new(connections_max: usize) -> Door {
+    pub(super) fn new(config: &PeersConfig) -> Door {
         Door {
-            connections: Arc::new(Semaphore::new(connections_max)),
+            connections: Arc::new(Semaphore::new(config.connections_max)),
             greetings: Arc::new(Semaphore::new(GREETINGS_MAX)),
             strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+            stranger_bytes: Budget::new(STRANGERS_BYTES_MAX),
+            silence_max: Duration::from_millis(config.silence_ms),
+            refusals: Throttle::default(),
             inside: Mutex::default(),
         }
     }
@@ -63,16 +109,43 @@ impl Door {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a member's connection in; false when all are being closed.
+    fn judge(&self, address: SocketAddr, hello: &Hello) -> Option<Refusal> {
+        self.inside().judge(
+            (hello.from, address),
+            hello.incarnation,
+            hello.instance,
+            self.silence_max,
+        )
+    }
+
+    /// Lets a member's connection in; false when all are being closed, or another process of the
+    /// node came in since the hello was judged.
     fn enter(&self, node: NodeId, lane: Lane, served: &Arc<Served>) -> bool {
         let mut inside = self.inside();
         if inside.closed {
+            return false;
+        }
+        let (incarnation, instance) = (served.incarnation, served.instance);
+        let caller = (node, served.address);
+        if inside
+            .judge(caller, incarnation, instance, self.silence_max)
+            .is_some()
+        {
             return false;
         }
         inside.logged.remove(&node);
         let older = inside.served.insert((node, lane), Arc::clone(served));
         if let Some(older) = older {
             older.close();
+        }
+        // What is left of a process that fell silent.
+        for lane in [Lane::Control, Lane::Data, Lane::Bulk] {
+            let left = inside.served.get(&(node, lane));
+            if left.is_some_and(|left| left.instance != instance)
+                && let Some(left) = inside.served.remove(&(node, lane))
+            {
+                left.close();
+            }
         }
         true
     }
@@ -106,16 +179,30 @@ impl Door {
         }
     }
 
-    fn log_refusal(&self, address: SocketAddr, node: NodeId, refusal: &Refusal) {
-        let is_news = {
-            let mut inside = self.inside();
-            if inside.logged.len() >= LOGGED_MAX {
-                inside.logged.clear();
-            }
-            inside.logged.insert(node, refusal.reason) != Some(refusal.reason)
-        };
-        if is_news {
-            tracing::warn!(%address, %node, %refusal, "a peer is refused");
+    /// Whether that node's refusal for that reason was not logged yet.
+    fn is_news(&self, node: NodeId, refusal: &Refusal) -> bool {
+        let mut inside = self.inside();
+        if inside.logged.len() >= LOGGED_MAX {
+            inside.logged.clear();
+        }
+        inside.logged.insert(node, refusal.reason) != Some(refusal.reason)
+    }
+}
+
+/// Logs a refusal with `log`, or counts it into a summary if there were others for that reason.
+fn tell(shared: &Arc<Shared>, reason: &'static str, log: impl FnOnce()) {
+    match shared.door.refusals.note(reason, Instant::now()) {
+        Telling::Now => log(),
+        Telling::Counted => {}
+        Telling::SummaryAt(due) => {
+            let listening = Arc::downgrade(shared);
+            shared.ambient.spawn(async move {
+                sleep_until(due).await;
+                if let Some(shared) = listening.upgrade() {
+                    let count = shared.door.refusals.summarize(reason, Instant::now());
+                    tracing::warn!(count, reason, "more connections of peers were refused");
+                }
+            });
         }
     }
 }
@@ -127,18 +214,24 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a peer's connection was not accepted");
+                tell(&shared, "not accepted", || {
+                    tracing::warn!(%error, "a peer's connection was not accepted");
+                });
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let door = &shared.door;
         let Ok(place) = Arc::clone(&door.connections).try_acquire_owned() else {
-            tracing::warn!(%address, "too many connections of peers; one is closed");
+            tell(&shared, "too many", || {
+                tracing::warn!(%address, "too many connections of peers; one is closed");
+            });
             continue;
         };
         let Ok(greeting) = Arc::clone(&door.greetings).try_acquire_owned() else {
-            tracing::warn!(%address, "too many connections without a hello; one is closed");
+            tell(&shared, "too many without a hello", || {
+                tracing::warn!(%address, "too many connections without a hello; one is closed");
+            });
             continue;
         };
         let shared = Arc::clone(&shared);
@@ -160,7 +253,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn greet(
     stream: TcpStream,
     address: SocketAddr,
-    shared: &Shared,
+    shared: &Arc<Shared>,
 ) -> io::Result<Option<(Socket, Hello)>> {
     socket::tune(&stream)?;
     let mut socket = match &shared.tls {
@@ -190,7 +283,9 @@ async fn greet(
                 reason: RefusedReason::WrongVersion,
                 sentence,
             };
-            tracing::warn!(%address, %refusal, "a peer is refused");
+            tell(shared, refusal.reason.name(), || {
+                tracing::warn!(%address, %refusal, "a peer is refused");
+            });
             (None, shared.book().signed(Some(refusal)))
         }
         Err(error) => return Err(invalid(error)),
@@ -220,10 +315,17 @@ async fn hang_up(socket: &mut Socket) -> io::Result<()> {
     Ok(())
 }
 
-fn judge(shared: &Shared, address: SocketAddr, hello: &Hello) -> Welcome {
-    let welcome = shared.book().welcome(hello);
+fn judge(shared: &Arc<Shared>, address: SocketAddr, hello: &Hello) -> Welcome {
+    let mut welcome = shared.book().welcome(hello);
     if let Some(refusal) = &welcome.refusal {
-        shared.door.log_refusal(address, hello.from, refusal);
+        let node = hello.from;
+        if shared.door.is_news(node, refusal) {
+            tell(shared, refusal.reason.name(), || {
+                tracing::warn!(%address, %node, %refusal, "a peer is refused");
+            });
+        }
+    } else if matches!(hello.purpose, Purpose::Link(_)) {
+        welcome.refusal = shared.door.judge(address, hello);
     }
     welcome
 }
@@ -239,16 +341,22 @@ fn let_in(
     match hello.purpose {
         Purpose::Stranger => {
             let Ok(stranger) = Arc::clone(&shared.door.strangers).try_acquire_owned() else {
-                tracing::warn!(%address, "too many strangers ask; one is turned away");
+                tell(&shared, "too many strangers", || {
+                    tracing::warn!(%address, "too many strangers ask; one is turned away");
+                });
                 return;
             };
             let ambient = shared.ambient.clone();
             ambient.spawn(async move {
                 let caller = Caller::Stranger(address);
-                let served = Arc::new(Served::new(caller, hello.incarnation, Lane::Control));
-                let carried = timeout(STRANGER_MAX, Box::pin(served.run(socket, &shared))).await;
-                if let Ok(Err(error)) = carried {
-                    tracing::debug!(%address, %error, "a stranger's connection broke");
+                let served = Arc::new(Served::new(caller, address, &hello, Lane::Control));
+                let stay_max = Duration::from_millis(shared.config.stranger_ms);
+                match timeout(stay_max, Box::pin(served.run(socket, &shared))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::debug!(%address, %error, "a stranger's connection broke");
+                    }
+                    Err(_) => tracing::debug!(%address, "a stranger stayed too long"),
                 }
                 drop((stranger, place));
             });
@@ -259,7 +367,7 @@ fn let_in(
                 Lane::Bulk => shared.ambient.clone(),
             };
             let node = hello.from;
-            let served = Arc::new(Served::new(Caller::Member(node), hello.incarnation, lane));
+            let served = Arc::new(Served::new(Caller::Member(node), address, &hello, lane));
             if !shared.door.enter(node, lane, &served) {
                 return;
             }

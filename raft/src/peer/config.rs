@@ -26,6 +26,8 @@ pub struct PeersConfig {
     pub silence_ms: u64,
     /// A connection that takes no byte for so long is closed.
     pub write_stall_ms: u64,
+    /// A connection of somebody who is no member is closed after so long.
+    pub stranger_ms: u64,
     /// Accepted connections at once; more are closed at once.
     pub connections_max: usize,
 }
@@ -44,6 +46,7 @@ impl PeersConfig {
             stream_stall_ms: 5_000,
             silence_ms: 3_000,
             write_stall_ms: 10_000,
+            stranger_ms: 30_000,
             connections_max: 1_024,
         }
     }

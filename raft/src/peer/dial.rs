@@ -421,7 +421,12 @@ impl Link {
         }
         if logged.as_ref() != Some(error) {
             let (host, port) = (&self.member.host, self.member.port);
-            tracing::warn!(node = %self.node, host, port, %error, "no link with a peer");
+            if matches!(error, LinkError::Refused(refusal) if refusal.reason == RefusedReason::RunsTwice)
+            {
+                tracing::error!(node = %self.node, host, port, %error, "no link with a peer");
+            } else {
+                tracing::warn!(node = %self.node, host, port, %error, "no link with a peer");
+            }
             *logged = Some(error.clone());
         }
         let refused = match error {

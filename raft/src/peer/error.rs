@@ -61,12 +61,31 @@ pub enum RefusedReason {
     WrongIncarnation,
     /// Another node listens at that address.
     NotThatNode,
-    /// It does not know yet who it is, or does not serve yet.
+    /// It does not know yet who it is, does not serve yet, or has not yet noticed that this node's
+    /// former process is gone.
     NotReady,
     /// TLS was not agreed on: another authority, no certificate, or one side speaks in the clear.
     Tls,
     /// Whatever listens there is no peer.
     NotAPeer,
+    /// Another process runs as this node, most often from a copy of its data directory.
+    RunsTwice,
+}
+
+impl RefusedReason {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            RefusedReason::WrongCluster => "of another cluster",
+            RefusedReason::WrongVersion => "of another version",
+            RefusedReason::UnknownNode => "of an unknown node",
+            RefusedReason::WrongIncarnation => "of another data directory",
+            RefusedReason::NotThatNode => "meant for another node",
+            RefusedReason::NotReady => "too early",
+            RefusedReason::Tls => "without the cluster's TLS",
+            RefusedReason::NotAPeer => "of no peer",
+            RefusedReason::RunsTwice => "of a node that runs twice",
+        }
+    }
 }
 
 /// A refusal with the sentence that explains it.

@@ -14,7 +14,7 @@ use storage::checksum::Crc32;
 pub(super) const HEAD_BYTES: usize = 21;
 /// What `length` counts beside the body.
 const COUNTED_HEAD_BYTES: usize = HEAD_BYTES - 4;
-/// Room made for a read. Small frames share it.
+/// Room made for a member's read. Small frames share it.
 const READ_BYTES: usize = 64 << 10;
 /// A longer body is waited for in steps: a length alone reserves no more than this.
 const STEP_BYTES: usize = 1 << 20;
@@ -152,17 +152,29 @@ pub(super) fn encode_head(head: Head, body: &[Bytes]) -> [u8; HEAD_BYTES] {
 pub(super) struct FrameReader {
     buffer: BytesMut,
     body_bytes_max: usize,
+    /// Room made for a read.
+    read_bytes: usize,
     /// Bytes that the frame begun in `buffer` has in all, as far as known.
     wanted: usize,
 }
 
 impl FrameReader {
     pub(super) fn new(body_bytes_max: usize) -> FrameReader {
+        FrameReader::with_reads_of(READ_BYTES, body_bytes_max)
+    }
+
+    pub(super) fn with_reads_of(read_bytes: usize, body_bytes_max: usize) -> FrameReader {
         FrameReader {
             buffer: BytesMut::new(),
             body_bytes_max,
+            read_bytes,
             wanted: HEAD_BYTES,
         }
+    }
+
+    /// Bytes that the frame begun has in all, as far as known.
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted
     }
 
     /// Where to append what was received next; has room for more.
@@ -170,8 +182,8 @@ impl FrameReader {
         let held = self.buffer.len();
         let missing = self.wanted.saturating_sub(held);
         let step = missing.min(STEP_BYTES.max(held));
-        if self.buffer.capacity() - held < step.max(READ_BYTES / 4) {
-            self.buffer.reserve(step.max(READ_BYTES));
+        if self.buffer.capacity() - held < step.max(self.read_bytes / 4) {
+            self.buffer.reserve(step.max(self.read_bytes));
         }
         &mut self.buffer
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! both     magic "BRDL" | version u16 | length u16 (what follows)
-//! hello    purpose u8 | from u32 | from's incarnation 16 | to u32 | to's incarnation 16 | cluster id
+//! hello    purpose u8 | from u32 | from's incarnation 16 | to u32 | to's incarnation 16
+//!          | from's process 16 | cluster id
 //! welcome  code u8 (0: come in) | node u32 | its incarnation 16 | sentence
 //! ```
 //! Little-endian, text in UTF-8. The common head and a welcome's fields keep their places in all
@@ -39,6 +40,8 @@ pub(super) struct Hello {
     pub(super) incarnation: [u8; 16],
     pub(super) to: NodeId,
     pub(super) to_incarnation: [u8; 16],
+    /// Drawn by each process; tells two that run as one node apart.
+    pub(super) instance: [u8; 16],
     pub(super) cluster_id: String,
 }
 
@@ -102,6 +105,7 @@ impl Hello {
             incarnation: [0; 16],
             to: NodeId(0),
             to_incarnation: [0; 16],
+            instance: [0; 16],
             cluster_id: String::new(),
         }
     }
@@ -118,6 +122,7 @@ impl Hello {
         rest.put_slice(&self.incarnation);
         rest.put_u32_le(self.to.0);
         rest.put_slice(&self.to_incarnation);
+        rest.put_slice(&self.instance);
         rest.put_slice(cut(&self.cluster_id).as_bytes());
         framed(&rest)
     }
@@ -127,7 +132,7 @@ impl Hello {
         if version != VERSION {
             return Err(HelloError::Version { version });
         }
-        if rest.len() < 41 {
+        if rest.len() < 57 {
             return Err(HelloError::NotAPeer);
         }
         let purpose = match rest.get_u8() {
@@ -138,9 +143,10 @@ impl Hello {
             _ => return Err(HelloError::NotAPeer),
         };
         let from = NodeId(rest.get_u32_le());
-        let incarnation = take_incarnation(&mut rest);
+        let incarnation = take_16(&mut rest);
         let to = NodeId(rest.get_u32_le());
-        let to_incarnation = take_incarnation(&mut rest);
+        let to_incarnation = take_16(&mut rest);
+        let instance = take_16(&mut rest);
         let cluster_id = std::str::from_utf8(rest).map_err(|_| HelloError::NotAPeer)?;
         Ok(Hello {
             purpose,
@@ -148,6 +154,7 @@ impl Hello {
             incarnation,
             to,
             to_incarnation,
+            instance,
             cluster_id: cluster_id.to_owned(),
         })
     }
@@ -176,7 +183,7 @@ impl Welcome {
         }
         let reason = reason(rest.get_u8());
         let node = NodeId(rest.get_u32_le());
-        let incarnation = take_incarnation(&mut rest);
+        let incarnation = take_16(&mut rest);
         if reason.is_none() && version != VERSION {
             return Err(HelloError::Version { version });
         }
@@ -193,10 +200,10 @@ impl Welcome {
     }
 }
 
-fn take_incarnation(rest: &mut &[u8]) -> [u8; 16] {
-    let mut incarnation = [0; 16];
-    rest.copy_to_slice(&mut incarnation);
-    incarnation
+fn take_16(rest: &mut &[u8]) -> [u8; 16] {
+    let mut taken = [0; 16];
+    rest.copy_to_slice(&mut taken);
+    taken
 }
 
 fn code(reason: RefusedReason) -> u8 {
@@ -209,6 +216,7 @@ fn code(reason: RefusedReason) -> u8 {
         RefusedReason::NotReady => 6,
         RefusedReason::Tls => 7,
         RefusedReason::NotAPeer => 8,
+        RefusedReason::RunsTwice => 9,
     }
 }
 
@@ -222,6 +230,7 @@ fn reason(code: u8) -> Option<RefusedReason> {
         5 => RefusedReason::NotThatNode,
         7 => RefusedReason::Tls,
         8 => RefusedReason::NotAPeer,
+        9 => RefusedReason::RunsTwice,
         // 6, and whatever a later version has.
         _ => RefusedReason::NotReady,
     })
@@ -243,11 +252,12 @@ mod tests {
         #[test]
         fn hellos_come_out_as_they_went_in(
             purpose in 0usize..4, from in any::<u32>(), to in any::<u32>(),
-            incarnation in any::<[u8; 16]>(), to_incarnation in any::<[u8; 16]>(), cluster_id in "\\PC{0,40}",
+            incarnation in any::<[u8; 16]>(), to_incarnation in any::<[u8; 16]>(),
+            instance in any::<[u8; 16]>(), cluster_id in "\\PC{0,40}",
         ) {
             let purposes = [Purpose::Link(Lane::Control), Purpose::Link(Lane::Data), Purpose::Link(Lane::Bulk), Purpose::Stranger];
             let (purpose, from, to) = (purposes[purpose], NodeId(from), NodeId(to));
-            let hello = Hello { purpose, from, incarnation, to, to_incarnation, cluster_id };
+            let hello = Hello { purpose, from, incarnation, to, to_incarnation, instance, cluster_id };
             let bytes = hello.encode();
             let (version, rest) = split(&bytes);
             prop_assert_eq!(Hello::decode(version, rest).unwrap(), hello);
@@ -255,7 +265,7 @@ mod tests {
 
         #[test]
         fn welcomes_come_out_as_they_went_in(
-            number in 0u8..9, node in any::<u32>(), incarnation in any::<[u8; 16]>(), sentence in "\\PC{0,2000}",
+            number in 0u8..10, node in any::<u32>(), incarnation in any::<[u8; 16]>(), sentence in "\\PC{0,2000}",
         ) {
             let refusal = reason(number).map(|reason| Refusal { reason, sentence: cut(&sentence).to_owned() });
             let welcome = Welcome { node: NodeId(node), incarnation, refusal };

@@ -9,6 +9,8 @@ use super::{PeerIdentity, PeerMember, Refusal, RefusedReason};
 
 #[derive(Debug, Default)]
 pub(super) struct Book {
+    /// Drawn when this process started.
+    pub(super) instance: [u8; 16],
     pub(super) identity: Option<PeerIdentity>,
     /// `None` until somebody said.
     pub(super) members: Option<BTreeMap<NodeId, PeerMember>>,
@@ -40,6 +42,7 @@ impl Book {
             incarnation: identity.incarnation,
             to,
             to_incarnation: member.incarnation,
+            instance: self.instance,
             cluster_id: identity.cluster_id.clone(),
         })
     }
@@ -168,6 +171,7 @@ mod tests {
 
     fn book() -> Book {
         Book {
+            instance: [11; 16],
             identity: Some(PeerIdentity {
                 cluster_id: "c".to_owned(),
                 node: NodeId(1),
@@ -188,6 +192,7 @@ mod tests {
             incarnation: [u8::try_from(from).unwrap(); 16],
             to: NodeId(1),
             to_incarnation: [1; 16],
+            instance: [12; 16],
             cluster_id: "c".to_owned(),
         };
         change(&mut hello);

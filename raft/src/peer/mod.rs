@@ -22,10 +22,13 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod throttle;
 mod tls;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -267,6 +270,15 @@ impl Drop for Owner {
     }
 }
 
+/// Tells this process from every other, one from a copy of its data directory included.
+fn draw_instance(clock: &Clock) -> [u8; 16] {
+    let random = RandomState::new();
+    let salt = (std::process::id(), clock.wall_ms());
+    let words = [0_u8, 1].map(|word| random.hash_one((word, salt)));
+    let [low, high] = words.map(u128::from);
+    (high << 64 | low).to_le_bytes()
+}
+
 fn validate(config: &PeersConfig) -> Result<(), PeersError> {
     let check = |ok: bool, setting| {
         if ok {
@@ -291,6 +303,7 @@ fn validate(config: &PeersConfig) -> Result<(), PeersError> {
     check(config.stream_stall_ms > 0, "stream_stall_ms")?;
     check(config.silence_ms >= 30, "silence_ms")?;
     check(config.write_stall_ms > 0, "write_stall_ms")?;
+    check(config.stranger_ms > 0, "stranger_ms")?;
     check(
         (1..=1 << 20).contains(&config.connections_max),
         "connections_max",
@@ -322,10 +335,13 @@ impl Peers {
             local_addr,
             raft: raft.clone(),
             ambient: Handle::current(),
-            book: Mutex::default(),
+            book: Mutex::new(Book {
+                instance: draw_instance(&clock),
+                ..Book::default()
+            }),
             service: Mutex::default(),
             shards: Mutex::default(),
-            door: Door::new(config.connections_max),
+            door: Door::new(&config),
             members: Mutex::default(),
             links: watch::Sender::new(BTreeMap::new()),
             gone: broadcast::Sender::new(GONE_MAX),
@@ -401,6 +417,7 @@ impl Peers {
     }
 
     /// Asks whoever listens at `address` (`host:port`), member or not, over a connection of its own.
+    /// The request has at most 64 KiB.
     ///
     /// # Errors
     /// As [`Peers::ask`].
@@ -413,7 +430,8 @@ impl Peers {
         if self.shared.stopped.load(Ordering::SeqCst) {
             return Err(LinkError::ShuttingDown);
         }
-        if request.len() > self.shared.config.frame_bytes_max {
+        let bytes_max = self.shared.config.frame_bytes_max;
+        if request.len() > bytes_max.min(serve::STRANGER_BYTES_MAX) {
             return Err(LinkError::TooLarge);
         }
         let asking = ask_stranger(Arc::clone(&self.shared), address.to_owned(), request);

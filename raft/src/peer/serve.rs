@@ -3,6 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +13,10 @@ use storage::NodeId;
 use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::frame::{Failure, Frame, FrameReader, HEAD_BYTES, Head, Kind};
+use super::hello::Hello;
 use super::outbox::{Outbox, Outgoing};
 use super::service::Attached;
 use super::socket::Socket;
@@ -24,17 +28,26 @@ const REQUESTS_MAX: usize = 1_024;
 const BULK_REQUESTS_MAX: usize = 16;
 /// Streams of one connection.
 const STREAMS_MAX: usize = 1_024;
-/// A stranger's request.
-const STRANGER_BYTES_MAX: usize = 1 << 20;
+/// A stranger's request, of which it has one in hand.
+pub(super) const STRANGER_BYTES_MAX: usize = 64 << 10;
+/// Requests of all strangers together, read or being read.
+pub(super) const STRANGERS_BYTES_MAX: usize = 4 << 20;
+/// Read from a stranger before there is a place for its request.
+const STRANGER_READ_BYTES: usize = 4 << 10;
 
 /// An accepted connection.
 #[derive(Debug)]
 pub(super) struct Served {
     caller: Caller,
+    pub(super) address: SocketAddr,
     pub(super) incarnation: [u8; 16],
+    pub(super) instance: [u8; 16],
     lane: Lane,
     outbox: Arc<Outbox>,
     closing: Notify,
+    begun: Instant,
+    /// When something came last, since it began.
+    heard_ms: AtomicU64,
 }
 
 fn violation(what: &'static str) -> io::Error {
@@ -42,14 +55,23 @@ fn violation(what: &'static str) -> io::Error {
 }
 
 impl Served {
-    pub(super) fn new(caller: Caller, incarnation: [u8; 16], lane: Lane) -> Served {
+    pub(super) fn new(caller: Caller, address: SocketAddr, hello: &Hello, lane: Lane) -> Served {
         Served {
             caller,
-            incarnation,
+            address,
+            incarnation: hello.incarnation,
+            instance: hello.instance,
             lane,
             outbox: Arc::default(),
             closing: Notify::new(),
+            begun: Instant::now(),
+            heard_ms: AtomicU64::new(0),
         }
+    }
+
+    /// When something came from the other side last; its hello counts.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.begun + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed))
     }
 
     pub(super) fn close(&self) {
@@ -70,25 +92,36 @@ impl Served {
 
     async fn read(&self, mut reader: ReadHalf<Socket>, shared: &Arc<Shared>) -> io::Result<()> {
         let config = &shared.config;
-        let frame_bytes_max = match self.caller {
-            Caller::Member(_) => config.frame_bytes_max,
-            Caller::Stranger(_) => config.frame_bytes_max.min(STRANGER_BYTES_MAX),
+        let is_stranger = matches!(self.caller, Caller::Stranger(_));
+        let mut frames = if is_stranger {
+            let bytes_max = config.frame_bytes_max.min(STRANGER_BYTES_MAX);
+            FrameReader::with_reads_of(STRANGER_READ_BYTES, bytes_max)
+        } else {
+            FrameReader::new(config.frame_bytes_max)
         };
         let requests_max = match self.lane {
+            _ if is_stranger => 1,
             Lane::Control | Lane::Data => REQUESTS_MAX,
             Lane::Bulk => BULK_REQUESTS_MAX,
+        };
+        let bytes = if is_stranger {
+            shared.door.stranger_bytes.clone()
+        } else {
+            // The peer keeps to half of this, if its settings are ours.
+            Budget::new(config.inflight_bytes_per_peer_max.saturating_mul(2))
         };
         let mut session = Session {
             served: self,
             shared,
             requests: Arc::new(Semaphore::new(requests_max)),
-            // The peer keeps to half of this, if its settings are ours.
-            bytes: Budget::new(config.inflight_bytes_per_peer_max.saturating_mul(2)),
+            bytes,
+            place: None,
             streams: HashMap::new(),
             tasks: JoinSet::new(),
         };
-        let mut frames = FrameReader::new(frame_bytes_max);
         while reader.read_buf(frames.room()).await? > 0 {
+            let heard_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.heard_ms.store(heard_ms, Ordering::Relaxed);
             loop {
                 let next = frames.next_frame();
                 let next =
@@ -99,6 +132,9 @@ impl Served {
                 session.take(frame).await?;
             }
             session.reap();
+            if is_stranger && frames.wanted() > STRANGER_READ_BYTES {
+                session.make_place(frames.wanted()).await;
+            }
         }
         Ok(())
     }
@@ -118,9 +154,17 @@ struct Session<'a> {
     shared: &'a Arc<Shared>,
     requests: Arc<Semaphore>,
     bytes: Budget,
+    /// For the request that is being read, where reading waits for it.
+    place: Option<Place>,
     streams: HashMap<u64, Incoming>,
     /// Those that ended a stream by themselves return its id. All are dropped with the session.
     tasks: JoinSet<Option<u64>>,
+}
+
+/// What a request in hand takes.
+struct Place {
+    request: OwnedSemaphorePermit,
+    bytes: OwnedSemaphorePermit,
 }
 
 /// A stream as its connection sees it.
@@ -180,16 +224,31 @@ impl Session<'_> {
     }
 
     /// Waits until one more request may be in hand.
-    async fn hold(&self, head: Head, bytes: usize) -> Answering {
-        let request = Arc::clone(&self.requests).acquire_owned().await;
-        let request = request.expect("never closed");
-        let bytes = self.bytes.take(bytes + HEAD_BYTES).await;
+    async fn hold(&mut self, head: Head, bytes: usize) -> Answering {
+        let Place { request, bytes } = match self.place.take() {
+            Some(place) => place,
+            None => self.wait_for_place(bytes + HEAD_BYTES).await,
+        };
         Answering {
             outbox: Arc::clone(&self.served.outbox),
             head,
             frame_bytes_max: self.shared.config.frame_bytes_max,
             request: Some(request),
             _bytes: bytes,
+        }
+    }
+
+    async fn wait_for_place(&self, bytes: usize) -> Place {
+        let request = Arc::clone(&self.requests).acquire_owned().await;
+        let request = request.expect("never closed");
+        let bytes = self.bytes.take(bytes).await;
+        Place { request, bytes }
+    }
+
+    /// Waits for the place of a request of which only the beginning is read.
+    async fn make_place(&mut self, bytes: usize) {
+        if self.place.is_none() {
+            self.place = Some(self.wait_for_place(bytes).await);
         }
     }
 

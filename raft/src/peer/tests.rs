@@ -1,11 +1,11 @@
 //! Calls and streams over real sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use futures_util::future::{BoxFuture, join_all};
 use storage::clock::Clock;
 use storage::{NodeId, ShardId};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -554,4 +554,159 @@ async fn frames_queued_at_the_same_moment_leave_in_one_write() {
         (counting.writes, counting.bytes),
         (1, 99 * (frame::HEAD_BYTES + 9))
     );
+}
+
+/// Keeps strangers' requests until its gate opens, and counts what it has in hand.
+struct Hoarder {
+    gate: Arc<Semaphore>,
+    in_hand: Arc<InHand>,
+}
+
+#[derive(Default)]
+struct InHand {
+    requests: AtomicUsize,
+    bytes: AtomicUsize,
+    bytes_seen_max: AtomicUsize,
+    callers: Mutex<BTreeSet<SocketAddr>>,
+}
+
+/// One request of it.
+struct Held {
+    in_hand: Arc<InHand>,
+    caller: SocketAddr,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.in_hand.requests.fetch_sub(1, Ordering::SeqCst);
+        self.in_hand.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+        self.in_hand.callers.lock().unwrap().remove(&self.caller);
+    }
+}
+
+impl PeerService for Hoarder {
+    fn ask(&self, from: Caller, request: Bytes) -> BoxFuture<'static, Bytes> {
+        let Caller::Stranger(caller) = from else {
+            panic!("only strangers ask");
+        };
+        let in_hand = &self.in_hand;
+        let is_first = in_hand.callers.lock().unwrap().insert(caller);
+        assert!(is_first, "a second request of one stranger");
+        let bytes = in_hand.bytes.fetch_add(request.len(), Ordering::SeqCst) + request.len();
+        in_hand.bytes_seen_max.fetch_max(bytes, Ordering::SeqCst);
+        in_hand.requests.fetch_add(1, Ordering::SeqCst);
+        let held = Held {
+            in_hand: Arc::clone(in_hand),
+            caller,
+            bytes: request.len(),
+        };
+        let gate = Arc::clone(&self.gate);
+        async move {
+            let _held = held;
+            gate.acquire().await.unwrap().forget();
+            Bytes::from_static(b"done")
+        }
+        .boxed()
+    }
+}
+
+fn ask_frame(body: usize) -> Vec<u8> {
+    let head = Head {
+        kind: Kind::Ask,
+        shard: ShardId(0),
+        id: 1,
+    };
+    let body = Bytes::from(vec![7; body]);
+    [
+        &frame::encode_head(head, std::slice::from_ref(&body))[..],
+        &body,
+    ]
+    .concat()
+}
+
+/// A stranger that was let in.
+async fn stranger(peers: &Peers) -> TcpStream {
+    let mut stream = TcpStream::connect(peers.local_addr()).await.unwrap();
+    stream.write_all(&Hello::stranger().encode()).await.unwrap();
+    let mut welcome = [0; hello::HEAD_BYTES + 21];
+    stream.read_exact(&mut welcome).await.unwrap();
+    stream
+}
+
+async fn hoarder(change: impl FnOnce(&mut PeersConfig)) -> (Peers, Arc<Semaphore>, Arc<InHand>) {
+    let mut config = PeersConfig::new(loopback());
+    change(&mut config);
+    let peers = Peers::bind(config, Clock::system()).await.unwrap();
+    let (gate, in_hand) = (Arc::new(Semaphore::new(0)), Arc::<InHand>::default());
+    peers.serve(Arc::new(Hoarder {
+        gate: Arc::clone(&gate),
+        in_hand: Arc::clone(&in_hand),
+    }));
+    (peers, gate, in_hand)
+}
+
+#[tokio::test]
+async fn many_strangers_that_ask_without_pause_have_little_in_hand() {
+    const STRANGERS: usize = 64;
+    const REQUESTS: usize = 4;
+    let (peers, gate, in_hand) = hoarder(|_| ()).await;
+    let budget = peers.shared.door.stranger_bytes.clone();
+    let asking = (0..STRANGERS).map(|_| async {
+        let (mut reader, mut writer) = stranger(&peers).await.into_split();
+        let frames = ask_frame(serve::STRANGER_BYTES_MAX).repeat(REQUESTS);
+        let writing = async { writer.write_all(&frames).await.unwrap() };
+        let reading = async {
+            let mut answers = [0; REQUESTS * (frame::HEAD_BYTES + 4)];
+            reader.read_exact(&mut answers).await.unwrap();
+        };
+        tokio::join!(writing, reading);
+    });
+    let frame_bytes = frame::HEAD_BYTES + serve::STRANGER_BYTES_MAX;
+    let fit = serve::STRANGERS_BYTES_MAX / frame_bytes;
+    let opening = async {
+        eventually("as many as fit are in hand", || {
+            in_hand.requests.load(Ordering::SeqCst) == fit
+        })
+        .await;
+        let bytes = in_hand.bytes.load(Ordering::SeqCst);
+        assert_eq!(bytes, fit * serve::STRANGER_BYTES_MAX);
+        gate.add_permits(STRANGERS * REQUESTS);
+    };
+    timeout(LONG, async { tokio::join!(join_all(asking), opening) })
+        .await
+        .unwrap();
+    let seen = in_hand.bytes_seen_max.load(Ordering::SeqCst);
+    assert!(seen <= serve::STRANGERS_BYTES_MAX, "{seen}");
+    eventually("nothing is left in hand", || budget.is_whole()).await;
+}
+
+#[tokio::test]
+async fn a_stranger_with_a_large_request_is_cut_off() {
+    let (peers, _gate, in_hand) = hoarder(|_| ()).await;
+    let mut stream = stranger(&peers).await;
+    let too_large = serve::STRANGER_BYTES_MAX + 1;
+    // The end may come before all is written.
+    let _ = stream.write_all(&ask_frame(too_large)).await;
+    let ended = timeout(LONG, stream.read(&mut [0; 8])).await.unwrap();
+    assert!(matches!(ended, Ok(0) | Err(_)));
+    assert_eq!(in_hand.bytes_seen_max.load(Ordering::SeqCst), 0);
+    let address = peers.local_addr().to_string();
+    let asked = peers.ask_stranger(&address, Bytes::from(vec![0; too_large]), LONG);
+    assert_eq!(asked.await, Err(LinkError::TooLarge));
+}
+
+#[tokio::test]
+async fn a_stranger_does_not_stay() {
+    let (peers, _gate, in_hand) = hoarder(|config| config.stranger_ms = 300).await;
+    let mut stream = stranger(&peers).await;
+    let frames = ask_frame(50_000).repeat(2);
+    stream.write_all(&frames).await.unwrap();
+    let ended = timeout(LONG, stream.read(&mut [0; 8])).await.unwrap();
+    assert!(matches!(ended, Ok(0) | Err(_)));
+    assert_eq!(in_hand.bytes_seen_max.load(Ordering::SeqCst), 50_000);
+    eventually("nothing is left in hand", || {
+        in_hand.requests.load(Ordering::SeqCst) == 0 && peers.shared.door.stranger_bytes.is_whole()
+    })
+    .await;
 }
