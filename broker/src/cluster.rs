@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use storage::{NodeId, PartitionId, ShardId};
 
 use crate::catalogue::command::Command;
+use crate::catalogue::membership::check_voters_without;
 use crate::catalogue::{Node, NodeState};
 use crate::{Broker, BrokerError, controller};
 
@@ -137,15 +138,26 @@ impl Broker {
         crate::view::cluster_status(self)
     }
 
-    /// Moves a node's replicas away, and gives it no new ones. Returns when that is decided.
+    /// Moves a node's replicas away, and gives it no new ones. Returns when that is decided; it
+    /// may have to wait, see [`Broker::drain_waits_for`].
     pub async fn drain_node(&self, node: NodeId) -> Result<(), BrokerError> {
         let state = NodeState::Draining;
         self.change_catalogue(&Command::SetNodeState { node, state })
-            .await
-            .map(|_| ())
+            .await?;
+        if let Some(what) = self.drain_waits_for(node) {
+            tracing::warn!(%node, "the drain waits for {what}");
+        }
+        Ok(())
     }
 
-    /// Uses a node again that was to be drained.
+    /// What a node that is being drained waits for, if it cannot be emptied now: no replica goes
+    /// while those that stay would be too few, or dead.
+    #[must_use]
+    pub fn drain_waits_for(&self, node: NodeId) -> Option<String> {
+        controller::drain_waits_for(&self.catalogue(), &self.alive_nodes(), node)
+    }
+
+    /// Uses a node again that was to be drained, and turns back what was begun to empty it.
     pub async fn undrain_node(&self, node: NodeId) -> Result<(), BrokerError> {
         let state = NodeState::Active;
         self.change_catalogue(&Command::SetNodeState { node, state })
@@ -163,6 +175,13 @@ impl Broker {
                      it first"
                 ),
             });
+        }
+        if force {
+            let catalogue = self.catalogue();
+            for shard in catalogue.shards.keys() {
+                let voters = self.shard_seen(*shard).voters;
+                check_voters_without(&catalogue, *shard, &voters, node)?;
+            }
         }
         self.change_catalogue(&Command::RemoveNode { node, force })
             .await

@@ -427,11 +427,20 @@ fn a_cluster_has_a_thousand_nodes_and_no_more() {
         ..node(9)
     };
     for id in 2..=1_000 {
-        assert_eq!(apply(&mut machine, &Command::PutNode(other(id))), Outcome::Done);
+        assert_eq!(
+            apply(&mut machine, &Command::PutNode(other(id))),
+            Outcome::Done
+        );
     }
     assert!(is_conflict(&apply(&mut machine, &joiner(7, None))));
-    assert!(is_conflict(&apply(&mut machine, &Command::PutNode(other(1_001)))));
-    assert_eq!(apply(&mut machine, &Command::PutNode(other(5))), Outcome::Done);
+    assert!(is_conflict(&apply(
+        &mut machine,
+        &Command::PutNode(other(1_001))
+    )));
+    assert_eq!(
+        apply(&mut machine, &Command::PutNode(other(5))),
+        Outcome::Done
+    );
     assert_eq!(images.borrow().nodes.len(), 1_000);
 }
 

@@ -56,15 +56,27 @@ fn check_node(
             reason: format!("{what} has {len} bytes, at most {max}"),
         }),
     };
-    within("the rack's name".to_owned(), rack.map_or(0, str::len), RACK_BYTES_MAX)?;
+    within(
+        "the rack's name".to_owned(),
+        rack.map_or(0, str::len),
+        RACK_BYTES_MAX,
+    )?;
     if listeners.len() > LISTENERS_MAX {
         return Err(BrokerError::InvalidRequest {
             reason: format!("{} listeners, at most {LISTENERS_MAX}", listeners.len()),
         });
     }
     for (name, (host, _)) in listeners {
-        within("a listener's name".to_owned(), name.len(), LISTENER_NAME_BYTES_MAX)?;
-        within(format!("the host of listener {name}"), host.len(), HOST_BYTES_MAX)?;
+        within(
+            "a listener's name".to_owned(),
+            name.len(),
+            LISTENER_NAME_BYTES_MAX,
+        )?;
+        within(
+            format!("the host of listener {name}"),
+            host.len(),
+            HOST_BYTES_MAX,
+        )?;
     }
     Ok(())
 }
@@ -249,8 +261,7 @@ pub(super) fn remove(state: &mut Catalogue, node: NodeId, force: bool) -> Done {
 
 fn holds_data(state: &Catalogue, id: ShardId) -> bool {
     let mut topics = state.topics.values();
-    id == ShardId(0)
-        || topics.any(|topic| topic.partitions.iter().any(|entry| entry.shard == id))
+    id == ShardId(0) || topics.any(|topic| topic.partitions.iter().any(|entry| entry.shard == id))
 }
 
 /// Whether a majority of these voters is left in the cluster when a node has gone.

@@ -74,6 +74,24 @@ impl Ground {
         &self.active
     }
 
+    fn alive_of(&self, list: &[NodeId]) -> usize {
+        list.iter().filter(|node| self.is_alive(**node)).count()
+    }
+
+    /// Whether these replicas can decide, all by themselves.
+    pub(crate) fn has_majority(&self, list: &[NodeId]) -> bool {
+        self.alive_of(list) * 2 > list.len()
+    }
+
+    /// Whether a shard may change to these replicas now: those that come are alive, a majority of
+    /// all is, and no living one goes while fewer than `wanted` live without it.
+    pub(crate) fn may_change(&self, from: &[NodeId], to: &[NodeId], wanted: usize) -> bool {
+        let mut new = to.iter().filter(|node| !from.contains(node));
+        new.all(|node| self.is_alive(*node))
+            && self.has_majority(to)
+            && self.alive_of(to) >= wanted.min(self.alive_of(from))
+    }
+
     /// Whether a replica may stay where it is.
     pub(crate) fn may_stay(&self, node: NodeId) -> bool {
         self.is_active(node) && !self.given_up.contains(&node)
@@ -158,25 +176,30 @@ impl Ground {
         mended
     }
 
-    /// Which place to give up when there are too many: an empty one, a dead one, one that shares
-    /// its rack; of equals the last.
+    /// Which place to give up when there are too many: an empty one, first that of a node that is
+    /// gone, then of one that is dead; else a dead one, one that shares its rack; of equals the
+    /// last.
     fn least_needed(
         &self,
         places: &[(Option<NodeId>, Option<NodeId>)],
         keep: Option<NodeId>,
     ) -> usize {
         let value = |at: usize| match places[at].0 {
-            None => (0, at),
+            None => match places[at].1 {
+                None => (0, at),
+                Some(before) if !self.is_alive(before) => (1, at),
+                Some(_) => (2, at),
+            },
             Some(node) => {
                 let rack = &self.racks[&node];
                 let shared = places.iter().enumerate().any(|(other, (now, _))| {
                     other != at && now.is_some_and(|now| self.racks[&now] == *rack)
                 });
                 let value = match (Some(node) == keep, self.is_alive(node), shared) {
-                    (true, ..) => 4,
-                    (_, false, _) => 1,
-                    (_, _, true) => 2,
-                    (_, _, false) => 3,
+                    (true, ..) => 6,
+                    (_, false, _) => 3,
+                    (_, _, true) => 4,
+                    (_, _, false) => 5,
                 };
                 (value, at)
             }

@@ -21,4 +21,4 @@ pub(crate) use operations::{
     alter_reassignments, elect_leaders, list_reassignments, log_dirs, quorum_status,
     rebalance_leaders, transfer_leader,
 };
-pub(crate) use plan::{CATALOGUE_SHARD, wanted_list};
+pub(crate) use plan::{CATALOGUE_SHARD, drain_waits_for, wanted_list};

@@ -91,24 +91,7 @@ pub(crate) fn plan(
     settings: &Settings,
     now_ms: i64,
 ) -> Vec<Action> {
-    let given_up = memory.dead_for(settings.replace_dead_after_ms, now_ms);
-    let shards = || catalogue.shards.values();
-    let mut round = Round {
-        catalogue,
-        view,
-        memory,
-        settings,
-        now_ms,
-        ground: Ground::new(catalogue, &view.alive, &given_up),
-        lists: shards()
-            .map(|shard| (shard.id, wanted_list(shard).to_vec()))
-            .collect(),
-        in_change: shards()
-            .filter(|shard| shard.target.is_some())
-            .map(|shard| shard.id)
-            .collect(),
-        actions: Vec::new(),
-    };
+    let mut round = Round::new(catalogue, view, memory, settings, now_ms);
     round.mend_targets();
     round.mend_shards();
     round.add_standing_shards();
@@ -117,7 +100,76 @@ pub(crate) fn plan(
     round.actions
 }
 
-impl Round<'_> {
+/// What a drain of this node cannot go on without, if there is such a thing.
+pub(crate) fn drain_waits_for(
+    catalogue: &Catalogue,
+    alive: &BTreeSet<NodeId>,
+    node: NodeId,
+) -> Option<String> {
+    let known = catalogue.nodes.get(&node)?;
+    if known.state != NodeState::Draining {
+        return None;
+    }
+    let view = View {
+        alive: alive.clone(),
+        shards: BTreeMap::new(),
+    };
+    let (memory, settings) = (Memory::default(), Settings::default());
+    let round = Round::new(catalogue, &view, &memory, &settings, 0);
+    let stuck = |shard: &&Shard| {
+        let list = wanted_list(shard);
+        if !list.contains(&node) {
+            // Being changed: to replicas that have to be there.
+            return shard.replicas.contains(&node) && !round.ground.has_majority(list);
+        }
+        let wanted = round.wanted(shard);
+        let loads = round.loads(None);
+        let mended = round.ground.mended(list, wanted, None, &loads);
+        mended.contains(&node) || !round.ground.may_change(&shard.replicas, &mended, wanted)
+    };
+    let stuck: Vec<&Shard> = catalogue.shards.values().filter(stuck).collect();
+    if stuck.is_empty() {
+        return None;
+    }
+    let text = |ids: Vec<String>| ids.join(", ");
+    let dead = catalogue.nodes.keys().filter(|n| !alive.contains(n));
+    let dead = text(dead.map(ToString::to_string).collect());
+    let shards = text(stuck.iter().map(|shard| shard.id.to_string()).collect());
+    Some(if dead.is_empty() {
+        format!("another node to take the replicas of shards {shards}")
+    } else {
+        format!("nodes that are down ({dead}), or others, to take the replicas of shards {shards}")
+    })
+}
+
+impl<'a> Round<'a> {
+    fn new(
+        catalogue: &'a Catalogue,
+        view: &'a View,
+        memory: &'a Memory,
+        settings: &'a Settings,
+        now_ms: i64,
+    ) -> Round<'a> {
+        let given_up = memory.dead_for(settings.replace_dead_after_ms, now_ms);
+        let shards = || catalogue.shards.values();
+        Round {
+            catalogue,
+            view,
+            memory,
+            settings,
+            now_ms,
+            ground: Ground::new(catalogue, &view.alive, &given_up),
+            lists: shards()
+                .map(|shard| (shard.id, wanted_list(shard).to_vec()))
+                .collect(),
+            in_change: shards()
+                .filter(|shard| shard.target.is_some())
+                .map(|shard| shard.id)
+                .collect(),
+            actions: Vec::new(),
+        }
+    }
+
     /// Changes of shards without a leader wait for one and hold nobody else up.
     fn has_room(&self) -> bool {
         let going_on = self.in_change.iter().filter(|shard| self.is_led(**shard));
@@ -162,11 +214,15 @@ impl Round<'_> {
         loads
     }
 
-    /// Targets that name nodes which went away meanwhile are replaced.
+    /// Targets that name nodes which went away meanwhile are replaced, and those withdrawn that
+    /// have no living majority any more.
     fn mend_targets(&mut self) {
         let abandon = self
             .memory
             .dead_for(self.settings.abandon_dead_after_ms, self.now_ms);
+        let nodes = self.catalogue.nodes.keys().copied();
+        let patient: BTreeSet<NodeId> = nodes.filter(|node| !abandon.contains(node)).collect();
+        let patient = Ground::new(self.catalogue, &patient, &BTreeSet::new());
         for shard in self.catalogue.shards.values() {
             let Some(target) = &shard.target else {
                 continue;
@@ -178,7 +234,8 @@ impl Round<'_> {
                     self.ground.may_stay(*node) && !abandon.contains(node)
                 }
             };
-            if target.iter().all(fits) {
+            let is_hopeless = self.is_led(shard.id) && !patient.has_majority(target);
+            if target.iter().all(fits) && !is_hopeless {
                 continue;
             }
             let ground = Ground::new(self.catalogue, &self.view.alive, &abandon);
@@ -186,7 +243,8 @@ impl Round<'_> {
             let wanted = self.wanted(shard);
             let leader = self.leader(shard.id);
             let mended = ground.mended(target, wanted, leader, &loads);
-            let mended = if mended.iter().all(fits) {
+            let may_be = self.ground.may_change(&shard.replicas, &mended, wanted);
+            let mended = if may_be && mended.iter().all(fits) {
                 mended
             } else {
                 // Nobody else can take the place: back to what is there.
@@ -243,8 +301,10 @@ impl Round<'_> {
             }
             let list = &self.lists[&shard.id];
             let leader = self.leader(shard.id);
-            let mended = self.ground.mended(list, self.wanted(shard), leader, &loads);
-            if mended != *list && !mended.is_empty() {
+            let wanted = self.wanted(shard);
+            let mended = self.ground.mended(list, wanted, leader, &loads);
+            // What may not be now waits for nodes that are dead, or for new ones.
+            if mended != *list && self.ground.may_change(list, &mended, wanted) {
                 self.set_target(shard.id, mended);
             }
         }

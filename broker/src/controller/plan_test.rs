@@ -19,6 +19,10 @@ fn ids(list: &[u32]) -> Vec<NodeId> {
     list.iter().copied().map(NodeId).collect()
 }
 
+fn has_majority(list: &[NodeId], alive: &BTreeSet<NodeId>) -> bool {
+    list.iter().filter(|node| alive.contains(node)).count() * 2 > list.len()
+}
+
 impl Cluster {
     /// One node, the catalogue and some shards on it.
     fn founded() -> Cluster {
@@ -107,17 +111,19 @@ impl Cluster {
         actions
     }
 
-    /// Changes that have a leader, and whose new members are alive, come about.
+    /// Changes that have a leader, whose new members are alive, and that leave a living majority,
+    /// come about.
     fn finish_changes(&mut self) {
         for shard in self.catalogue.shards.values_mut() {
             let Some(target) = &shard.target else {
                 continue;
             };
+            let alive = |n: &NodeId| self.view.alive.contains(n);
             let new_alive = target
                 .iter()
-                .all(|n| shard.replicas.contains(n) || self.view.alive.contains(n));
+                .all(|n| shard.replicas.contains(n) || alive(n));
             let led = self.view.shards[&shard.id].leader.is_some();
-            if new_alive && led {
+            if new_alive && led && has_majority(target, &self.view.alive) {
                 shard.replicas = target.clone();
                 shard.target = None;
                 shard.changed = true;
@@ -161,6 +167,11 @@ impl Cluster {
                     assert_eq!(distinct.len(), target.len(), "{target:?}");
                     let known = |n: &NodeId| self.catalogue.nodes.contains_key(n);
                     assert!(target.iter().all(known));
+                    let alive = &self.view.alive;
+                    assert!(
+                        has_majority(&target, alive) || !has_majority(&entry.replicas, alive),
+                        "{entry:?} shall become {target:?}"
+                    );
                     entry.target = Some(target);
                 }
                 Action::TransferLeader {
@@ -352,6 +363,77 @@ fn a_draining_node_loses_its_leaders_first_and_then_everything() {
     for id in 0..cluster.catalogue.next_shard_id {
         assert_eq!(cluster.list(id).len(), 3, "shard {id}");
     }
+}
+
+/// Three nodes, of which node 2 is dead and node 3 is drained.
+fn one_dead_and_one_drained() -> Cluster {
+    let mut cluster = of(3);
+    cluster.view.alive.remove(&NodeId(2));
+    cluster.state(3, NodeState::Draining);
+    cluster
+}
+
+#[test]
+fn a_drain_that_would_leave_shards_to_dead_nodes_waits_for_them() {
+    let mut cluster = one_dead_and_one_drained();
+    let waits =
+        |cluster: &Cluster| drain_waits_for(&cluster.catalogue, &cluster.view.alive, NodeId(3));
+    assert!(waits(&cluster).is_some_and(|what| what.contains("down (2)")));
+    cluster.settle();
+    for id in 1..=6 {
+        let alive = cluster.list(id).iter();
+        let alive = alive.filter(|node| cluster.view.alive.contains(node));
+        assert_eq!(alive.count(), 2, "shard {id}");
+    }
+    assert_eq!(cluster.leads(3), 0, "leaders go all the same");
+    cluster.view.alive.insert(NodeId(2));
+    assert_eq!(waits(&cluster), None);
+    cluster.settle();
+    assert_eq!(cluster.carries(3), 0);
+    for id in 1..=4 {
+        assert_eq!(cluster.list(id).len(), 2, "shard {id}");
+    }
+}
+
+#[test]
+fn a_drain_beside_a_dead_node_goes_on_with_one_more_node() {
+    let mut cluster = one_dead_and_one_drained();
+    cluster.add_node(4, None);
+    cluster.settle();
+    assert_eq!(cluster.carries(3), 0);
+    assert!((1..=6).all(|id| cluster.list(id).contains(&NodeId(4))));
+}
+
+#[test]
+fn a_target_whose_nodes_die_is_withdrawn() {
+    let mut cluster = of(3);
+    let before = ids(&[1, 2, 3]);
+    cluster.state(3, NodeState::Draining);
+    cluster.view.alive.remove(&NodeId(2));
+    let shard = cluster.catalogue.shards.get_mut(&ShardId(1)).expect("is");
+    shard.replicas.clone_from(&before);
+    shard.target = Some(ids(&[2, 1]));
+    cluster.round();
+    cluster.now_ms += cluster.settings.abandon_dead_after_ms;
+    let actions = cluster.round();
+    let back = Action::SetTarget {
+        shard: ShardId(1),
+        target: before,
+    };
+    assert!(actions.contains(&back), "{actions:?}");
+}
+
+#[test]
+fn a_drain_without_another_node_says_so() {
+    let mut cluster = of(3);
+    let id = cluster.add_shard(&[1, 2, 3], Factor::Fixed(3));
+    cluster.settle();
+    cluster.state(3, NodeState::Draining);
+    cluster.settle();
+    let waits = drain_waits_for(&cluster.catalogue, &cluster.view.alive, NodeId(3));
+    let waits = waits.expect("waits");
+    assert!(waits.starts_with("another node"), "{waits}");
+    assert!(waits.contains(&id.to_string()), "{waits}");
 }
 
 #[test]

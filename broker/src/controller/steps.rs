@@ -241,7 +241,10 @@ mod tests {
         );
         // Back to what is there, of which one is dead.
         let back = members(&[1, 2, 3], &[4]);
-        assert!(matches!(step(1, &[1, 2, 3], &back, &[1, 3]), Step::Change { .. }));
+        assert!(matches!(
+            step(1, &[1, 2, 3], &back, &[1, 3]),
+            Step::Change { .. }
+        ));
     }
 
     #[test]
