@@ -114,7 +114,8 @@ impl Broker {
         })
     }
 
-    async fn propose_there(
+    /// Sends a change to a node that leads the catalogue, as far as known.
+    pub(crate) async fn propose_there(
         &self,
         leader: NodeId,
         command: &Command,
