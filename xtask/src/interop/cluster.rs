@@ -1,7 +1,7 @@
 //! The brokers that the clients talk to, as one: a node alone or a cluster.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use super::install::Workshop;
 use super::node::{Node, build};
 
 /// How long every node lives between two kills: time for the killed one to catch up.
-const REST: Duration = Duration::from_millis(2_500);
+const REST: Duration = Duration::from_millis(1_000);
 /// How long a killed node stays away.
-const ABSENCE: Duration = Duration::from_millis(1_000);
+const ABSENCE: Duration = Duration::from_millis(500);
 /// How often a rest looks whether it is over.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -63,19 +63,24 @@ impl Cluster {
         self.nodes.iter_mut().try_for_each(Node::restart)
     }
 
-    /// Kills one node after the other and starts it again, until told to stop. Returns how many
-    /// were killed; all of them run again.
-    pub(crate) fn kill_in_turn(&mut self, stop: &AtomicBool) -> Result<usize, String> {
-        let mut kills = 0;
-        while !rest(REST, stop) {
-            let at = kills % self.nodes.len();
+    /// Kills one node after the other and starts it again, until told to stop; counts them. All of
+    /// them run again in the end.
+    pub(crate) fn kill_in_turn(
+        &mut self,
+        stop: &AtomicBool,
+        kills: &AtomicUsize,
+    ) -> Result<(), String> {
+        for at in (0..self.nodes.len()).cycle() {
+            if rest(REST, stop) {
+                break;
+            }
             let node = &mut self.nodes[at];
             node.kill()?;
-            kills += 1;
+            kills.fetch_add(1, Ordering::Relaxed);
             rest(ABSENCE, stop);
             node.restart()?;
         }
-        Ok(kills)
+        Ok(())
     }
 
     /// Asks every node to end (SIGTERM) and waits for exit code 0.

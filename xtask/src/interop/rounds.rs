@@ -2,7 +2,7 @@
 //!
 //! Topics have one partition, so the order of all records is checked with their bytes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::{CODECS, Client, LinesDigest};
@@ -12,6 +12,8 @@ use super::report::{Outcome, Report};
 
 /// Room for a record of 1 MiB and a codec that makes it larger.
 const LARGE_TOPIC_CONFIG: &str = "max.message.bytes=2000000";
+/// Nodes that are killed while a client sends.
+const KILLS: usize = 3;
 /// The small records are this old: younger than any retention, older than the present.
 const SMALL_RECORDS_AGE_MS: u128 = 3_600_000;
 
@@ -38,7 +40,11 @@ pub(crate) struct Rounds {
 
 impl Rounds {
     /// Nothing done yet.
-    pub(crate) fn new(clients: Vec<Box<dyn Client>>, report: Report, cluster: Option<Cluster>) -> Self {
+    pub(crate) fn new(
+        clients: Vec<Box<dyn Client>>,
+        report: Report,
+        cluster: Option<Cluster>,
+    ) -> Self {
         let run = format!("interop-{:x}", now_ms() & 0xff_ffff);
         Self {
             clients,
@@ -172,8 +178,8 @@ impl Rounds {
         }
     }
 
-    /// Each client sends the file while node after node is killed and comes back; then every client
-    /// reads it. Only a cluster goes through this.
+    /// Each client sends the file, again and again, while node after node is killed and comes back;
+    /// then every client reads all of it. Only a cluster goes through this.
     pub(crate) fn under_kills(&mut self, file: &RecordFile) {
         if !self.cluster.as_ref().is_some_and(Cluster::survives_a_node) {
             return;
@@ -186,48 +192,54 @@ impl Rounds {
                 continue;
             }
             let started = Instant::now();
-            let topic = format!("{}-kills-{name}", self.run);
-            let sent = self
-                .create(&topic, &[LARGE_TOPIC_CONFIG])
-                .and_then(|()| self.fill_under_kills(writer, &topic, file));
-            let is_sent = sent.is_ok();
+            let (topics, sent) = self.fill_under_kills(writer, file);
             self.report
                 .add_timed(name, behaviour, sent, Some(started.elapsed()));
-            if !is_sent {
-                continue;
-            }
-            let filled = Filled {
-                topic,
-                origin: format!("what {name} sent under kills"),
-                file: file.clone(),
-            };
-            for reader in 0..self.clients.len() {
-                self.read(reader, &filled);
+            for topic in topics {
+                let filled = Filled {
+                    topic,
+                    origin: format!("what {name} sent under kills"),
+                    file: file.clone(),
+                };
+                for reader in 0..self.clients.len() {
+                    self.read(reader, &filled);
+                }
             }
         }
     }
 
+    /// The topics that were filled, and whether all of them were.
     fn fill_under_kills(
         &mut self,
         writer: usize,
-        topic: &str,
         file: &RecordFile,
-    ) -> Result<(), String> {
-        let (client, cluster) = (&mut self.clients[writer], self.cluster.as_mut());
-        let cluster = cluster.ok_or("the brokers were not started here")?;
-        let stop = AtomicBool::new(false);
+    ) -> (Vec<String>, Result<(), String>) {
+        let Some(mut cluster) = self.cluster.take() else {
+            return (
+                Vec::new(),
+                Err("the brokers were not started here".to_owned()),
+            );
+        };
+        let (stop, kills) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let mut topics = Vec::new();
         let (sent, killed) = std::thread::scope(|scope| {
-            let killer = scope.spawn(|| cluster.kill_in_turn(&stop));
-            let sent = client.produce(topic, "none", file);
+            let killer = scope.spawn(|| cluster.kill_in_turn(&stop, &kills));
+            let mut sent = Ok(());
+            while sent.is_ok() && kills.load(Ordering::Relaxed) < KILLS && !killer.is_finished() {
+                let topic = format!("{}-kills-{writer}-{}", self.run, topics.len());
+                sent = self
+                    .create(&topic, &[LARGE_TOPIC_CONFIG])
+                    .and_then(|()| self.clients[writer].produce(&topic, "none", file));
+                if sent.is_ok() {
+                    topics.push(topic);
+                }
+            }
             stop.store(true, Ordering::Relaxed);
             (sent, killer.join())
         });
-        let kills = killed.map_err(|_| "the killer panicked".to_owned())??;
-        sent?;
-        if kills == 0 {
-            return Err("it was sent before any node could be killed".to_owned());
-        }
-        Ok(())
+        self.cluster = Some(cluster);
+        let killed = killed.unwrap_or_else(|_| Err("the killer panicked".to_owned()));
+        (topics, sent.and(killed))
     }
 
     /// Kills every node, starts them again, and has the first client read the word lists once more.
