@@ -105,10 +105,28 @@ impl RaftLogStorage<Types> for Log {
     }
 
     /// Not waited for: whatever is appended behind it is synced behind it.
+    ///
+    /// What this replica has applied was committed once. A leader that has other entries there has
+    /// lost acknowledged ones (a replica was put back to an old copy of its disk, for instance);
+    /// following it would show two values at one offset, so the shard stops here instead.
     async fn truncate_after(&mut self, last_kept: Option<LogId>) -> Result<(), io::Error> {
         {
             let mut state = self.state();
             let kept = last_kept.map(|id| id.index);
+            if let Some(applied) = state.applied.filter(|applied| kept < Some(*applied)) {
+                let shard = self.inner.shard.0;
+                tracing::error!(
+                    shard,
+                    applied,
+                    kept,
+                    "the leader contradicts entries that were committed and applied here: other \
+                     replicas have lost acknowledged records (put back to an old copy?); this \
+                     replica refuses to follow"
+                );
+                return Err(io::Error::other(
+                    "the leader contradicts entries that were committed and applied here",
+                ));
+            }
             state.cache.truncate_after(kept);
             match kept {
                 Some(kept) => {

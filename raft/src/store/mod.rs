@@ -57,6 +57,8 @@ struct State {
     /// Membership entries in the log by index.
     memberships: BTreeMap<u64, Membership>,
     vote: Option<Vote>,
+    /// Index up to which entries are applied: they are committed and never leave the log's end.
+    applied: Option<u64>,
 }
 
 impl Log {
@@ -75,6 +77,7 @@ impl Log {
             cache: Cache::new(caches.open_bytes),
             memberships: BTreeMap::new(),
             vote,
+            applied: None,
         };
         let log = Log {
             inner: Arc::new(Inner {
@@ -193,8 +196,10 @@ impl Log {
     /// Says that entries up to `upto` are applied, and whether this node is alone in the shard.
     pub(crate) fn applied(&self, upto: &LogId, solo: bool) {
         self.inner.solo.store(solo, Ordering::Relaxed);
+        let mut state = self.state();
+        state.applied = state.applied.max(Some(upto.index));
         if solo {
-            self.state().cache.drop_upto(upto.index);
+            state.cache.drop_upto(upto.index);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use openraft::StorageError;
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
 use storage::ShardId;
 use storage::disk::{Disk, SimDisk};
@@ -15,7 +16,7 @@ use crate::machine::Machine;
 use crate::snapshot::Checkpoints;
 use crate::status::Status;
 use crate::store::{CacheLimits, Log};
-use crate::types::Types;
+use crate::types::{Entry, EntryPayload, LogId, Types};
 
 /// Every store is another shard of one journal.
 struct Stores {
@@ -77,4 +78,36 @@ fn the_store_keeps_openrafts_contract() {
 #[test]
 fn the_store_keeps_openrafts_contract_without_its_cache() {
     check(0);
+}
+
+#[tokio::test]
+async fn what_is_applied_is_never_cut_off_the_log() {
+    let disk = Disk::Sim(SimDisk::new(1));
+    disk.create_dir_all(Path::new("/cut")).unwrap();
+    let config = JournalConfig {
+        file_bytes: 1 << 20,
+        ..JournalConfig::new("/cut/journal".into())
+    };
+    let journal = Journal::open(&disk, config).unwrap();
+    let caches = CacheLimits {
+        open_bytes: 1 << 20,
+        bytes_max: 1 << 20,
+    };
+    let mut log = Log::open(journal, ShardId(1), caches, Arc::default()).unwrap();
+    let entries = (0..4).map(|index| Entry {
+        log_id: LogId::new_term_index(1, index),
+        payload: EntryPayload::Blank,
+    });
+    log.blocking_append(entries.collect::<Vec<_>>())
+        .await
+        .unwrap();
+    log.applied(&LogId::new_term_index(1, 2), false);
+
+    for kept in [None, Some(LogId::new_term_index(1, 1))] {
+        assert!(log.truncate_after(kept).await.is_err(), "{kept:?}");
+        assert_eq!(log.ends().1.map(|last| last.index.0), Some(3));
+    }
+    let kept = LogId::new_term_index(1, 2);
+    log.truncate_after(Some(kept)).await.unwrap();
+    assert_eq!(log.ends().1.map(|last| last.index.0), Some(2));
 }
