@@ -87,13 +87,12 @@ impl Broker {
             listeners.borrow_and_update();
             let catalogue = images.borrow_and_update().clone();
             let is_wrong = !catalogue.cluster_id.is_empty() && !self.is_registered(&catalogue);
-            if is_wrong || (is_due && !self.is_known().await) {
-                if let Err(error) = self.register().await {
-                    tracing::warn!(%error, "the cluster does not know this node's addresses yet");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                    is_due = true;
-                    continue;
-                }
+            let is_unknown = is_wrong || (is_due && !self.is_known().await);
+            if is_unknown && let Err(error) = self.register().await {
+                tracing::warn!(%error, "the cluster does not know this node's addresses yet");
+                tokio::time::sleep(RETRY_PAUSE).await;
+                is_due = true;
+                continue;
             }
             is_due = tokio::select! {
                 changed = images.changed() => match changed {

@@ -123,8 +123,8 @@ pub(crate) fn drain_waits_for(
             return shard.replicas.contains(&node) && !round.ground.has_majority(list);
         }
         let wanted = round.wanted(shard);
-        let loads = round.loads(None);
-        let mended = round.ground.mended(list, wanted, None, &loads);
+        // Which node takes its place is all the same here.
+        let mended = round.ground.mended(list, wanted, None, &Loads::new());
         mended.contains(&node) || !round.ground.may_change(&shard.replicas, &mended, wanted)
     };
     let stuck: Vec<&Shard> = catalogue.shards.values().filter(stuck).collect();
