@@ -69,6 +69,7 @@ mod tests {
             leads: 0,
             replicas: 0,
             is_local: id == 1,
+            waits_for: None,
         }
     }
 

@@ -38,6 +38,8 @@ pub struct NodeStatus {
     pub replicas: usize,
     /// Whether it is the node that was asked.
     pub is_local: bool,
+    /// What its drain waits for, if it is being drained and cannot be emptied now.
+    pub waits_for: Option<String>,
 }
 
 /// One shard.

@@ -368,6 +368,7 @@ pub(crate) fn cluster_status(broker: &Broker) -> ClusterStatus {
             .filter(|shard| shard.replicas.contains(&node.id))
             .count(),
         is_local: node.id == broker.node_id(),
+        waits_for: broker.drain_waits_for(node.id),
         node: node.clone(),
     };
     ClusterStatus {

@@ -252,6 +252,7 @@ fn node(status: &NodeStatus) -> model::Node {
         local: status.is_local,
         leads: status.leads,
         replicas: status.replicas,
+        waits_for: status.waits_for.clone(),
         listeners: status.node.listeners.iter().map(address).collect(),
     }
 }

@@ -43,6 +43,9 @@ pub struct Node {
     pub leads: usize,
     /// Shards it has a replica of.
     pub replicas: usize,
+    /// What its drain waits for, if it is being drained and cannot be emptied now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Where it is reached, `host:port` by the name of the listener: `kafka`, `http`, `peers`.
     pub listeners: BTreeMap<String, String>,
 }

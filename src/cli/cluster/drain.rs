@@ -31,9 +31,10 @@ pub(super) async fn drain(
     while !no_wait && shown.replicas > 0 {
         if context.clock.monotonic_ms() >= deadline_ms {
             let left = replicas(&shown);
+            let waits = waits(&shown);
             return Err(Failure::new(
                 Kind::TimedOut,
-                format!("node {node} has {left} still; the drain goes on"),
+                format!("node {node} has {left} still; the drain goes on{waits}"),
             )
             .help(format!(
                 "wait on with {}, take it back with {}; another node must have room for each of \
@@ -58,9 +59,18 @@ pub(super) async fn drain(
     }
     let line = match shown.replicas {
         0 => format!("node {node} is empty; take it away with `braidlog cluster remove {node}`"),
-        _ => format!("node {node} is being drained of {}", replicas(&shown)),
+        _ => format!(
+            "node {node} is being drained of {}{}",
+            replicas(&shown),
+            waits(&shown)
+        ),
     };
     Ok(context.output.result(&line, &json!(shown))?)
+}
+
+fn waits(node: &Node) -> String {
+    let what = node.waits_for.as_ref();
+    what.map_or(String::new(), |what| format!(" and waits for {what}"))
 }
 
 fn replicas(node: &Node) -> String {

@@ -113,10 +113,13 @@ fn node_table(cluster: &Cluster) -> Table {
     for node in &cluster.nodes {
         let mut marks = Vec::new();
         if cluster.controller == Some(node.id) {
-            marks.push("controller");
+            marks.push("controller".to_owned());
         }
         if node.local {
-            marks.push("answers here");
+            marks.push("answers here".to_owned());
+        }
+        if let Some(what) = &node.waits_for {
+            marks.push(format!("waits for {}", printable(what.as_bytes())));
         }
         let kafka = node.listeners.get("kafka");
         table.row(vec![
