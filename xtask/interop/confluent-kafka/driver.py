@@ -111,7 +111,7 @@ def version():
 
 
 def create(topic, partitions, *configs):
-    new = NewTopic(topic, int(partitions), 1, config=dict(entry.split("=", 1) for entry in configs))
+    new = NewTopic(topic, int(partitions), config=dict(entry.split("=", 1) for entry in configs))
     wait(admin().create_topics([new]))
     until(lambda: is_listed(topic), "the new topic in the list")
 
@@ -267,13 +267,13 @@ def check_bad_topics(prefix):
 
 
 def check_validate_only(prefix):
-    wait(admin().create_topics([NewTopic(prefix, 1, 1)], validate_only=True))
+    wait(admin().create_topics([NewTopic(prefix, 1)], validate_only=True))
     assert not is_listed(prefix), "topic was created"
 
 
 def check_many_topics(prefix):
     names = [f"{prefix}-{i}" for i in range(100)]
-    wait(admin().create_topics([NewTopic(name, 1, 1) for name in names]))
+    wait(admin().create_topics([NewTopic(name, 1) for name in names]))
     wait(admin().delete_topics(names))
 
 
