@@ -97,12 +97,27 @@ async fn nodes_with_mutual_tls_replicate_and_keep_out_who_has_no_certificate_of_
     theirs.certify(&directory, "stranger");
     // It trusts its own authority: it refuses the cluster.
     let foreign = settings(&directory, "stranger", "other-ca.crt");
-    is_kept_out(&cluster, &directory.join("1"), &foreign, "invalid peer certificate");
+    is_kept_out(
+        &cluster,
+        &directory.join("1"),
+        &foreign,
+        "invalid peer certificate",
+    );
     // It trusts the cluster's authority: the cluster refuses it.
     let intruder = settings(&directory, "stranger", "ca.crt");
-    is_kept_out(&cluster, &directory.join("2"), &intruder, "received fatal alert");
+    is_kept_out(
+        &cluster,
+        &directory.join("2"),
+        &intruder,
+        "received fatal alert",
+    );
     // It has no certificate at all.
-    is_kept_out(&cluster, &directory.join("3"), &[], "the peer speaks TLS, this node does not");
+    is_kept_out(
+        &cluster,
+        &directory.join("3"),
+        &[],
+        "the peer speaks TLS, this node does not",
+    );
     load.more(100).await;
 
     // Links are made anew.

@@ -267,7 +267,7 @@ impl Nodes {
                 .split_whitespace()
                 .nth(1)
                 .and_then(|pages| pages.parse::<u64>().ok());
-            Ok(pages.unwrap_or(0) * PAGE_BYTES >> 20)
+            Ok((pages.unwrap_or(0) * PAGE_BYTES) >> 20)
         };
         self.children.iter().flatten().map(of).collect()
     }
