@@ -59,7 +59,12 @@ async fn submit(shard: &Shard<Outcome>, mut next: usize, count: usize) -> (usize
         for (answer, number) in answers.iter().zip(acknowledged..) {
             match answer {
                 Ok(outcome) => assert_eq!(outcome.0, number),
-                Err(ProposeError::Unknown { .. }) => {}
+                // Queued and never proposed, or nobody knows.
+                Err(
+                    ProposeError::Unknown { .. }
+                    | ProposeError::NotLeader { .. }
+                    | ProposeError::ShuttingDown,
+                ) => {}
                 Err(other) => panic!("{other} after the operation was taken"),
             }
         }
