@@ -608,7 +608,11 @@ impl Broker {
     }
 
     /// Waits until the partitions of this node are as wanted; `false` when the time is up first.
-    async fn wait_until(&self, mut is_so: impl FnMut() -> bool, timeout_ms: i64) -> bool {
+    pub(crate) async fn wait_until(
+        &self,
+        mut is_so: impl FnMut() -> bool,
+        timeout_ms: i64,
+    ) -> bool {
         let mut changes = self.inner.changes.subscribe();
         let waiting = async {
             while !is_so() {

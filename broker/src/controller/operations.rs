@@ -16,6 +16,9 @@ use crate::{Broker, BrokerError};
 
 /// Time between two leaders moved by one request: clients follow one after the other.
 const REBALANCE_PAUSE: Duration = Duration::from_millis(100);
+/// How long a change of replicas waits for a shard's leader, which an election or a report on its
+/// way may be about to name.
+const LED_WAIT_MS: i64 = 3_000;
 
 fn conflict(reason: String) -> BrokerError {
     BrokerError::Conflict { reason }
@@ -146,6 +149,14 @@ pub(crate) async fn alter_reassignments(
     let catalogue = broker.catalogue();
     let ids: Vec<PartitionId> = changes.iter().map(|(id, _)| *id).collect();
     let is_led = |shard: ShardId| broker.shard_seen(shard).leader.is_some();
+    let concerned: BTreeSet<ShardId> = ids
+        .iter()
+        .filter_map(|id| Some(catalogue.entry(*id)?.shard))
+        .collect();
+    // Those that stay without one are refused below, each for itself.
+    let _ = broker
+        .wait_until(|| concerned.iter().copied().all(is_led), LED_WAIT_MS)
+        .await;
     let (shards, mut refused) = by_shard(&catalogue, is_led, changes);
     for (shard, change) in shards {
         let (target, factor) = match change {
