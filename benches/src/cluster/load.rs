@@ -11,6 +11,7 @@ use kafka_client::api::{Acks, ProducePartition};
 use kafka_client::{ClusterClient, Resend};
 use storage::clock::Clock;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::nodes::client;
 use super::{Failure, described};
@@ -28,7 +29,7 @@ pub(crate) struct Load {
     clock: Clock,
     stop: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
-    writers: JoinSet<Vec<i64>>,
+    writers: JoinSet<Vec<Duration>>,
     count: u64,
 }
 
@@ -36,19 +37,28 @@ pub(crate) struct Load {
 pub(crate) struct Seen {
     /// Records acknowledged a second, all together.
     pub(crate) per_second: f64,
-    /// The longest that any record took, retries included.
-    pub(crate) longest_pause_ms: i64,
-    /// The middle one.
-    pub(crate) p50_ms: i64,
+    /// How long each record took, retries included, shortest first.
+    took: Vec<Duration>,
+}
+
+impl Seen {
+    /// The time that so many of a hundred records stayed within, in milliseconds.
+    pub(crate) fn percentile_ms(&self, percent: usize) -> f64 {
+        let at = self.took.len().saturating_sub(1) * percent / 100;
+        self.took
+            .get(at)
+            .map_or(0.0, |took| took.as_secs_f64() * 1_000.0)
+    }
 }
 
 impl Load {
-    /// Starts the writers, spread over the partitions.
+    /// Starts the writers, spread over the partitions. Each begins a record when its last one is
+    /// done, but not before `pace` after it began that.
     pub(crate) fn start(
         addresses: Vec<String>,
         topic: &str,
         partitions: i32,
-        writers: usize,
+        (writers, pace): (usize, Duration),
     ) -> Load {
         let client = Arc::new(client(&addresses));
         let (stop, written) = (
@@ -63,7 +73,7 @@ impl Load {
             let partition = number * partitions / of;
             tasks.spawn(write_on(
                 Arc::clone(&client),
-                clock.clone(),
+                pace,
                 (topic.to_owned(), partition),
                 Arc::clone(&stop),
                 Arc::clone(&written),
@@ -94,11 +104,11 @@ impl Load {
             latencies.extend(seen.unwrap_or_default());
         }
         latencies.sort_unstable();
+        let count = latencies.len();
         let seconds = crate::as_f64(usize::try_from(took_ms).unwrap_or(1)) / 1_000.0;
         Seen {
-            per_second: crate::as_f64(latencies.len()) / seconds,
-            longest_pause_ms: latencies.last().copied().unwrap_or(0),
-            p50_ms: latencies.get(latencies.len() / 2).copied().unwrap_or(0),
+            per_second: crate::as_f64(count) / seconds,
+            took: latencies,
         }
     }
 }
@@ -106,11 +116,11 @@ impl Load {
 /// Writes record after record; how long each took.
 async fn write_on(
     client: Arc<ClusterClient>,
-    clock: Clock,
+    pace: Duration,
     (topic, partition): (String, i32),
     stop: Arc<AtomicBool>,
     written: Arc<AtomicU64>,
-) -> Vec<i64> {
+) -> Vec<Duration> {
     let batch = ProducePartition {
         topic,
         partition,
@@ -118,16 +128,17 @@ async fn write_on(
     };
     let mut took = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let began_ms = clock.monotonic_ms();
+        let began = Instant::now();
         // Duplicates do no harm here: only times count.
         if client
             .produce(&batch, Acks::All, Resend::Harmless)
             .await
             .is_ok()
         {
-            took.push(clock.monotonic_ms() - began_ms);
+            took.push(began.elapsed());
             written.fetch_add(1, Ordering::Relaxed);
         }
+        tokio::time::sleep_until(began + pace).await;
     }
     took
 }

@@ -22,6 +22,10 @@ const PARTITIONS: [i32; 3] = [12, 1_000, 10_000];
 const KILLS: usize = 3;
 /// Writers that go on while a leader is killed.
 const WRITERS: usize = 16;
+/// How often each of them writes while a node catches up: work, but not all that the machine can do.
+const PACE: Duration = Duration::from_millis(10);
+/// How long their normal times are taken.
+const NORMAL: Duration = Duration::from_secs(8);
 /// What a follower misses.
 const MISSED_BYTES: u64 = 2 << 30;
 /// How long a cluster needs after a node came back until leaders are where they are preferred.
@@ -92,7 +96,12 @@ async fn killed_leader(
     partitions: i32,
 ) -> Result<(), Failure> {
     nodes.all_in_sync(client, topic, PATIENCE).await?;
-    let load = Load::start(nodes.addresses(), topic, partitions, WRITERS);
+    let load = Load::start(
+        nodes.addresses(),
+        topic,
+        partitions,
+        (WRITERS, Duration::ZERO),
+    );
     load.warmed_up().await;
     let victim = nodes.leads_most(client, topic).await?;
     let killed_ms = clock.monotonic_ms();
@@ -118,7 +127,12 @@ async fn planned_stop(
 ) -> Result<(), Failure> {
     nodes.all_in_sync(client, topic, PATIENCE).await?;
     let victim = nodes.leads_most(client, topic).await?;
-    let load = Load::start(nodes.addresses(), topic, partitions, WRITERS);
+    let load = Load::start(
+        nodes.addresses(),
+        topic,
+        partitions,
+        (WRITERS, Duration::ZERO),
+    );
     load.warmed_up().await;
     let began_ms = clock.monotonic_ms();
     nodes.terminate(victim)?;
@@ -126,8 +140,14 @@ async fn planned_stop(
     let load = load.stop().await;
     line(
         &format!("planned stop, {partitions} partitions"),
-        &format!("longest pause of a writer {} ms", load.longest_pause_ms),
-        &format!("p50 {} ms, the stop took {took_ms} ms", load.p50_ms),
+        &format!(
+            "longest pause of a writer {:.0} ms",
+            load.percentile_ms(100)
+        ),
+        &format!(
+            "p50 {:.1} ms, the stop took {took_ms} ms",
+            load.percentile_ms(50)
+        ),
     );
     nodes.restart(victim)?;
     nodes.all_in_sync(client, topic, PATIENCE).await
@@ -167,20 +187,31 @@ async fn whole_restart(
     Ok(())
 }
 
-/// Kills a follower, writes what it misses, and starts it again.
+/// Kills a follower, writes what it misses, and starts it again; what producers to another topic
+/// notice of that.
 async fn catch_up(clock: &Clock, nodes: &mut Nodes, client: &ClusterClient) -> Result<(), Failure> {
     let topic = "bench-catch-up";
     nodes.create_topic(client, topic, 4).await?;
+    let beside = "bench-beside-catch-up";
+    nodes.create_topic(client, beside, 12).await?;
     nodes.all_in_sync(client, topic, PATIENCE).await?;
+    let producers = |nodes: &Nodes| Load::start(nodes.addresses(), beside, 12, (WRITERS, PACE));
+    let load = producers(nodes);
+    load.warmed_up().await;
+    tokio::time::sleep(NORMAL).await;
+    let normal = load.stop().await;
     let away = nodes.leads_least(client, topic).await?;
     nodes.kill(away)?;
     let began_ms = clock.monotonic_ms();
     load::write(nodes.addresses(), topic, 4, MISSED_BYTES).await?;
     let wrote_ms = clock.monotonic_ms() - began_ms;
+    let load = producers(nodes);
+    load.warmed_up().await;
     let began_ms = clock.monotonic_ms();
     nodes.restart(away)?;
     nodes.all_in_sync(client, topic, 4 * PATIENCE).await?;
     let took_ms = clock.monotonic_ms() - began_ms;
+    let meanwhile = load.stop().await;
     let rate = |ms: i64| {
         crate::as_f64(usize::try_from(MISSED_BYTES).unwrap_or(0))
             / crate::as_f64(usize::try_from(ms).unwrap_or(1))
@@ -190,6 +221,21 @@ async fn catch_up(clock: &Clock, nodes: &mut Nodes, client: &ClusterClient) -> R
         "a follower that missed 2 GiB is back in sync",
         &format!("{took_ms} ms, {:.0} MB/s from its start", rate(took_ms)),
         &format!("written meanwhile at {:.0} MB/s", rate(wrote_ms)),
+    );
+    let p99 = |seen: &load::Seen| seen.percentile_ms(99);
+    line(
+        "producers while it caught up, p99",
+        &format!(
+            "{:.1} ms, normally {:.1} ms: {:.2} times",
+            p99(&meanwhile),
+            p99(&normal),
+            p99(&meanwhile) / p99(&normal)
+        ),
+        &format!(
+            "p50 {:.1} and {:.1} ms",
+            meanwhile.percentile_ms(50),
+            normal.percentile_ms(50)
+        ),
     );
     Ok(())
 }
