@@ -33,6 +33,10 @@ pub struct BrokerConfig {
     pub durability: storage::Durability,
     /// Bytes a second that this node pulls to catch up, over all shards; 0: as fast as goes.
     pub catch_up_bytes_per_second: u64,
+    /// Time between two passes that read all sealed segments to find damage; 0: none.
+    pub scrub_interval_ms: u64,
+    /// Bytes a second that such a pass reads; 0: none.
+    pub scrub_bytes_per_second: u64,
     /// Create a topic when a client asks for its metadata (Kafka's `auto.create.topics.enable`).
     pub auto_create_topics: bool,
     /// Partitions of a topic that does not say (Kafka's `num.partitions`).
@@ -72,6 +76,8 @@ impl Default for BrokerConfig {
             election_ms_max: 600,
             durability: storage::Durability::default(),
             catch_up_bytes_per_second: 0,
+            scrub_interval_ms: 7 * 24 * 3_600_000,
+            scrub_bytes_per_second: 8 << 20,
             auto_create_topics: true,
             default_partitions: 1,
             default_replication_factor: 0,

@@ -25,6 +25,7 @@ mod reconcile;
 pub mod record;
 mod registration;
 mod repair;
+mod scrub;
 mod shards;
 mod stage;
 mod start;

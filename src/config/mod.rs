@@ -145,6 +145,8 @@ impl Config {
             election_ms_max: self.peers.election_timeout_max.ms,
             durability: storage::Durability::default(),
             catch_up_bytes_per_second: self.storage.catch_up_bytes_per_second.0,
+            scrub_interval_ms: self.storage.scrub_interval.ms,
+            scrub_bytes_per_second: self.storage.scrub_bytes_per_second.0,
             auto_create_topics: self.topics.auto_create,
             default_partitions: self.topics.partitions,
             default_replication_factor: self.topics.replication_factor,

@@ -153,6 +153,11 @@ pub struct StorageConfig {
     /// Bytes a second at which this node copies what it lacks from others; 0 sets no limit.
     /// Default 0.
     pub catch_up_bytes_per_second: ByteSize,
+    /// Time between two passes that read all sealed segments to find damage; 0 means none. Default
+    /// 7 days.
+    pub scrub_interval: Period,
+    /// Bytes a second that such a pass reads; 0 means none. Default 8 MiB.
+    pub scrub_bytes_per_second: ByteSize,
 }
 
 /// Limits of this node.
@@ -256,6 +261,8 @@ impl Default for StorageConfig {
             upkeep_interval: Period::from_secs(5),
             use_mmap: true,
             catch_up_bytes_per_second: ByteSize(0),
+            scrub_interval: Period::from_secs(7 * 24 * 3_600),
+            scrub_bytes_per_second: ByteSize(8 << 20),
         }
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use raft::{Peers, PeersConfig};
 use storage::clock::Clock;
 use storage::data_dir::DataDir;
-use storage::disk::{Disk, SimDisk};
+use storage::disk::{Disk, OpenMode, SimDisk};
 use storage::{NodeId, Offset, PartitionId, ShardId};
 
 use crate::record::{BatchProducer, Compression, Record, encode_batch};
@@ -64,6 +64,11 @@ impl TestNode {
 
 /// Nodes 1, 2 and 3, each in its rack `r1`, `r2`, `r3`.
 async fn cluster(seed: u64) -> Vec<TestNode> {
+    cluster_with(seed, |_| {}).await
+}
+
+/// Such a cluster with other settings.
+async fn cluster_with(seed: u64, set: impl Fn(&mut BrokerConfig)) -> Vec<TestNode> {
     let mut bound = Vec::new();
     for _ in 0..3 {
         let config = PeersConfig::new("127.0.0.1:0".parse().unwrap());
@@ -100,6 +105,7 @@ async fn cluster(seed: u64) -> Vec<TestNode> {
             broker: None,
         })
         .collect();
+    nodes.iter_mut().for_each(|node| set(&mut node.config));
     let starting = nodes
         .iter_mut()
         .zip(bound)
@@ -365,6 +371,39 @@ async fn a_damaged_segment_is_mended_from_another_replica() {
     log.verify().unwrap();
     assert_eq!(bytes_of(hurt.broker(), partition), whole);
     stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_that_nobody_reads_is_found_and_mended() {
+    let scrub_often = |config: &mut BrokerConfig| {
+        config.scrub_interval_ms = 200;
+        config.tail_bytes_max = 100_000;
+    };
+    let nodes = cluster_with(60, scrub_often).await;
+    let partition = topic(&nodes, "rots", &[("segment.bytes", "200000")]).await;
+    put(&nodes, partition, 0..30).await;
+    all_equal(&nodes, partition).await;
+    let hurt = &nodes[follower_position(&nodes, partition)];
+    let file = PathBuf::from("/data/partitions")
+        .join(partition.to_string())
+        .join("00000000000000000000.log");
+    let byte = 70_000;
+    let whole = eventually("the first segment is in its file", async || {
+        let whole = read_byte(&hurt.disk, &file, byte);
+        hurt.disk.flip_bit(&file, 8 * byte).ok().and(whole)
+    })
+    .await;
+    eventually("the file is whole again", async || {
+        (read_byte(&hurt.disk, &file, byte) == Some(whole)).then_some(())
+    })
+    .await;
+    stop_all(nodes).await;
+}
+
+fn read_byte(disk: &SimDisk, file: &Path, at: u64) -> Option<u8> {
+    let file = Disk::Sim(disk.clone()).open(file, OpenMode::Read).ok()?;
+    let mut byte = [0];
+    (file.read_at(&mut byte, at).ok()? == 1).then_some(byte[0])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,7 @@ mod slot;
 mod stager;
 #[cfg(test)]
 mod tests;
-mod throttle;
+pub(crate) mod throttle;
 
 use std::fmt;
 use std::sync::Arc;
