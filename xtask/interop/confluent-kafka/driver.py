@@ -1,21 +1,40 @@
 """confluent-kafka (librdkafka) behind the line protocol of ../README.md."""
 
+import concurrent.futures
 import functools
 import hashlib
+import json
 import struct
 import sys
 import time
 
 import confluent_kafka
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, IsolationLevel
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_INVALID, Consumer, IsolationLevel
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec, ResourceType
 
 SECONDS_MAX = 30  # of any single request
+PATIENCE_SECONDS = 100  # for a topic to be created while nodes are away
 LINES = 210
 BOOTSTRAP = sys.argv[1]
 NODES = len(BOOTSTRAP.split(","))
+
+# What is asked again while nodes are away.
+PASSING = {
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._DESTROY,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    # Fewer nodes than replicas are known to live.
+    KafkaError.INVALID_REPLICATION_FACTOR,
+}
 
 
 def consumer(**settings):
@@ -30,8 +49,12 @@ def consumer(**settings):
             "check.crcs": True,
             "enable.partition.eof": True,
         }
-        | {name.replace("_", "."): value for name, value in settings.items()}
+        | {dotted(name): value for name, value in settings.items()}
     )
+
+
+def dotted(name):
+    return name if name.endswith("_cb") else name.replace("_", ".")
 
 
 def producer(**settings):
@@ -94,13 +117,27 @@ def read_from(reader, topic, start, end, seconds_max=300, partition=0):
                 break
 
 
-def read_whole(topic):
-    reader = consumer()
+def read_whole(topic, reader=None):
+    own = reader or consumer()
     try:
-        start, end = reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=SECONDS_MAX)
-        yield from read_from(reader, topic, start, end)
+        start, end = watermarks(own, topic)
+        yield from read_from(own, topic, start, end)
     finally:
-        reader.close()
+        if reader is None:
+            own.close()
+
+
+def watermarks(reader, topic):
+    """Start and end; asked again when the leader moves just then, as every client has to."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while True:
+        try:
+            return reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=SECONDS_MAX)
+        except KafkaException as problem:
+            moved = problem.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
+            if not moved or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 # Requests
@@ -108,6 +145,27 @@ def read_whole(topic):
 
 def version():
     return f"confluent-kafka {confluent_kafka.__version__}, librdkafka {confluent_kafka.libversion()[0]}"
+
+
+def create_patiently(topic, partitions, *configs):
+    """Creates a topic though nodes may be away: tries again what may pass."""
+    deadline, tries = time.monotonic() + PATIENCE_SECONDS, 0
+    while True:
+        try:
+            return create(topic, partitions, *configs)
+        except KafkaException as problem:
+            code = problem.args[0].code()
+            # An earlier try of this request did it, though its answer was lost.
+            is_there = tries > 0 and code == KafkaError.TOPIC_ALREADY_EXISTS
+            if is_there and is_listed_now(topic):
+                return None
+            if not (is_there or code in PASSING) or time.monotonic() > deadline:
+                raise
+        except (AssertionError, TimeoutError, concurrent.futures.TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+        tries += 1
+        time.sleep(0.2)
 
 
 def create(topic, partitions, *configs):
@@ -127,17 +185,41 @@ def produce(topic, codec, path):
         message_max_bytes=2_000_000,
         queue_buffering_max_kbytes=65_536,
     )
-    return len(send_all(sender, topic, ({"value": value} for value in read_records(path))))
+    offsets = send_all(sender, topic, ({"value": value} for value in read_records(path)))
+    # A batch that was there already when it was sent again may come without its offset.
+    for due, offset in enumerate(offsets):
+        assert offset in (due, OFFSET_INVALID), f"offset {offset} where {due} was due"
+    return len(offsets)
 
 
-def digest(topic):
+def digest(topic, reader=None):
     sha, count = hashlib.sha256(), 0
-    for message in read_whole(topic):
+    for message in read_whole(topic, reader):
         value = message.value() or b""
         sha.update(struct.pack(">I", len(value)))
         sha.update(value)
         count += 1
     return f"{count}\t{sha.hexdigest()}"
+
+
+def digest_of(topic, node, rack):
+    received = {}
+
+    def note(statistics):
+        for broker in json.loads(statistics)["brokers"].values():
+            received[str(broker["nodeid"])] = broker["rxbytes"]
+
+    reader = consumer(client_rack=rack, statistics_interval_ms=100, stats_cb=note)
+    try:
+        found = digest(topic, reader)
+        received.clear()
+        # Statistics come while the reader is asked for messages: there are no more.
+        until(lambda: reader.poll(0.1) is None and received, "statistics")
+    finally:
+        reader.close()
+    others = sum(received.values()) - received.get(node, 0)
+    assert received.get(node, 0) > others, f"received {received}, not most from node {node}"
+    return found
 
 
 def small_record(i, base_ms):
@@ -188,6 +270,13 @@ def admin():
 
 def is_listed(topic):
     return topic in admin().list_topics(timeout=SECONDS_MAX).topics
+
+
+def is_listed_now(topic):
+    try:
+        return is_listed(topic)
+    except KafkaException:
+        return False
 
 
 def wait(futures):
@@ -539,10 +628,11 @@ def checks(prefix):
 
 REQUESTS = {
     "version": version,
-    "create": create,
+    "create": create_patiently,
     "delete": delete,
     "produce": produce,
     "digest": digest,
+    "digest-of": digest_of,
     "produce-lines": produce_lines,
     "lines": lines,
     "checks": checks,

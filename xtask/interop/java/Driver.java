@@ -18,6 +18,7 @@ import java.util.Properties;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
@@ -26,6 +27,9 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.InvalidReplicationFactorException;
+import org.apache.kafka.common.errors.RetriableException;
+import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
@@ -33,6 +37,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 /** The Java client behind the line protocol of ../README.md. */
 public final class Driver {
     static final long SECONDS_MAX = 30; // of any single request
+    /** For a topic to be created while nodes are away. */
+    private static final long PATIENCE_SECONDS = 100;
     private static final int LINES = 210;
     /** Sent but not yet answered records, so that a long file does not hold its futures. */
     private static final int IN_FLIGHT_MAX = 10_000;
@@ -62,13 +68,7 @@ public final class Driver {
             case "version":
                 return "kafka-clients " + clientVersion() + ", Java " + System.getProperty("java.version");
             case "create":
-                NewTopic topic = new NewTopic(words[1], Optional.of(Integer.parseInt(words[2])), Optional.empty());
-                Map<String, String> configs = new java.util.HashMap<>();
-                for (int i = 3; i < words.length; i++) {
-                    String[] entry = words[i].split("=", 2);
-                    configs.put(entry[0], entry[1]);
-                }
-                await(admin().createTopics(List.of(topic.configs(configs))).all());
+                create(words);
                 return null;
             case "delete":
                 await(admin().deleteTopics(List.of(words[1])).all());
@@ -76,7 +76,9 @@ public final class Driver {
             case "produce":
                 return String.valueOf(produce(words[1], words[2], words[3]));
             case "digest":
-                return digest(words[1]);
+                return digest(words[1], null, null);
+            case "digest-of":
+                return digest(words[1], words[2], words[3]);
             case "produce-lines":
                 return String.valueOf(produceLines(words[1], Long.parseLong(words[2])));
             case "lines":
@@ -86,6 +88,38 @@ public final class Driver {
                 return null;
             default:
                 throw new IllegalArgumentException("unknown request " + words[0]);
+        }
+    }
+
+    /** Creates a topic though nodes may be away: tries again what may pass. */
+    private static void create(String[] words) throws Exception {
+        NewTopic topic = new NewTopic(words[1], Optional.of(Integer.parseInt(words[2])), Optional.empty());
+        Map<String, String> configs = new java.util.HashMap<>();
+        for (int i = 3; i < words.length; i++) {
+            String[] entry = words[i].split("=", 2);
+            configs.put(entry[0], entry[1]);
+        }
+        long begun = System.nanoTime();
+        for (boolean again = false; ; again = true) {
+            Throwable problem;
+            try {
+                await(admin().createTopics(List.of(topic.configs(configs))).all());
+                return;
+            } catch (TimeoutException late) {
+                problem = late;
+            } catch (ExecutionException failed) {
+                problem = failed.getCause();
+            }
+            if (again && problem instanceof TopicExistsException) {
+                return; // an earlier try did it, though its answer was lost
+            }
+            boolean passes = problem instanceof RetriableException || problem instanceof TimeoutException
+                // fewer nodes than replicas are known to live
+                || problem instanceof InvalidReplicationFactorException;
+            if (!passes || System.nanoTime() - begun > PATIENCE_SECONDS * 1_000_000_000L) {
+                throw new ExecutionException(problem);
+            }
+            Thread.sleep(200);
         }
     }
 
@@ -170,8 +204,15 @@ public final class Driver {
 
     /** Reads partition 0 from its first offset to its end and insists on offsets without gaps. */
     static void readWhole(String topic, RecordSink sink) throws Exception {
-        TopicPartition partition = new TopicPartition(topic, 0);
         try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            readWhole(consumer, topic, sink);
+        }
+    }
+
+    private static void readWhole(KafkaConsumer<byte[], byte[]> consumer, String topic, RecordSink sink)
+        throws Exception {
+        TopicPartition partition = new TopicPartition(topic, 0);
+        {
             Duration limit = Duration.ofSeconds(SECONDS_MAX);
             long next = consumer.beginningOffsets(List.of(partition), limit).get(partition);
             long end = consumer.endOffsets(List.of(partition), limit).get(partition);
@@ -208,7 +249,14 @@ public final class Driver {
             KafkaProducer<byte[], byte[]> producer = producer(
                 "compression.type", codec, "linger.ms", "5", "batch.size", "262144",
                 "max.request.size", "2000000")) {
-            return sendAll(producer, records).size();
+            List<Long> offsets = sendAll(producer, records);
+            for (int due = 0; due < offsets.size(); due++) {
+                // a batch that was there already when it was sent again may come without its offset
+                if (offsets.get(due) != due && offsets.get(due) != -1) {
+                    throw new IllegalStateException("offset " + offsets.get(due) + " where " + due + " was due");
+                }
+            }
+            return offsets.size();
         }
     }
 
@@ -255,17 +303,44 @@ public final class Driver {
         }
     }
 
-    private static String digest(String topic) throws Exception {
+    /** Reads from the replica on a node, which is in a rack of its own, when these are given. */
+    private static String digest(String topic, String node, String rack) throws Exception {
         MessageDigest sha = MessageDigest.getInstance("SHA-256");
         long[] count = {0};
         ByteBuffer length = ByteBuffer.allocate(4);
-        readWhole(topic, record -> {
-            byte[] value = record.value() == null ? new byte[0] : record.value();
-            sha.update(length.clear().putInt(value.length).flip());
-            sha.update(value);
-            count[0]++;
-        });
+        String[] settings = rack == null ? new String[0] : new String[] {"client.rack", rack};
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(settings)) {
+            readWhole(consumer, topic, record -> {
+                byte[] value = record.value() == null ? new byte[0] : record.value();
+                sha.update(length.clear().putInt(value.length).flip());
+                sha.update(value);
+                count[0]++;
+            });
+            if (node != null) {
+                mustHaveReadFrom(consumer, node);
+            }
+        }
         return count[0] + "\t" + hex(sha);
+    }
+
+    private static void mustHaveReadFrom(KafkaConsumer<byte[], byte[]> consumer, String node) {
+        double here = 0;
+        double elsewhere = 0;
+        for (var metric : consumer.metrics().values()) {
+            if (metric.metricName().name().equals("incoming-byte-total")) {
+                String from = metric.metricName().tags().get("node-id");
+                double bytes = ((Number) metric.metricValue()).doubleValue();
+                if (("node-" + node).equals(from)) {
+                    here += bytes;
+                } else if (from != null) {
+                    elsewhere += bytes;
+                }
+            }
+        }
+        if (here <= elsewhere) {
+            throw new IllegalStateException(
+                here + " bytes came from node " + node + " and " + elsewhere + " from others");
+        }
     }
 
     private static String hex(MessageDigest sha) {

@@ -15,6 +15,7 @@ const { CompressionTypes, CompressionCodecs, ConfigResourceTypes, Kafka, logLeve
 
 const BOOTSTRAP = process.argv[2].split(',')
 const SECONDS_MAX = 30 // of any single request
+const PATIENCE_MS = 100_000 // for a topic to be created while nodes are away
 const LINES = 210
 const SEND_BYTES_MAX = 500_000 // of one batch, unless one record is larger
 const SEND_RECORDS_MAX = 5_000
@@ -44,12 +45,13 @@ async function addCodecs() {
   })
 }
 
-const kafka = new Kafka({
-  clientId: 'interop',
-  brokers: BOOTSTRAP,
-  logLevel: logLevel.NOTHING,
-  retry: { retries: 3 },
-})
+const kafka = client(3)
+const patientKafka = client(12) // while nodes are away
+
+function client(retries) {
+  const retry = { retries, maxRetryTime: 5_000 }
+  return new Kafka({ clientId: 'interop', brokers: BOOTSTRAP, logLevel: logLevel.NOTHING, retry })
+}
 
 // One admin client a request: it asks for the metadata of every topic it ever met, and fails when
 // one of them is gone.
@@ -68,8 +70,8 @@ async function dropAdmin() {
   if (dropped) await dropped.disconnect()
 }
 
-async function withProducer(settings, action) {
-  const producer = kafka.producer({
+async function withProducer(settings, action, by = kafka) {
+  const producer = by.producer({
     createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
     ...settings,
   })
@@ -95,10 +97,10 @@ async function withCluster(action) {
   }
 }
 
-async function* fetchFrom(cluster, topic, start, end, partition = 0) {
+async function* fetchFrom(cluster, topic, start, end, partition = 0, replica = {}) {
   await cluster.addTargetTopic(topic)
   const leaders = cluster.findLeaderForPartitions(topic, [partition])
-  const broker = await cluster.findBroker({ nodeId: Object.keys(leaders)[0] })
+  const broker = await cluster.findBroker({ nodeId: replica.nodeId || Object.keys(leaders)[0] })
   const deadline = Date.now() + 300_000
   for (let next = start; next < end; ) {
     if (Date.now() > deadline) throw new Error(`read up to offset ${next} of ${end}`)
@@ -108,6 +110,7 @@ async function* fetchFrom(cluster, topic, start, end, partition = 0) {
       maxWaitTime: 1_000,
       minBytes: 1,
       maxBytes: 8 << 20,
+      rackId: replica.rackId || '',
       topics: [{ topic, partitions: [{ partition, fetchOffset: String(next), maxBytes: 4 << 20 }] }],
     })
     for (const message of responses[0].partitions[0].messages) {
@@ -121,10 +124,11 @@ async function* fetchFrom(cluster, topic, start, end, partition = 0) {
   }
 }
 
-async function readWhole(topic, take) {
+async function readWhole(topic, take, replica) {
   const [{ low, high }] = await (await admin()).fetchTopicOffsets(topic)
   await withCluster(async cluster => {
-    for await (const message of fetchFrom(cluster, topic, Number(low), Number(high))) take(message)
+    const messages = fetchFrom(cluster, topic, Number(low), Number(high), 0, replica)
+    for await (const message of messages) take(message)
   })
 }
 
@@ -137,6 +141,28 @@ async function create(topic, partitions, ...entries) {
   })
   const wanted = { topic, numPartitions: Number(partitions), configEntries }
   await (await admin()).createTopics({ topics: [wanted] })
+}
+
+// The same though nodes may be away: tries again what may pass.
+async function createPatiently(...wanted) {
+  const begun = Date.now()
+  for (let again = false; ; again = true) {
+    try {
+      return await create(...wanted)
+    } catch (problem) {
+      const { name, type } = innermost(problem)
+      // An earlier try did it, though its answer was lost.
+      if (again && type === 'TOPIC_ALREADY_EXISTS') return
+      const passes =
+        innermost(problem).retriable ||
+        problem.retriable ||
+        type === 'INVALID_REPLICATION_FACTOR' || // fewer nodes than replicas are known to live
+        /Connection|Timeout|NumberOfRetriesExceeded|BrokerNotFound|Closed/.test(`${problem.name} ${name}`)
+      if (!passes || Date.now() - begun > PATIENCE_MS) throw problem
+      await dropAdmin().catch(() => {})
+      await sleep(200)
+    }
+  }
 }
 
 async function* readRecords(path) {
@@ -156,7 +182,7 @@ async function* readRecords(path) {
 
 async function produce(topic, codec, path) {
   let count = 0
-  await withProducer({ idempotent: true, maxInFlightRequests: 1 }, async producer => {
+  const sendAll = async producer => {
     let messages = []
     let bytes = 0
     const send = async () => {
@@ -175,11 +201,12 @@ async function produce(topic, codec, path) {
       bytes += value.length
     }
     await send()
-  })
+  }
+  await withProducer({ idempotent: true, maxInFlightRequests: 1 }, sendAll, patientKafka)
   return count
 }
 
-async function digest(topic) {
+async function digest(topic, replica) {
   const sha = createHash('sha256')
   const length = Buffer.alloc(4)
   let count = 0
@@ -188,7 +215,7 @@ async function digest(topic) {
     sha.update(length)
     if (value) sha.update(value)
     count++
-  })
+  }, replica)
   return [count, sha.digest('hex')].join('\t')
 }
 
@@ -456,10 +483,11 @@ async function checks(prefix) {
 
 const REQUESTS = {
   version: () => `kafkajs ${require('kafkajs/package.json').version}, Node.js ${process.versions.node}`,
-  create,
+  create: createPatiently,
   delete: async topic => (await admin()).deleteTopics({ topics: [topic] }),
   produce,
-  digest,
+  digest: topic => digest(topic),
+  'digest-of': (topic, nodeId, rackId) => digest(topic, { nodeId, rackId }),
   'produce-lines': produceLines,
   lines,
   checks,

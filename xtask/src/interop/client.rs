@@ -60,6 +60,14 @@ pub(crate) trait Client {
     fn produce(&mut self, topic: &str, codec: &str, file: &RecordFile) -> Result<(), String>;
     /// Reads a topic of about this many bytes whole.
     fn digest(&mut self, topic: &str, bytes: u64) -> Result<Digest, String>;
+    /// The same from the replica on one node, which is in this rack.
+    fn digest_of(
+        &mut self,
+        topic: &str,
+        node: u32,
+        rack: &str,
+        bytes: u64,
+    ) -> Result<Digest, String>;
     /// Whether [`Client::produce_lines`] works.
     fn can_produce_lines(&self) -> bool;
     /// Sends the small records.

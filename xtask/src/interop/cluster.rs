@@ -1,23 +1,25 @@
 //! The brokers that the clients talk to, as one: a node alone or a cluster.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::sleep;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use super::install::Workshop;
 use super::node::{Node, build};
+use super::proxy::{Cut, Proxies};
+use crate::process::{finish, succeed};
 
-/// How long every node lives between two kills: time for the killed one to catch up.
-const REST: Duration = Duration::from_millis(1_000);
-/// How long a killed node stays away.
-const ABSENCE: Duration = Duration::from_millis(500);
-/// How often a rest looks whether it is over.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a cluster may take until every replica is in sync.
+const HEALTHY_LIMIT: &str = "120s";
+/// For a command of ours, that limit included.
+const COMMAND_LIMIT: Duration = Duration::from_secs(150);
 
 /// Brokers that were started here.
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
+    proxies: Option<Proxies>,
+    /// None when the brokers are not ours.
+    binary: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -31,14 +33,25 @@ impl Cluster {
             Some(binary) => binary.to_path_buf(),
             None => build()?,
         };
-        let nodes = Node::start(workshop, &binary, count)?;
-        Ok(Self { nodes })
+        let (nodes, proxies) = Node::start(workshop, &binary, count)?;
+        let cluster = Self {
+            nodes,
+            proxies,
+            binary: Some(binary),
+        };
+        if count > 1 {
+            cluster.wait_healthy()?;
+        }
+        Ok(cluster)
     }
 
     /// Installs and starts Apache Kafka.
     pub(crate) fn start_kafka(workshop: &Workshop) -> Result<Self, String> {
-        let nodes = vec![Node::start_kafka(workshop)?];
-        Ok(Self { nodes })
+        Ok(Self {
+            nodes: vec![Node::start_kafka(workshop)?],
+            proxies: None,
+            binary: None,
+        })
     }
 
     /// Where clients find it: every node's address.
@@ -47,14 +60,58 @@ impl Cluster {
         addresses.join(",")
     }
 
+    /// How many nodes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Whether it goes on without any one of its nodes.
     pub(crate) fn survives_a_node(&self) -> bool {
-        self.nodes.len() > 2
+        self.len() > 2
     }
 
     /// Why a node is not running, when one is not.
     pub(crate) fn death(&mut self) -> Option<String> {
         self.nodes.iter_mut().find_map(Node::death)
+    }
+
+    /// The nodes' data directories.
+    pub(crate) fn data(&self) -> Vec<PathBuf> {
+        self.nodes.iter().map(|node| node.data.clone()).collect()
+    }
+
+    /// Our program with these arguments.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Result<Command, String> {
+        let binary = self.binary.as_ref().ok_or("the brokers are not ours")?;
+        let mut command = Command::new(binary);
+        command.args(arguments);
+        Ok(command)
+    }
+
+    /// Waits until every node lives and every replica is in sync.
+    pub(crate) fn wait_healthy(&self) -> Result<(), String> {
+        let (count, http) = (self.len().to_string(), self.nodes[0].http());
+        let wait = ["cluster", "wait", "--healthy", "--nodes", &count];
+        let how = ["--http", &http, "--timeout", HEALTHY_LIMIT];
+        let mut command = self.command(&[&wait[..], &how].concat())?;
+        succeed(&mut command, COMMAND_LIMIT).map(|_| ())
+    }
+
+    /// The node that leads a topic's only partition, as the first that answers sees it.
+    pub(crate) fn leader(&self, topic: &str) -> Option<u32> {
+        self.nodes.iter().find_map(|node| {
+            let describe = ["topic", "describe", topic, "--replicas", "-o", "json"];
+            let how = ["--server", &node.address(), "--timeout", "2s"];
+            let mut command = self.command(&[&describe[..], &how].concat()).ok()?;
+            let said = finish(&mut command, COMMAND_LIMIT).ok()?.text();
+            let (_, leader) = said.split_once("\"leader\":")?;
+            let digits = leader.trim_start().split(|c: char| !c.is_ascii_digit());
+            let leader = digits.into_iter().next()?.parse().ok()?;
+            self.nodes
+                .iter()
+                .any(|node| node.id == leader)
+                .then_some(leader)
+        })
     }
 
     /// Ends every node without warning, all at once, and starts them again.
@@ -63,40 +120,45 @@ impl Cluster {
         self.nodes.iter_mut().try_for_each(Node::restart)
     }
 
-    /// Kills one node after the other and starts it again, until told to stop; counts them. All of
-    /// them run again in the end.
-    pub(crate) fn kill_in_turn(
-        &mut self,
-        stop: &AtomicBool,
-        kills: &AtomicUsize,
-    ) -> Result<(), String> {
-        for at in (0..self.nodes.len()).cycle() {
-            if rest(REST, stop) {
-                break;
-            }
-            let node = &mut self.nodes[at];
-            node.kill()?;
-            kills.fetch_add(1, Ordering::Relaxed);
-            rest(ABSENCE, stop);
-            node.restart()?;
-        }
+    /// Ends these nodes without warning.
+    pub(crate) fn kill(&mut self, ids: &[u32]) -> Result<(), String> {
+        self.chosen(ids).try_for_each(Node::kill)
+    }
+
+    /// Starts these nodes again.
+    pub(crate) fn restart(&mut self, ids: &[u32]) -> Result<(), String> {
+        self.chosen(ids).try_for_each(Node::restart)
+    }
+
+    /// Sends these nodes a signal, by its name without `SIG`.
+    pub(crate) fn signal(&mut self, name: &str, ids: &[u32]) -> Result<(), String> {
+        self.chosen(ids).try_for_each(|node| node.signal(name))
+    }
+
+    fn chosen(&mut self, ids: &[u32]) -> impl Iterator<Item = &mut Node> {
+        let nodes = self.nodes.iter_mut();
+        nodes.filter(|node| ids.contains(&node.id))
+    }
+
+    /// Cuts a node off from the others, not from the clients.
+    pub(crate) fn isolate(&self, node: u32, cut: Cut) -> Result<(), String> {
+        self.proxies()?.isolate(node, cut);
         Ok(())
     }
 
-    /// Asks every node to end (SIGTERM) and waits for exit code 0.
-    pub(crate) fn stop(self) -> Result<(), String> {
-        self.nodes.into_iter().try_for_each(Node::stop)
+    /// Ends every cut.
+    pub(crate) fn heal(&self) -> Result<(), String> {
+        self.proxies()?.heal();
+        Ok(())
     }
-}
 
-/// Whether the rest was cut short.
-fn rest(time: Duration, stop: &AtomicBool) -> bool {
-    let polls = time.as_millis() / POLL_INTERVAL.as_millis();
-    for _ in 0..polls {
-        if stop.load(Ordering::Relaxed) {
-            return true;
-        }
-        sleep(POLL_INTERVAL);
+    fn proxies(&self) -> Result<&Proxies, String> {
+        let proxies = self.proxies.as_ref();
+        proxies.ok_or_else(|| "nothing stands between the nodes".to_owned())
     }
-    stop.load(Ordering::Relaxed)
+
+    /// Asks every node to end (SIGTERM) and waits for exit code 0.
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
+        self.nodes.iter_mut().try_for_each(Node::stop)
+    }
 }

@@ -17,6 +17,8 @@ use crate::process::Owned;
 
 /// How long a driver may take to start, and for anything small.
 const SMALL_LIMIT: Duration = Duration::from_secs(90);
+/// For a new topic: drivers try again while nodes are away.
+const CREATE_LIMIT: Duration = Duration::from_secs(150);
 /// How long a driver may take to end once its input has ended.
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -134,6 +136,16 @@ impl Driver {
         }
     }
 
+    fn digest_by(&mut self, words: &[&str], bytes: u64) -> Result<Digest, String> {
+        match self.request(words, request_limit(bytes))?.as_slice() {
+            [count, sha256] => Ok(Digest {
+                count: count.parse().ok(),
+                sha256: sha256.clone(),
+            }),
+            other => Err(format!("odd answer {other:?}")),
+        }
+    }
+
     fn request(&mut self, words: &[&str], limit: Duration) -> Result<Vec<String>, String> {
         self.request_each(words, limit, |_| ())
     }
@@ -154,7 +166,7 @@ impl Client for Driver {
 
     fn create(&mut self, topic: &str, configs: &[&str]) -> Result<(), String> {
         let words = [&["create", topic, "1"], configs].concat();
-        self.request(&words, SMALL_LIMIT).map(|_| ())
+        self.request(&words, CREATE_LIMIT).map(|_| ())
     }
 
     fn delete(&mut self, topic: &str) -> Result<(), String> {
@@ -176,16 +188,17 @@ impl Client for Driver {
     }
 
     fn digest(&mut self, topic: &str, bytes: u64) -> Result<Digest, String> {
-        match self
-            .request(&["digest", topic], request_limit(bytes))?
-            .as_slice()
-        {
-            [count, sha256] => Ok(Digest {
-                count: count.parse().ok(),
-                sha256: sha256.clone(),
-            }),
-            other => Err(format!("odd answer {other:?}")),
-        }
+        self.digest_by(&["digest", topic], bytes)
+    }
+
+    fn digest_of(
+        &mut self,
+        topic: &str,
+        node: u32,
+        rack: &str,
+        bytes: u64,
+    ) -> Result<Digest, String> {
+        self.digest_by(&["digest-of", topic, &node.to_string(), rack], bytes)
     }
 
     fn can_produce_lines(&self) -> bool {

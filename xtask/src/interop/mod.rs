@@ -2,17 +2,21 @@
 //!
 //! Each client sends the word list with every codec and a large file of mixed records, and reads
 //! what every other client sent; then it runs its own behaviours. On a cluster (`--nodes 3`) each
-//! also sends a large file while node after node is killed. One line each: `passed`,
-//! `failed: why` or `not run: reason`. What cannot be installed is not run, never left out.
+//! also sends while nodes are killed, paused and cut off, and all of it is read from every replica.
+//! One line each: `passed`, `failed: why` or `not run: reason`. What cannot be installed is not run,
+//! never left out.
 
 mod client;
 mod cluster;
 mod driver;
+mod faults;
 mod install;
 mod kcat;
 mod node;
 mod options;
+mod proxy;
 mod records;
+mod replicas;
 mod report;
 mod rounds;
 
@@ -32,6 +36,8 @@ const CLIENTS: [&str; 4] = ["kcat", "confluent-kafka", "java", "kafkajs"];
 const MIB: u64 = 1 << 20;
 const LARGE_FILE_BYTES: u64 = 1024 * MIB;
 const LARGE_FILE_BYTES_QUICK: u64 = 64 * MIB;
+/// Sent again and again under faults.
+const FAULTS_FILE_BYTES: u64 = 16 * MIB;
 
 /// Runs everything that the options ask for; true when nothing failed.
 pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
@@ -71,6 +77,9 @@ fn start(options: &Options, workshop: &Workshop) -> Result<Option<Cluster>, Stri
 }
 
 fn run_rounds(rounds: &mut Rounds, options: &Options, workshop: &Workshop) -> Result<(), String> {
+    if options.is_faults_only {
+        return run_faults(rounds, options, workshop);
+    }
     rounds.behaviours();
     rounds.small_records()?;
 
@@ -93,8 +102,14 @@ fn run_rounds(rounds: &mut Rounds, options: &Options, workshop: &Workshop) -> Re
         large.bytes / MIB
     );
     rounds.large_file(&large);
-    rounds.under_kills(&large);
+    run_faults(rounds, options, workshop)?;
     rounds.words_after_kill();
+    Ok(())
+}
+
+fn run_faults(rounds: &mut Rounds, options: &Options, workshop: &Workshop) -> Result<(), String> {
+    let file = RecordFile::generated(workshop.folder(), FAULTS_FILE_BYTES)?;
+    rounds.under_faults(&file, options.is_quick);
     Ok(())
 }
 

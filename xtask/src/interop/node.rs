@@ -4,16 +4,19 @@
 //! `target/interop`, and is ended by its own process id.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::install::{Workshop, kafka_peer};
+use super::proxy::Proxies;
 use crate::process::{Owned, one_line, succeed};
 use crate::{cargo, root};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
+const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// Any 16 bytes in base64: formatting a new Kafka node asks for them.
@@ -21,11 +24,21 @@ const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qk";
 
 /// A running broker.
 pub(crate) struct Node {
+    /// Its number in the cluster, from 1.
+    pub(crate) id: u32,
+    /// Where its data is.
+    pub(crate) data: PathBuf,
     command: Vec<String>,
     port: u16,
+    http_port: u16,
     log: PathBuf,
     child: Owned,
     ready: Ready,
+}
+
+/// The rack of a node: each has its own, so that a reader's rack says which replica it reads.
+pub(crate) fn rack(id: u32) -> String {
+    format!("rack-{id}")
 }
 
 /// How a broker shows that it takes requests.
@@ -37,38 +50,54 @@ enum Ready {
 }
 
 impl Node {
-    /// Starts nodes on empty data directories: one alone, or several that form a cluster.
+    /// Starts nodes on empty data directories: one alone, or several that form a cluster, each in a
+    /// rack of its own and behind a proxy.
     pub(crate) fn start(
         workshop: &Workshop,
         binary: &Path,
         count: usize,
-    ) -> Result<Vec<Self>, String> {
+    ) -> Result<(Vec<Self>, Option<Proxies>), String> {
         let ports = free_ports(3 * count)?;
-        let seeds: Vec<String> = ports
-            .chunks(3)
-            .map(|ports| format!("127.0.0.1:{}", ports[1]))
+        let targets: Vec<(u32, u16)> = (1..)
+            .zip(ports.chunks(3))
+            .map(|(id, ports)| (id, ports[1]))
             .collect();
+        let proxies = match count {
+            1 => None,
+            _ => Some(Proxies::start(&targets)?),
+        };
         let mut nodes = Vec::new();
-        for (number, ports) in (1..).zip(ports.chunks(3)) {
-            let data = workshop.empty_folder(&format!("node-{number}-data"))?;
-            let log = workshop.log(&format!("node-{number}"));
+        for (id, ports) in (1..).zip(ports.chunks(3)) {
+            let data = workshop.empty_folder(&format!("node-{id}-data"))?;
+            let log = workshop.log(&format!("node-{id}"));
             empty(&log)?;
+            empty(&log.with_extension("before.log"))?;
             let mut command = vec![
                 binary.to_string_lossy().into_owned(),
                 "start".to_owned(),
                 "--data-dir".to_owned(),
                 data.to_string_lossy().into_owned(),
             ];
+            let mut set = |setting: String| command.extend(["--set".to_owned(), setting]);
             for (key, port) in ["kafka", "peers", "http"].iter().zip(ports) {
-                command.extend(["--set".to_owned(), format!("{key}.port={port}")]);
+                set(format!("{key}.port={port}"));
             }
-            if count > 1 {
+            if let Some(proxies) = &proxies {
+                set(format!("peers.advertised_port={}", proxies.port(id)));
+                set(format!("rack={}", rack(id)));
+                set(format!("topics.replication_factor={count}"));
+                let seed = |(node, _): &(u32, u16)| format!("127.0.0.1:{}", proxies.port(*node));
+                let seeds: Vec<String> = targets.iter().map(seed).collect();
+                command.extend(["--node-id".to_owned(), id.to_string()]);
                 command.extend(["--seeds".to_owned(), seeds.join(",")]);
             }
             let child = spawn(&command, &log)?;
             nodes.push(Self {
+                id,
+                data,
                 command,
                 port: ports[0],
+                http_port: ports[2],
                 log,
                 child,
                 ready: Ready::Announced,
@@ -77,7 +106,7 @@ impl Node {
         for node in &mut nodes {
             node.wait_until_ready()?;
         }
-        Ok(nodes)
+        Ok((nodes, proxies))
     }
 
     /// Installs and starts Apache Kafka.
@@ -109,8 +138,11 @@ impl Node {
         let log = workshop.log("kafka");
         let child = spawn(&command, &log)?;
         let mut node = Self {
+            id: 1,
+            data,
             command,
             port,
+            http_port: 0,
             log,
             child,
             ready: Ready::Listening,
@@ -122,6 +154,18 @@ impl Node {
     /// Its address for clients.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its address for operators.
+    pub(crate) fn http(&self) -> String {
+        format!("127.0.0.1:{}", self.http_port)
+    }
+
+    /// Sends it a signal, by its name without `SIG`.
+    pub(crate) fn signal(&self, name: &str) -> Result<(), String> {
+        // The shell's own `kill`: the program of that name is not on every machine.
+        let signal = format!("kill -{name} {}", self.child.0.id());
+        succeed(Command::new("sh").args(["-c", &signal]), SIGNAL_LIMIT).map(|_| ())
     }
 
     /// Ends it without warning.
@@ -137,9 +181,13 @@ impl Node {
             .map_err(|problem| format!("cannot reap it: {problem}"))
     }
 
-    /// Starts it again on the same data and ports.
+    /// Starts it again on the same data and ports; what it said before stays beside its log.
     pub(crate) fn restart(&mut self) -> Result<(), String> {
-        self.log = self.log.with_extension("restarted.log");
+        let before = self.log.with_extension("before.log");
+        let said = fs::read(&self.log).unwrap_or_default();
+        let kept = File::options().create(true).append(true).open(&before);
+        kept.and_then(|mut file| file.write_all(&said))
+            .map_err(|problem| format!("cannot write {}: {problem}", before.display()))?;
         empty(&self.log)?;
         self.child = spawn(&self.command, &self.log)?;
         self.wait_until_ready()
@@ -155,10 +203,8 @@ impl Node {
     }
 
     /// Asks it to end (SIGTERM) and waits for exit code 0.
-    pub(crate) fn stop(mut self) -> Result<(), String> {
-        // The shell's own `kill`: the program of that name is not on every machine.
-        let signal = format!("kill -TERM {}", self.child.0.id());
-        succeed(Command::new("sh").args(["-c", &signal]), STOP_LIMIT)?;
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
+        self.signal("TERM")?;
         let status = self.child.wait_until(Instant::now() + STOP_LIMIT)?;
         // The Java virtual machine reports an orderly SIGTERM as 128 + 15.
         if status.success() || (self.command[0] == "java" && status.code() == Some(143)) {
@@ -240,7 +286,7 @@ fn spawn(command: &[String], log: &Path) -> Result<Owned, String> {
     Owned::spawn(&mut node)
 }
 
-/// Builds the binary.
+/// Builds the binary in release mode.
 pub(crate) fn build() -> Result<PathBuf, String> {
     let arguments = ["build", "--release", "--package", "braidlog"];
     println!("building: cargo {}", arguments.join(" "));
@@ -260,11 +306,19 @@ pub(crate) fn build() -> Result<PathBuf, String> {
         .join("release/braidlog"))
 }
 
-/// Ports that were free a moment ago.
+/// Ports that were free a moment ago, below the system's range for outgoing connections: a port of
+/// that range may be taken by some connection just when the node that had it starts again.
 fn free_ports(count: usize) -> Result<Vec<u16>, String> {
-    let bind = |_| TcpListener::bind(("127.0.0.1", 0));
-    let held: Result<Vec<TcpListener>, _> = (0..count).map(bind).collect();
+    const LOWEST: u32 = 14_000;
+    const COUNT: u32 = 16_000;
+    let begin = std::process::id() * 37 % COUNT;
+    let ports = (0..COUNT).map(|at| LOWEST + (begin + at) % COUNT);
+    let bind = |port: u32| TcpListener::bind(("127.0.0.1", u16::try_from(port).ok()?)).ok();
+    let held: Vec<TcpListener> = ports.filter_map(bind).take(count).collect();
+    if held.len() < count {
+        return Err("no free port".to_owned());
+    }
     let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-    held.and_then(|held| held.iter().map(port).collect())
-        .map_err(|problem| format!("no free port: {problem}"))
+    let ports: Result<Vec<u16>, _> = held.iter().map(port).collect();
+    ports.map_err(|problem| format!("no free port: {problem}"))
 }

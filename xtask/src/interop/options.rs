@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) peer: Peer,
     /// How many nodes of ours.
     pub(crate) nodes: usize,
+    /// Nothing but what is sent under faults.
+    pub(crate) is_faults_only: bool,
     only: Vec<String>,
 }
 
@@ -39,6 +41,7 @@ impl Options {
             bootstrap: None,
             peer: Peer::Braidlog,
             nodes: 1,
+            is_faults_only: false,
             only: Vec::new(),
         };
         let mut arguments = arguments.iter();
@@ -51,6 +54,7 @@ impl Options {
             };
             match flag.as_str() {
                 "--quick" => options.is_quick = true,
+                "--faults" => options.is_faults_only = true,
                 "--bin" => options.binary = Some(value()?.into()),
                 "--bootstrap" => {
                     options.bootstrap = Some(value()?);
@@ -76,6 +80,9 @@ impl Options {
                 }
                 other => return Err(format!("interop has no option {other}")),
             }
+        }
+        if options.is_faults_only && (options.nodes < 3 || options.peer != Peer::Braidlog) {
+            return Err("--faults needs --nodes 3 or more".to_owned());
         }
         Ok(options)
     }
@@ -122,5 +129,7 @@ mod tests {
         assert!(parse("--fast").is_err());
         assert_eq!(parse("--nodes 3").unwrap().nodes, 3);
         assert!(parse("--nodes 0").is_err());
+        assert!(parse("--faults --nodes 5").unwrap().is_faults_only);
+        assert!(parse("--faults").is_err());
     }
 }

@@ -2,18 +2,18 @@
 //!
 //! Topics have one partition, so the order of all records is checked with their bytes.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::client::{CODECS, Client, LinesDigest};
+use super::client::{CODECS, Client, Digest, LinesDigest};
 use super::cluster::Cluster;
+use super::faults::{self, Fault, Load};
+use super::node::rack;
 use super::records::{RecordFile, expected_lines, sha256_of};
+use super::replicas;
 use super::report::{Outcome, Report};
 
 /// Room for a record of 1 MiB and a codec that makes it larger.
 const LARGE_TOPIC_CONFIG: &str = "max.message.bytes=2000000";
-/// Nodes that are killed while a client sends.
-const KILLS: usize = 3;
 /// The small records are this old: younger than any retention, older than the present.
 const SMALL_RECORDS_AGE_MS: u128 = 3_600_000;
 
@@ -66,13 +66,29 @@ impl Rounds {
         &mut self.report
     }
 
-    /// Ends the clients, then the nodes.
+    /// Ends the clients, then the nodes, and compares what these leave on their disks.
     pub(crate) fn finish(mut self) -> Report {
         self.clients.clear();
         let is_gone = self.is_node_gone();
-        if let Some(cluster) = self.cluster.take().filter(|_| !is_gone) {
+        if let Some(mut cluster) = self.cluster.take().filter(|_| !is_gone) {
+            let is_cluster = cluster.len() > 1;
+            let ended = match is_cluster {
+                true => cluster.wait_healthy().and_then(|()| cluster.stop()),
+                false => cluster.stop(),
+            };
+            let is_ended = ended.is_ok();
             self.report
-                .add("node", "SIGTERM ends it with exit code 0", cluster.stop());
+                .add("node", "SIGTERM ends it with exit code 0", ended);
+            if is_cluster && is_ended {
+                let started = Instant::now();
+                let found = replicas::compare(&cluster).map(|found| {
+                    let mib = found.bytes >> 20;
+                    println!("{} partitions, {mib} MiB, on every node", found.partitions);
+                });
+                let behaviour = "replicas are intact and equal byte for byte";
+                self.report
+                    .add_timed("node", behaviour, found, Some(started.elapsed()));
+            }
         }
         self.report
     }
@@ -178,68 +194,106 @@ impl Rounds {
         }
     }
 
-    /// Each client sends the file, again and again, while node after node is killed and comes back;
-    /// then every client reads all of it. Only a cluster goes through this.
-    pub(crate) fn under_kills(&mut self, file: &RecordFile) {
+    /// Each client sends the file, again and again, while nodes are killed, paused and cut off; then
+    /// every client reads all of it, and from every node. Only a cluster goes through this.
+    pub(crate) fn under_faults(&mut self, file: &RecordFile, is_quick: bool) {
         if !self.cluster.as_ref().is_some_and(Cluster::survives_a_node) {
             return;
         }
         for writer in 0..self.clients.len() {
             let name = self.clients[writer].name();
-            let behaviour = "send while node after node is killed";
+            let behaviour = "send while nodes are killed, paused and cut off";
             if self.is_node_gone() {
                 self.report.add(name, behaviour, node_is_gone());
                 continue;
             }
+            let faults = match is_quick {
+                true => faults::one_of_each(writer),
+                false => faults::all(),
+            };
             let started = Instant::now();
-            let (topics, sent) = self.fill_under_kills(writer, file);
+            let (topics, sent) = self.fill_under_faults(writer, file, &faults);
             self.report
                 .add_timed(name, behaviour, sent, Some(started.elapsed()));
-            for topic in topics {
-                let filled = Filled {
-                    topic,
-                    origin: format!("what {name} sent under kills"),
-                    file: file.clone(),
-                };
-                for reader in 0..self.clients.len() {
-                    self.read(reader, &filled);
-                }
-            }
+            self.read_every_replica(writer, &topics, file, is_quick);
         }
     }
 
     /// The topics that were filled, and whether all of them were.
-    fn fill_under_kills(
+    fn fill_under_faults(
         &mut self,
         writer: usize,
         file: &RecordFile,
+        faults: &[Fault],
     ) -> (Vec<String>, Result<(), String>) {
-        let Some(mut cluster) = self.cluster.take() else {
-            return (
-                Vec::new(),
-                Err("the brokers were not started here".to_owned()),
-            );
-        };
-        let (stop, kills) = (AtomicBool::new(false), AtomicUsize::new(0));
         let mut topics = Vec::new();
-        let (sent, killed) = std::thread::scope(|scope| {
-            let killer = scope.spawn(|| cluster.kill_in_turn(&stop, &kills));
+        let Some(mut cluster) = self.cluster.take() else {
+            return (topics, Err("the brokers were not started here".to_owned()));
+        };
+        let load = Load::default();
+        let (sent, done) = std::thread::scope(|scope| {
+            let first = format!("{}-faults-{writer}-0", self.run);
+            load.writes(&first);
+            let faulty = scope.spawn(|| faults::inflict(&mut cluster, faults, &load));
             let mut sent = Ok(());
-            while sent.is_ok() && kills.load(Ordering::Relaxed) < KILLS && !killer.is_finished() {
-                let topic = format!("{}-kills-{writer}-{}", self.run, topics.len());
+            while sent.is_ok() && !faulty.is_finished() {
+                let topic = format!("{}-faults-{writer}-{}", self.run, topics.len());
+                load.writes(&topic);
                 sent = self
                     .create(&topic, &[LARGE_TOPIC_CONFIG])
-                    .and_then(|()| self.clients[writer].produce(&topic, "none", file));
+                    .and_then(|()| self.clients[writer].produce(&topic, "none", file))
+                    .map_err(|why| format!("{topic}: {why}"));
                 if sent.is_ok() {
                     topics.push(topic);
                 }
             }
-            stop.store(true, Ordering::Relaxed);
-            (sent, killer.join())
+            load.end();
+            (sent, faulty.join())
         });
         self.cluster = Some(cluster);
-        let killed = killed.unwrap_or_else(|_| Err("the killer panicked".to_owned()));
-        (topics, sent.and(killed))
+        let done = done.unwrap_or_else(|_| Err("whoever makes the faults panicked".to_owned()));
+        (topics, sent.and(done))
+    }
+
+    /// Each topic from every node: by every client, or by each in turn when that is to be quick.
+    fn read_every_replica(
+        &mut self,
+        writer: usize,
+        topics: &[String],
+        file: &RecordFile,
+        is_quick: bool,
+    ) {
+        let nodes = self.cluster.as_ref().map_or(0, Cluster::len);
+        let clients = self.clients.len();
+        let name = self.clients[writer].name();
+        for node in 1..=nodes {
+            let readers = match is_quick {
+                true => vec![(writer + node) % clients],
+                false => (0..clients).collect(),
+            };
+            for reader in readers {
+                let is_gone = self.is_node_gone();
+                let reader = &mut self.clients[reader];
+                let started = Instant::now();
+                let outcome = match is_gone {
+                    true => node_is_gone(),
+                    false => topics
+                        .iter()
+                        .try_for_each(|topic| {
+                            let id = u32::try_from(node).map_err(|e| e.to_string())?;
+                            same_records(reader.digest_of(topic, id, &rack(id), file.bytes)?, file)
+                                .map_err(|why| format!("{topic}: {why}"))
+                        })
+                        .into(),
+                };
+                let behaviour = format!(
+                    "read {} topics that {name} filled under faults, from node {node}",
+                    topics.len()
+                );
+                self.report
+                    .add_timed(reader.name(), &behaviour, outcome, Some(started.elapsed()));
+            }
+        }
     }
 
     /// Kills every node, starts them again, and has the first client read the word lists once more.
@@ -346,16 +400,20 @@ fn node_is_gone() -> Outcome {
 
 fn read_same(reader: &mut dyn Client, filled: &Filled) -> Result<(), String> {
     let found = reader.digest(&filled.topic, filled.file.bytes)?;
-    let expected = filled.file.count;
+    same_records(found, &filled.file)
+}
+
+fn same_records(found: Digest, file: &RecordFile) -> Result<(), String> {
+    let expected = file.count;
     if let Some(count) = found.count.filter(|count| *count != expected) {
         return Err(format!("{count} records were read, {expected} were sent"));
     }
-    if found.sha256 == filled.file.sha256 {
+    if found.sha256 == file.sha256 {
         Ok(())
     } else {
         Err(format!(
             "read SHA-256 {}, sent {}",
-            found.sha256, filled.file.sha256
+            found.sha256, file.sha256
         ))
     }
 }
