@@ -15,7 +15,7 @@ use storage::clock::Clock;
 use storage::data_dir::{DataDir, Identity};
 use storage::journal::{Journal, JournalConfig};
 use storage::store::{LogStore, LogStoreConfig};
-use storage::{NodeId, PartitionId, ShardId};
+use storage::{LogId, NodeId, ShardId};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -305,6 +305,7 @@ async fn assemble(
             catch_up,
             shards: RwLock::default(),
             view: Mutex::default(),
+            stalls: Mutex::default(),
             listeners: watch::Sender::new(listeners),
             administration: tokio::sync::Mutex::new(()),
             producer_ids: ProducerIds::default(),
@@ -532,12 +533,12 @@ impl Broker {
         if !catalogue_alone || !all_alone {
             return Ok(());
         }
-        let known: HashSet<PartitionId> = self
+        let known: HashSet<LogId> = self
             .inner
             .directory
             .all()
             .iter()
-            .map(|partition| partition.id)
+            .map(|partition| partition.log.id())
             .collect();
         let logs = self.inner.logs.clone();
         let aside = tokio::task::spawn_blocking(move || logs.set_aside_unknown(&known))

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::disk::DiskFile;
-use crate::{Offset, PartitionId};
+use crate::{LogId, Offset};
 
 /// Which file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FileKey {
-    pub(crate) partition: PartitionId,
+    pub(crate) log: LogId,
     /// Base offset of the segment.
     pub(crate) base: Offset,
     pub(crate) kind: FileKind,
@@ -109,23 +109,19 @@ impl FdCache {
     }
 
     /// Forgets all files of one segment.
-    pub(crate) fn forget_segment(&self, partition: PartitionId, base: Offset) {
+    pub(crate) fn forget_segment(&self, log: LogId, base: Offset) {
         for kind in [FileKind::Log, FileKind::Index, FileKind::MappedIndex] {
-            self.forget(FileKey {
-                partition,
-                base,
-                kind,
-            });
+            self.forget(FileKey { log, base, kind });
         }
     }
 
-    pub(crate) fn forget_partition(&self, partition: PartitionId) {
+    pub(crate) fn forget_log(&self, log: LogId) {
         let mut state = self.state();
         state.forgets += 1;
         let keys: Vec<FileKey> = state
             .files
             .keys()
-            .filter(|key| key.partition == partition)
+            .filter(|key| key.log == log)
             .copied()
             .collect();
         let closing: Vec<_> = keys.iter().filter_map(|key| state.remove(key)).collect();
@@ -171,8 +167,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::TopicId;
     use crate::disk::{Disk, OpenMode, SimDisk};
+    use crate::{PartitionId, TopicId};
 
     fn key(n: i64) -> FileKey {
         let partition = PartitionId {
@@ -180,7 +176,7 @@ mod tests {
             index: 0,
         };
         FileKey {
-            partition,
+            log: partition.into(),
             base: Offset(n),
             kind: FileKind::Log,
         }
@@ -208,12 +204,12 @@ mod tests {
         let cache = FdCache::new(9);
         (0..4).for_each(|n| cache.insert(key(n), file(), 0));
         let stamp = cache.stamp();
-        cache.forget_segment(key(0).partition, Offset(0));
+        cache.forget_segment(key(0).log, Offset(0));
         assert_eq!(cache.len(), 3);
         // Opened before, inserted after: it may be what was forgotten.
         cache.insert(key(0), file(), stamp);
         assert_eq!(cache.len(), 3);
-        cache.forget_partition(key(0).partition);
+        cache.forget_log(key(0).log);
         assert_eq!(cache.len(), 0);
     }
 }

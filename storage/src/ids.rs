@@ -103,8 +103,39 @@ pub struct PartitionId {
 }
 
 impl fmt::Display for PartitionId {
-    /// `<topic id>-<index>`, the name of the partition's directory.
+    /// `<topic id>-<index>`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.topic, self.index)
+    }
+}
+
+/// One log of a partition on this disk. A partition that moves from one shard to another has a log
+/// of the next generation there, and for a while a node may hold both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId {
+    /// The partition.
+    pub partition: PartitionId,
+    /// 0 for the log that the partition was made with; each move has one above all before.
+    pub generation: u32,
+}
+
+impl From<PartitionId> for LogId {
+    /// The log that the partition was made with.
+    fn from(partition: PartitionId) -> LogId {
+        LogId {
+            partition,
+            generation: 0,
+        }
+    }
+}
+
+impl fmt::Display for LogId {
+    /// `<topic id>-<index>`, and `.<generation>` unless that is 0: the name of the log's directory.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.partition.fmt(f)?;
+        match self.generation {
+            0 => Ok(()),
+            generation => write!(f, ".{generation}"),
+        }
     }
 }

@@ -17,6 +17,6 @@ mod writer;
 
 pub use durability::Durability;
 pub use ids::{
-    LeaderEpoch, LogIndex, LogPosition, NodeId, Offset, PartitionId, ProducerId, ShardId, Term,
-    TopicId,
+    LeaderEpoch, LogId, LogIndex, LogPosition, NodeId, Offset, PartitionId, ProducerId, ShardId,
+    Term, TopicId,
 };

@@ -12,10 +12,10 @@ use crate::disk::Disk;
 use crate::partition_log::staged::STAGED_DIR;
 use crate::partition_log::{LogConfig, LogCopy, LogState, PartitionLog, StorageError};
 use crate::store_core::Core;
-use crate::writer::{Command, REMOVED_EXTENSION, Writer};
-use crate::{Durability, Offset, PartitionId};
+use crate::writer::{Command, REMOVED_EXTENSION, Writer, with_suffix};
+use crate::{Durability, LogId, Offset};
 
-/// Ends the name of a directory that belongs to no known partition.
+/// Ends the name of a directory that belongs to no known log.
 const UNKNOWN_EXTENSION: &str = "unknown";
 
 /// Limits and places of a [`LogStore`].
@@ -61,12 +61,12 @@ pub struct LogStore {
 
 struct Inner {
     core: Arc<Core>,
-    logs: Mutex<HashMap<PartitionId, PartitionLog>>,
+    logs: Mutex<HashMap<LogId, PartitionLog>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held by the one `sync` at a time.
     syncing: Mutex<()>,
     /// Logs removed while the journal was replayed: the writer may still be deleting their files.
-    removed: Mutex<HashSet<PartitionId>>,
+    removed: Mutex<HashSet<LogId>>,
 }
 
 impl LogStore {
@@ -109,14 +109,20 @@ impl LogStore {
 
     /// A new, empty log that begins at `start`. Touches no file: the writer makes the directory
     /// and the segment at the first write. Replaces a log of the same id that was known.
-    pub fn create(&self, id: PartitionId, config: LogConfig, start: Offset) -> PartitionLog {
+    pub fn create(&self, id: impl Into<LogId>, config: LogConfig, start: Offset) -> PartitionLog {
         self.recover(id, config, LogState::empty(start))
     }
 
     /// A log as a checkpoint remembers it. Touches no file: the first access cuts what lies beyond
     /// `state` and checks that what must be there is there. A handle to the same partition that
     /// was known before is dead from then on; what it had not written is not written by it.
-    pub fn recover(&self, id: PartitionId, config: LogConfig, state: LogState) -> PartitionLog {
+    pub fn recover(
+        &self,
+        id: impl Into<LogId>,
+        config: LogConfig,
+        state: LogState,
+    ) -> PartitionLog {
+        let id = id.into();
         self.inner.core.forget_finished_copy(id);
         let log = PartitionLog::new(&self.inner.core, id, config, state);
         let before = self.inner.logs().insert(id, log.clone());
@@ -135,10 +141,11 @@ impl LogStore {
     /// When the disk fails or is full.
     pub fn begin_copy(
         &self,
-        id: PartitionId,
+        id: impl Into<LogId>,
         from: Offset,
         config: LogConfig,
     ) -> Result<LogCopy, StorageError> {
+        let id = id.into();
         let core = &self.inner.core;
         let log = self.inner.logs().get(&id).cloned();
         // What is still staged for the live log comes in first; nobody looks at it meanwhile.
@@ -155,7 +162,7 @@ impl LogStore {
 
     /// The known logs and the bytes of their segments.
     #[must_use]
-    pub fn usage(&self) -> Vec<(PartitionId, u64)> {
+    pub fn usage(&self) -> Vec<(LogId, u64)> {
         let logs: Vec<PartitionLog> = self.inner.logs().values().cloned().collect();
         logs.iter()
             .map(|log| (log.id(), log.size_bytes()))
@@ -163,7 +170,8 @@ impl LogStore {
     }
 
     /// Forgets a log and deletes its files, on the writer thread, also on a full disk.
-    pub fn remove(&self, id: PartitionId) {
+    pub fn remove(&self, id: impl Into<LogId>) {
+        let id = id.into();
         let removed = self.inner.logs().remove(&id);
         if let Some(log) = removed {
             if !self.inner.core.is_recovered() {
@@ -183,13 +191,13 @@ impl LogStore {
         }
     }
 
-    /// Renames directories of partitions that are not `known` to `*.unknown`; deletes none of
+    /// Renames directories of logs that are not `known` to `*.unknown`; deletes none of
     /// them. Returns how many. To be called when the journal has been replayed, before
     /// [`LogStore::note_recovered`]; those that the replay removed are left to the writer.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn set_aside_unknown(&self, known: &HashSet<PartitionId>) -> io::Result<usize> {
+    pub fn set_aside_unknown(&self, known: &HashSet<LogId>) -> io::Result<usize> {
         let Core { disk, config, .. } = &*self.inner.core;
         let removed = self.inner.removed().clone();
         let names: HashSet<String> = known.union(&removed).map(ToString::to_string).collect();
@@ -216,7 +224,7 @@ impl LogStore {
                 disk.remove_dir_all(&path)?;
                 continue;
             }
-            let mut aside = path.with_extension(UNKNOWN_EXTENSION);
+            let mut aside = with_suffix(&path, UNKNOWN_EXTENSION);
             let mut n = 2;
             while disk.exists(&aside)? {
                 aside = config
@@ -224,7 +232,7 @@ impl LogStore {
                     .join(format!("{}-{n}.{UNKNOWN_EXTENSION}", entry.name));
                 n += 1;
             }
-            tracing::warn!(directory = %path.display(), "directory of no known partition set aside");
+            tracing::warn!(directory = %path.display(), "directory of no known log set aside");
             disk.rename(&path, &aside)?;
             count += 1;
         }
@@ -291,13 +299,13 @@ impl LogStore {
 }
 
 impl Inner {
-    fn removed(&self) -> MutexGuard<'_, HashSet<PartitionId>> {
+    fn removed(&self) -> MutexGuard<'_, HashSet<LogId>> {
         self.removed
             .lock()
             .expect("nothing panics while it holds the set")
     }
 
-    fn logs(&self) -> MutexGuard<'_, HashMap<PartitionId, PartitionLog>> {
+    fn logs(&self) -> MutexGuard<'_, HashMap<LogId, PartitionLog>> {
         self.logs
             .lock()
             .expect("nothing panics while it holds the map")
@@ -337,7 +345,7 @@ mod tests {
     use crate::batch::{BATCH_HEADER_BYTES, BatchHeader};
     use crate::disk::SimDisk;
     use crate::partition_log::tail::BATCH_OVERHEAD_BYTES;
-    use crate::{LeaderEpoch, TopicId};
+    use crate::{LeaderEpoch, PartitionId, TopicId};
     use bytes::Bytes;
 
     fn batch(bytes: usize) -> (Bytes, BatchHeader) {
@@ -407,7 +415,7 @@ mod tests {
         let (store, log) = store(|config| config.tail_bytes_max = limit);
         let other = PartitionId {
             index: 1,
-            ..log.id()
+            ..log.id().partition
         };
         let other = store.create(
             other,

@@ -16,7 +16,7 @@ use crate::partition_log::tail::Dropped;
 use crate::partition_log::{PartitionLog, StorageError};
 use crate::store::LogStoreConfig;
 use crate::writer::{Command, Queue};
-use crate::{Offset, PartitionId};
+use crate::{LogId, Offset};
 
 pub(crate) type OnFailure = Box<dyn FnOnce(StorageError) + Send>;
 
@@ -39,8 +39,8 @@ pub(crate) struct Core {
     /// Whether the journal has been replayed: only then is it known which logs still exist.
     is_recovered: AtomicBool,
     has_let_go: AtomicBool,
-    /// The copy of each partition that is staged or on its way.
-    copies: Mutex<HashMap<PartitionId, StagedCopy>>,
+    /// The copy of each log that is staged or on its way.
+    copies: Mutex<HashMap<LogId, StagedCopy>>,
 }
 
 /// A copy whose files are staged.
@@ -80,7 +80,7 @@ impl Core {
     }
 
     /// Notes that a copy of a partition begins, instead of any before.
-    pub(crate) fn note_copy(&self, id: PartitionId, number: u64) {
+    pub(crate) fn note_copy(&self, id: LogId, number: u64) {
         let copy = StagedCopy {
             number,
             is_finished: false,
@@ -89,7 +89,7 @@ impl Core {
     }
 
     /// Notes that a copy is whole, and waits for a log to take it over.
-    pub(crate) fn finish_copy(&self, id: PartitionId, number: u64) {
+    pub(crate) fn finish_copy(&self, id: LogId, number: u64) {
         if let Some(copy) = self
             .copies()
             .get_mut(&id)
@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// Forgets a copy that is not finished; whether it was there.
-    pub(crate) fn forget_copy(&self, id: PartitionId, number: u64) -> bool {
+    pub(crate) fn forget_copy(&self, id: LogId, number: u64) -> bool {
         let mut copies = self.copies();
         let is_there = copies
             .get(&id)
@@ -112,7 +112,7 @@ impl Core {
     }
 
     /// Forgets a finished copy: whatever of it is wanted, a state names.
-    pub(crate) fn forget_finished_copy(&self, id: PartitionId) {
+    pub(crate) fn forget_finished_copy(&self, id: LogId) {
         let mut copies = self.copies();
         if copies.get(&id).is_some_and(|copy| copy.is_finished) {
             copies.remove(&id);
@@ -120,7 +120,7 @@ impl Core {
     }
 
     /// Number of the copy of a partition whose staged files are to be left alone.
-    pub(crate) fn copy_of(&self, id: PartitionId) -> Option<u64> {
+    pub(crate) fn copy_of(&self, id: LogId) -> Option<u64> {
         self.copies().get(&id).map(|copy| copy.number)
     }
 
@@ -129,7 +129,7 @@ impl Core {
         self.copies().keys().map(ToString::to_string).collect()
     }
 
-    fn copies(&self) -> MutexGuard<'_, HashMap<PartitionId, StagedCopy>> {
+    fn copies(&self) -> MutexGuard<'_, HashMap<LogId, StagedCopy>> {
         self.copies
             .lock()
             .expect("nothing panics while it holds the copies")
@@ -189,7 +189,7 @@ impl Core {
         self.is_recovered.load(Ordering::Acquire)
     }
 
-    pub(crate) fn partition_dir(&self, id: PartitionId) -> PathBuf {
+    pub(crate) fn log_dir(&self, id: LogId) -> PathBuf {
         self.config.dir.join(id.to_string())
     }
 

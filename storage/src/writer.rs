@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -324,7 +325,7 @@ fn open_for_writing(
 ) -> Result<(crate::disk::DiskFile, bool), FileError> {
     let core = &log.shared.core;
     let key = FileKey {
-        partition: log.id(),
+        log: log.id(),
         base: group.segment,
         kind: FileKind::Log,
     };
@@ -359,7 +360,7 @@ fn append_index(
 ) -> Result<bool, FileError> {
     let core = &log.shared.core;
     let key = FileKey {
-        partition: log.id(),
+        log: log.id(),
         base,
         kind: FileKind::Index,
     };
@@ -416,9 +417,9 @@ fn mark_written(log: &PartitionLog, group: &Group, has_made_names: bool) {
 fn remove_partition(log: &PartitionLog) -> Result<(), FileError> {
     let core = &log.shared.core;
     let _files = log.files();
-    core.fd_cache.forget_partition(log.id());
+    core.fd_cache.forget_log(log.id());
     let dir = log.dir();
-    let condemned = dir.with_extension(REMOVED_EXTENSION);
+    let condemned = with_suffix(&dir, REMOVED_EXTENSION);
     if core.disk.exists(&condemned).on("look for", &condemned)? {
         core.disk
             .remove_dir_all(&condemned)
@@ -449,6 +450,15 @@ fn finish_removals(core: &Core) -> Result<(), FileError> {
         }
     }
     Ok(())
+}
+
+/// The name of a log's directory with something behind it. What stands behind a dot in it already
+/// is its generation and stays.
+pub(crate) fn with_suffix(dir: &Path, suffix: &str) -> PathBuf {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Ends the name of a directory that is being deleted.

@@ -493,7 +493,7 @@ fn a_copy_on_a_full_disk_goes_on_once_there_is_room() {
     let log = store.recover(PARTITION, log_config(), state);
     assert_eq!(read_all(&log, Offset(0), 800).unwrap(), all);
     log.verify().unwrap();
-    assert_eq!(store.usage(), [(PARTITION, all.len() as u64)]);
+    assert_eq!(store.usage(), [(PARTITION.into(), all.len() as u64)]);
     assert_eq!(disk.space(Path::new("/")).unwrap().0, u64::MAX);
 }
 

@@ -15,7 +15,7 @@ use storage::clock::Clock;
 use storage::disk::{Disk, OpKind};
 use storage::partition_log::{LogConfig, PartitionLog, ReadError, StorageError};
 use storage::store::{LogStore, LogStoreConfig};
-use storage::{LeaderEpoch, Offset, PartitionId, TopicId};
+use storage::{LeaderEpoch, LogId, Offset, PartitionId, TopicId};
 use support::{
     Model, PARTITION, append, filled, log_config, open, produced, read_all, restarted, sim,
     store_config,
@@ -215,7 +215,7 @@ fn only_unknown_directories_are_set_aside_and_none_is_deleted() {
         store.close();
         sim.crash(round);
         let store = open(&disk, store_config());
-        let known = HashSet::from([partition(0), partition(2)]);
+        let known = HashSet::from([partition(0), partition(2)].map(LogId::from));
         assert_eq!(store.set_aside_unknown(&known).unwrap(), 2);
         assert_eq!(store.set_aside_unknown(&known).unwrap(), 0);
         assert!(disk.exists(&dir.join(partition(2).to_string())).unwrap());
@@ -503,7 +503,7 @@ fn a_log_may_begin_anywhere() {
     );
     assert_eq!(
         (log.latest_epoch(), log.id()),
-        (Some(LeaderEpoch(2)), PARTITION)
+        (Some(LeaderEpoch(2)), PARTITION.into())
     );
     assert_eq!(log.size_bytes(), batch.len() as u64);
     log.set_config(LogConfig {

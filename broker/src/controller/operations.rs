@@ -372,12 +372,17 @@ pub(crate) fn log_dirs(broker: &Broker) -> Vec<LogDir> {
     let failed = broker.failure().borrow().clone();
     let error = failed.or_else(|| space.as_ref().err().map(ToString::to_string));
     let space = space.ok();
+    // While a partition moves, this node may hold two logs of it.
+    let mut partitions: BTreeMap<PartitionId, u64> = BTreeMap::new();
+    for (log, bytes) in broker.inner.logs.usage() {
+        *partitions.entry(log.partition).or_default() += bytes;
+    }
     vec![LogDir {
         path,
         error,
         total_bytes: space.map(|(total, _)| total),
         usable_bytes: space.map(|(_, usable)| usable),
-        partitions: broker.inner.logs.usage(),
+        partitions: partitions.into_iter().collect(),
     }]
 }
 

@@ -19,7 +19,7 @@ use super::{LogConfig, SegmentState, StorageError};
 use crate::batch::BatchHeader;
 use crate::disk::{DiskFile, OpenMode};
 use crate::store_core::Core;
-use crate::{Offset, PartitionId};
+use crate::{LogId, Offset};
 
 /// What is written between two syncs: one at the end would hold up the journal's.
 const UNSYNCED_BYTES_MAX: u64 = 16 << 20;
@@ -47,7 +47,7 @@ pub enum CopyError {
 /// A copy of part of a log, on its way. Dropping it abandons it. Every call may block.
 pub struct LogCopy {
     core: Arc<Core>,
-    id: PartitionId,
+    id: LogId,
     config: LogConfig,
     dir: PathBuf,
     number: u64,
@@ -83,12 +83,12 @@ impl CheckedBatch {
 impl LogCopy {
     pub(crate) fn begin(
         core: &Arc<Core>,
-        id: PartitionId,
+        id: LogId,
         number: u64,
         from: Offset,
         config: LogConfig,
     ) -> Result<LogCopy, StorageError> {
-        let dir = core.partition_dir(id).join(STAGED_DIR);
+        let dir = core.log_dir(id).join(STAGED_DIR);
         let copy = LogCopy {
             core: Arc::clone(core),
             id,
@@ -108,9 +108,9 @@ impl LogCopy {
         Ok(copy)
     }
 
-    /// Which partition.
+    /// Which log.
     #[must_use]
-    pub fn id(&self) -> PartitionId {
+    pub fn id(&self) -> LogId {
         self.id
     }
 
@@ -168,7 +168,7 @@ impl LogCopy {
             self.sealed.push(self.state(&open));
         }
         let disk = &self.core.disk;
-        let partition_dir = self.core.partition_dir(self.id);
+        let partition_dir = self.core.log_dir(self.id);
         for dir in [&self.dir, &partition_dir, &self.core.config.dir] {
             disk.sync_dir(dir).on("sync", dir)?;
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{Offset, PartitionId};
+use crate::{LogId, Offset};
 
 /// Bytes that are not what they must be. Never served, never cut, never taken for a shorter log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,13 +57,13 @@ pub enum StorageError {
     #[error("segments of partition {partition} were deleted before: capture its state again")]
     StateOutdated {
         /// The partition.
-        partition: PartitionId,
+        partition: LogId,
     },
     /// The log has no segment that begins there.
     #[error("partition {partition} has no segment at {base}")]
     NoSuchSegment {
         /// The partition.
-        partition: PartitionId,
+        partition: LogId,
         /// The offset asked for.
         base: Offset,
     },

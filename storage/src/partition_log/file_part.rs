@@ -218,18 +218,14 @@ impl PartitionLog {
     /// The index of a segment, opened with a good header; mapped when it is never written again.
     fn open_index(&self, base: Offset, is_final: bool) -> Result<Opened, SearchError> {
         let core = &self.shared.core;
-        let partition = self.shared.id;
+        let log = self.shared.id;
         let wants_map = is_final && core.config.use_mmap;
         let kind = if wants_map {
             FileKind::MappedIndex
         } else {
             FileKind::Index
         };
-        let key = FileKey {
-            partition,
-            base,
-            kind,
-        };
+        let key = FileKey { log, base, kind };
         if let Some(opened) = core.fd_cache.get(key) {
             return Ok(opened);
         }

@@ -20,7 +20,7 @@ use super::{Damage, LogState, StorageError};
 use crate::batch::{BatchHeader, stamp};
 use crate::store_core::Core;
 use crate::writer::Command;
-use crate::{LeaderEpoch, Offset, PartitionId};
+use crate::{LeaderEpoch, LogId, Offset};
 
 /// When a log begins a new segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct PartitionLog {
 }
 
 pub(crate) struct Shared {
-    pub(crate) id: PartitionId,
+    pub(crate) id: LogId,
     pub(crate) core: Arc<Core>,
     memory: Mutex<Memory>,
     files: Mutex<Files>,
@@ -98,7 +98,7 @@ pub(crate) struct Memory {
 impl PartitionLog {
     pub(crate) fn new(
         core: &Arc<Core>,
-        id: PartitionId,
+        id: LogId,
         config: LogConfig,
         state: LogState,
     ) -> PartitionLog {
@@ -196,9 +196,9 @@ impl PartitionLog {
         base
     }
 
-    /// Which partition.
+    /// Which log, of which partition.
     #[must_use]
-    pub fn id(&self) -> PartitionId {
+    pub fn id(&self) -> LogId {
         self.shared.id
     }
 
@@ -354,7 +354,7 @@ impl PartitionLog {
     }
 
     pub(crate) fn dir(&self) -> PathBuf {
-        self.shared.core.partition_dir(self.shared.id)
+        self.shared.core.log_dir(self.shared.id)
     }
 
     pub(crate) fn log_path(&self, base: Offset) -> PathBuf {
@@ -406,7 +406,7 @@ impl PartitionLog {
     pub(crate) fn supersede(&self) {
         let _files = self.files();
         self.forget();
-        self.shared.core.fd_cache.forget_partition(self.shared.id);
+        self.shared.core.fd_cache.forget_log(self.shared.id);
     }
 
     /// Waits until nobody is opening this log's files; once the store is closed, nobody begins to.

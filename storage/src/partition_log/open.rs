@@ -269,7 +269,7 @@ impl PartitionLog {
                 logs.push(base);
             }
         }
-        self.shared.core.fd_cache.forget_partition(self.shared.id);
+        self.shared.core.fd_cache.forget_log(self.shared.id);
         if has_wanted {
             // Or `staged` might be gone after a crash and the files still in it.
             let dir = self.dir();
@@ -545,13 +545,9 @@ impl PartitionLog {
         }
         let replaced = self.replace_index(base, &entries);
         let cache = &self.shared.core.fd_cache;
-        let partition = self.shared.id;
+        let log = self.shared.id;
         for kind in [FileKind::Index, FileKind::MappedIndex] {
-            cache.forget(FileKey {
-                partition,
-                base,
-                kind,
-            });
+            cache.forget(FileKey { log, base, kind });
         }
         let mut memory = self.memory();
         if let Some(segment) = memory.segment_mut(base) {
@@ -602,7 +598,7 @@ impl PartitionLog {
     pub(crate) fn open_log(&self, base: Offset) -> Result<DiskFile, FileError> {
         let core = &self.shared.core;
         let key = FileKey {
-            partition: self.shared.id,
+            log: self.shared.id,
             base,
             kind: FileKind::Log,
         };
