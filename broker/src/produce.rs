@@ -181,6 +181,7 @@ impl Broker {
         }
         .encode();
         let members = shard.shard.members().borrow().clone();
+        let began_us = self.inner.catch_up.pace().now_us();
         let pending = shard
             .shard
             .submit(op)
@@ -190,6 +191,7 @@ impl Broker {
         Ok(PendingAppend {
             inner: Box::pin(async move {
                 let (appended, index) = finish(pending).await?;
+                broker.inner.catch_up.pace().produced(began_us);
                 let is_implied = is_implied(required, &members)
                     && (required <= 1 || *shard.shard.members().borrow() == members);
                 if !is_implied {

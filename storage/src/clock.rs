@@ -11,6 +11,9 @@ pub enum Clock {
     System(Instant),
     /// Both clocks read this many milliseconds; clones share it.
     Manual(Arc<AtomicI64>),
+    /// The machine's clocks with a wall clock that is wrong by this many milliseconds; clones
+    /// share it.
+    Skewed(Instant, Arc<AtomicI64>),
 }
 
 impl Clock {
@@ -30,20 +33,24 @@ impl Clock {
         Clock::Manual(Arc::new(AtomicI64::new(ms)))
     }
 
-    /// Wall-clock time, milliseconds since the Unix epoch. May jump either way.
+    /// The machine's clocks, but a wall clock that is ahead by so much, behind when it is negative,
+    /// until [`Clock::advance_ms`] sets it on.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one place that reads the clock"
     )]
+    pub fn skewed(ms: i64) -> Clock {
+        Clock::Skewed(Instant::now(), Arc::new(AtomicI64::new(ms)))
+    }
+
+    /// Wall-clock time, milliseconds since the Unix epoch. May jump either way.
+    #[must_use]
     pub fn wall_ms(&self) -> i64 {
         match self {
-            Clock::System(_) => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |elapsed| {
-                    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
-                }),
+            Clock::System(_) => machine_wall_ms(),
             Clock::Manual(ms) => ms.load(Ordering::SeqCst),
+            Clock::Skewed(_, ms) => machine_wall_ms().saturating_add(ms.load(Ordering::SeqCst)),
         }
     }
 
@@ -51,17 +58,40 @@ impl Clock {
     #[must_use]
     pub fn monotonic_ms(&self) -> i64 {
         match self {
-            Clock::System(origin) => {
+            Clock::System(origin) | Clock::Skewed(origin, _) => {
                 i64::try_from(origin.elapsed().as_millis()).unwrap_or(i64::MAX)
             }
             Clock::Manual(ms) => ms.load(Ordering::SeqCst),
         }
     }
 
-    /// Moves a manual clock forward by `ms`; does nothing to the machine's.
+    /// As [`Clock::monotonic_ms`], in microseconds.
+    #[must_use]
+    pub fn monotonic_us(&self) -> i64 {
+        match self {
+            Clock::System(origin) | Clock::Skewed(origin, _) => {
+                i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX)
+            }
+            Clock::Manual(ms) => ms.load(Ordering::SeqCst).saturating_mul(1_000),
+        }
+    }
+
+    /// Moves a manual clock, or a skewed one's wall clock, forward by `ms`; does nothing to the
+    /// machine's.
     pub fn advance_ms(&self, ms: i64) {
-        if let Clock::Manual(now) = self {
+        if let Clock::Manual(now) | Clock::Skewed(_, now) = self {
             now.fetch_add(ms, Ordering::SeqCst);
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the clock"
+)]
+fn machine_wall_ms() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.map_or(0, |elapsed| {
+        i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+    })
 }

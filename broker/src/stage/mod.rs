@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod cluster_test;
 mod manifest_plan;
+mod pace;
 pub(crate) mod range;
 pub(crate) mod serve;
 mod slot;
@@ -29,6 +30,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Broker;
 use crate::partition::Directory;
+use pace::Pace;
 use range::{RangeAnswer, ReadRange};
 use serve::RangeServer;
 pub(crate) use stager::Stager;
@@ -92,7 +94,7 @@ impl CatchUp {
         (bytes_per_second, clock): (u64, Clock),
     ) -> CatchUp {
         CatchUp {
-            server: RangeServer::new(directory.clone(), logs.clone()),
+            server: RangeServer::new(directory.clone(), logs.clone(), clock.clone()),
             ranges: Ranges {
                 source,
                 throttle: Arc::new(Throttle::new(bytes_per_second, clock)),
@@ -110,6 +112,11 @@ impl CatchUp {
             self.logs.clone(),
             self.ranges.clone(),
         )
+    }
+
+    /// What keeps the serving of ranges from being felt by producers.
+    pub(crate) fn pace(&self) -> &Pace {
+        self.server.pace()
     }
 
     pub(crate) fn ranges(&self) -> &Ranges {

@@ -1,7 +1,8 @@
 //! The serving side: ranges of committed logs for replicas that lack them.
 //!
 //! Any replica serves what it has, since its log holds committed data only. Few ranges are read at
-//! once and they give way while this node's own writes wait, so that producers hardly notice.
+//! once, they give way while this node's own writes wait, and their pace follows what producers
+//! notice of them (`pace.rs`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use storage::ShardId;
+use storage::clock::Clock;
 use storage::partition_log::{ReadBatches, ReadError};
 use storage::store::LogStore;
 use tokio::sync::Semaphore;
 
+use super::pace::Pace;
 use super::range::{RangeAnswer, ReadRange};
 use crate::partition::{Directory, Partition};
 
@@ -34,6 +37,7 @@ pub(crate) struct RangeServer {
     directory: Directory,
     logs: LogStore,
     reads: Arc<Semaphore>,
+    pace: Arc<Pace>,
 }
 
 impl fmt::Debug for RangeServer {
@@ -43,12 +47,17 @@ impl fmt::Debug for RangeServer {
 }
 
 impl RangeServer {
-    pub(crate) fn new(directory: Directory, logs: LogStore) -> RangeServer {
+    pub(crate) fn new(directory: Directory, logs: LogStore, clock: Clock) -> RangeServer {
         RangeServer {
             directory,
             logs,
             reads: Arc::new(Semaphore::new(READS_MAX)),
+            pace: Arc::new(Pace::new(clock)),
         }
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Answers an encoded request; only for members of the cluster. `leads` says whether this node
@@ -78,6 +87,8 @@ impl RangeServer {
         let permit = self.reads.acquire().await;
         let _permit = permit.expect("the semaphore is never closed");
         self.give_way().await;
+        let expected = usize::try_from(range.bytes_max).unwrap_or(RANGE_BYTES_MAX);
+        self.pace.turn(expected.min(RANGE_BYTES_MAX)).await;
         let reading = tokio::task::spawn_blocking(move || {
             let read = read_range(&partition, &range);
             (read, partition.is_superseded())

@@ -148,7 +148,11 @@ type Event = Box<dyn FnOnce() + Send>;
 impl Loopback {
     fn of(source: &Replica) -> Arc<Loopback> {
         Arc::new(Loopback {
-            server: RangeServer::new(source.directory.clone(), source.logs.clone()),
+            server: RangeServer::new(
+                source.directory.clone(),
+                source.logs.clone(),
+                Clock::manual(0),
+            ),
             asked: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             answers_left: AtomicI64::new(-1),
@@ -390,7 +394,11 @@ async fn what_a_replica_that_does_not_lead_lacks_is_not_taken_for_deleted() {
         limit: Offset(1),
         bytes_max: 1,
     };
-    let server = RangeServer::new(source.directory.clone(), source.logs.clone());
+    let server = RangeServer::new(
+        source.directory.clone(),
+        source.logs.clone(),
+        Clock::manual(0),
+    );
     let answer = server.answer(request.encode(), &|_| false).await;
     let expected = RangeAnswer::NoSuchPartition { leads: false };
     assert_eq!(RangeAnswer::decode(answer), Ok(expected));

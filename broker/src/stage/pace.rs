@@ -1,0 +1,251 @@
+//! How fast ranges are served: so that producers hardly notice.
+//!
+//! While nothing is served, the time within which 99 of a hundred produces are done here is learnt.
+//! While ranges are served, more than one produce in a hundred above twice that time slows the
+//! serving down, fewer let it go faster: a rate that falls by a part and rises in small steps, as
+//! TCP's does. A node without producers serves as fast as it can.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use storage::clock::Clock;
+
+/// Where the rate begins, after this long without a range, while there are producers.
+const BYTES_PER_SECOND_FIRST: f64 = 64.0 * 1_048_576.0;
+const FORGET_AFTER_US: i64 = 10_000_000;
+/// What is always served: catching up must come to its end.
+const BYTES_PER_SECOND_MIN: f64 = 8.0 * 1_048_576.0;
+const BYTES_PER_SECOND_MAX: f64 = 4_096.0 * 1_048_576.0;
+/// Time over which produces are counted before the rate is changed,
+const WINDOW_US: i64 = 100_000;
+/// and how many there must be, unless the window is ten times as long.
+const WINDOW_PRODUCES: u64 = 50;
+/// What the rate falls to, of what it was.
+const FALL: f64 = 0.7;
+/// What the rate rises by: this part of it, and these bytes a second.
+const RISE: (f64, f64) = (0.1, 2.0 * 1_048_576.0);
+/// So long after the last range a produce still counts as one beside it.
+const BESIDE_US: i64 = 1_000_000;
+/// How many times its normal time a produce may take.
+const SLOW: f64 = 2.0;
+/// The part of the produces that lies above their normal time.
+const ABOVE: f64 = 0.01;
+/// How fast the normal time follows what is seen.
+const LEARN: f64 = 0.05;
+/// Produces that must have been seen before there is a normal time.
+const LEARNT: u64 = 500;
+
+/// The pace of the ranges that a node serves, shared by all of them.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Microseconds; wanders around the 99th percentile.
+    normal_us: f64,
+    learnt: u64,
+    window: Window,
+    bytes_per_second: f64,
+    /// When the next range may begin, and when the last one did.
+    free_us: i64,
+    served_us: Option<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    began_us: i64,
+    produces: u64,
+    slow: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(clock: Clock) -> Pace {
+        Pace {
+            clock,
+            state: Mutex::default(),
+        }
+    }
+
+    /// A moment to give back to [`Pace::produced`].
+    pub(crate) fn now_us(&self) -> i64 {
+        self.clock.monotonic_us()
+    }
+
+    /// A produce that began then is done. Never waits: one that finds another at it is not counted.
+    pub(crate) fn produced(&self, began_us: i64) {
+        if let Ok(mut state) = self.state.try_lock() {
+            let now_us = self.clock.monotonic_us();
+            state.produced(now_us.saturating_sub(began_us), now_us);
+        }
+    }
+
+    /// Waits for the turn of a range of so many bytes.
+    pub(crate) async fn turn(&self, bytes: usize) {
+        let wait_us = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.turn(bytes, self.clock.monotonic_us())
+        };
+        if wait_us > 0 {
+            tokio::time::sleep(Duration::from_micros(wait_us)).await;
+        }
+    }
+}
+
+impl State {
+    fn produced(&mut self, took_us: i64, now_us: i64) {
+        let took = micros(took_us);
+        let is_beside = self
+            .served_us
+            .is_some_and(|served_us| now_us.saturating_sub(served_us) < BESIDE_US);
+        if !is_beside {
+            self.learn(took);
+            return;
+        }
+        self.window.produces += 1;
+        self.window.slow += u64::from(took > SLOW * self.normal_us);
+        self.adjust(now_us);
+    }
+
+    /// Moves the normal time so that it comes to rest where one in a hundred lies above it.
+    fn learn(&mut self, took: f64) {
+        if self.learnt == 0 {
+            self.normal_us = took.max(1.0);
+        }
+        self.learnt += 1;
+        self.normal_us *= if took > self.normal_us {
+            1.0 + LEARN * (1.0 - ABOVE)
+        } else {
+            1.0 - LEARN * ABOVE
+        };
+    }
+
+    /// Changes the rate once enough was seen.
+    fn adjust(&mut self, now_us: i64) {
+        let age_us = now_us.saturating_sub(self.window.began_us);
+        let Window { produces, slow, .. } = self.window;
+        if age_us < WINDOW_US || (produces < WINDOW_PRODUCES && age_us < 10 * WINDOW_US) {
+            return;
+        }
+        let is_slow = slow * 100 > produces;
+        self.bytes_per_second = if is_slow && self.learnt >= LEARNT {
+            self.bytes_per_second * FALL
+        } else {
+            self.bytes_per_second * (1.0 + RISE.0) + RISE.1
+        }
+        .clamp(BYTES_PER_SECOND_MIN, BYTES_PER_SECOND_MAX);
+        self.window = Window {
+            began_us: now_us,
+            ..Window::default()
+        };
+    }
+
+    /// How long a range has to wait, microseconds.
+    fn turn(&mut self, bytes: usize, now_us: i64) -> u64 {
+        let is_first = self
+            .served_us
+            .is_none_or(|served_us| now_us.saturating_sub(served_us) > FORGET_AFTER_US);
+        if is_first {
+            // Nobody to be careful of: as fast as goes, until somebody comes.
+            self.bytes_per_second = if self.learnt < LEARNT {
+                BYTES_PER_SECOND_MAX
+            } else {
+                BYTES_PER_SECOND_FIRST
+            };
+            self.window = Window {
+                began_us: now_us,
+                ..Window::default()
+            };
+        }
+        self.adjust(now_us);
+        let from_us = self.free_us.max(now_us);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "bytes of a range: far below 2^52"
+        )]
+        let takes = bytes as f64 * 1_000_000.0 / self.bytes_per_second;
+        #[expect(clippy::cast_possible_truncation, reason = "seconds at most")]
+        let takes_us = takes as i64;
+        self.free_us = from_us.saturating_add(takes_us);
+        self.served_us = Some(from_us);
+        u64::try_from(from_us.saturating_sub(now_us)).unwrap_or(0)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "durations: far below 2^52")]
+fn micros(us: i64) -> f64 {
+    us.max(0) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANGE: usize = 4 << 20;
+
+    /// A node whose produces normally take 1 to 2 ms.
+    fn learnt() -> State {
+        let mut state = State::default();
+        for number in 0..5_000 {
+            state.produced(1_000 + (number * 37) % 1_000, number * 100);
+        }
+        assert!((1_900.0..2_300.0).contains(&state.normal_us), "{state:?}");
+        state
+    }
+
+    /// Serves for some seconds while each produce takes what `takes_us` says for the rate.
+    fn serve(state: &mut State, from_us: i64, seconds: i64, takes_us: impl Fn(f64) -> i64) {
+        let mut now_us = from_us;
+        while now_us < from_us + seconds * 1_000_000 {
+            now_us += 1_000;
+            if state.free_us <= now_us {
+                state.turn(RANGE, now_us);
+            }
+            state.produced(takes_us(state.bytes_per_second), now_us);
+        }
+    }
+
+    #[test]
+    fn without_producers_nothing_waits() {
+        let mut state = State::default();
+        let waits: u64 = (0..100).map(|at| state.turn(RANGE, at * 10_000)).sum();
+        assert_eq!(waits, 0);
+    }
+
+    #[test]
+    fn producers_that_do_not_notice_let_it_go_faster() {
+        let mut state = learnt();
+        serve(&mut state, 60_000_000, 5, |_| 1_500);
+        assert!(state.bytes_per_second > 1e9, "{state:?}");
+    }
+
+    #[test]
+    fn producers_that_suffer_slow_it_down_and_it_never_stops() {
+        let mut state = learnt();
+        serve(&mut state, 60_000_000, 5, |_| 10_000);
+        assert!(state.bytes_per_second <= BYTES_PER_SECOND_MIN + RISE.1);
+        let wait_us = state.turn(RANGE, state.free_us);
+        assert!(wait_us < 1_000_000);
+    }
+
+    #[test]
+    fn it_finds_the_rate_that_producers_bear() {
+        let mut state = learnt();
+        let bears = 200e6;
+        serve(&mut state, 60_000_000, 20, |rate| {
+            if rate > bears { 8_000 } else { 1_500 }
+        });
+        let rate = state.bytes_per_second;
+        assert!((0.5 * bears..1.2 * bears).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn what_it_was_is_forgotten_after_a_rest() {
+        let mut state = learnt();
+        serve(&mut state, 60_000_000, 5, |_| 10_000);
+        state.turn(RANGE, 100_000_000);
+        assert!((state.bytes_per_second - BYTES_PER_SECOND_FIRST).abs() < 1.0);
+    }
+}
