@@ -5,7 +5,9 @@
 //!   lock              held (flock) by the running process, whose id it names
 //!   identity          state file: cluster, node, incarnation, layout version
 //!   joining           state file: incarnation of a node that has not joined yet
-//!   run               state file: which boot the last run was in, and whether it ended cleanly
+//!   run               state file: how the last run is going or went, see `run.rs`
+//!   returning         state file: how far a node that lost its memory has come, see `returning.rs`
+//!   lost-<n>/         what a node with a damaged journal held; nothing reads it again
 //!   journal/          see `journal`
 //!   partitions/       see `partition_log`
 //!   shards/<n>.checkpoint   state files, see the `raft` crate
@@ -13,9 +15,16 @@
 //!
 //! One process at a time; the lock goes with the process however it ends.
 
+mod lost;
+mod returning;
+mod run;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use self::returning::Returning;
+pub use self::run::PreviousRun;
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::state_file::{self, StateFileError};
@@ -26,10 +35,6 @@ const IDENTITY_KIND: [u8; 4] = *b"IDEN";
 const IDENTITY_VERSION: u16 = 2;
 const JOINING_KIND: [u8; 4] = *b"JOIN";
 const JOINING_VERSION: u16 = 1;
-const RUN_KIND: [u8; 4] = *b"RUNS";
-const RUN_VERSION: u16 = 1;
-/// Length of a boot id at most, in bytes; Linux's has 36.
-const BOOT_ID_BYTES_MAX: usize = 255;
 /// Length of a cluster id at most, in bytes.
 const CLUSTER_ID_BYTES_MAX: usize = 255;
 /// Version of the directory's layout that this code writes, and the newest it reads.
@@ -47,19 +52,6 @@ pub struct Identity {
     pub incarnation: [u8; 16],
     /// Version of the directory's layout, [`LAYOUT_VERSION`] for a new one.
     pub layout_version: u32,
-}
-
-/// How the run before ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PreviousRun {
-    /// There was none.
-    First,
-    /// With [`DataDir::end_run_clean`]: everything is on disk.
-    Clean,
-    /// Not cleanly, but the machine has not booted since: everything written is there.
-    ProcessDied,
-    /// Not cleanly, and the machine has booted since: what was not synced may be gone.
-    PowerLost,
 }
 
 /// Why a data directory cannot be used.
@@ -99,6 +91,9 @@ pub enum DataDirError {
         /// The longest allowed.
         max: usize,
     },
+    /// There is no telling one boot of the machine from the next.
+    #[error("the system does not tell which boot of the machine this is: {0}")]
+    NoBootId(#[source] io::Error),
     /// A state file of the directory is damaged or cannot be read or written.
     #[error(transparent)]
     Identity(#[from] StateFileError),
@@ -234,60 +229,6 @@ impl DataDir {
         self.disk
             .sync_dir(&self.path)
             .map_err(io_error("sync", &self.path))
-    }
-
-    /// Notes that a run begins in this boot of the machine and says how the one before ended.
-    /// `boot_id` is whatever differs between boots (Linux: `/proc/sys/kernel/random/boot_id`).
-    pub fn begin_run(&self, boot_id: &str) -> Result<PreviousRun, DataDirError> {
-        let path = self.path.join("run");
-        let bytes = boot_id.len();
-        if bytes == 0 || bytes > BOOT_ID_BYTES_MAX {
-            return Err(DataDirError::BootIdLength {
-                bytes,
-                max: BOOT_ID_BYTES_MAX,
-            });
-        }
-        let previous = match state_file::read(&self.disk, &path, RUN_KIND, RUN_VERSION)? {
-            None => PreviousRun::First,
-            Some(body) => match body.split_first() {
-                Some((1, _)) => PreviousRun::Clean,
-                Some((0, before)) if before == boot_id.as_bytes() => PreviousRun::ProcessDied,
-                Some((0, _)) => PreviousRun::PowerLost,
-                _ => return Err(malformed(path, "a run", &body).into()),
-            },
-        };
-        self.write_run(0, boot_id.as_bytes())?;
-        Ok(previous)
-    }
-
-    /// Notes that the run ended with everything closed, and makes everything written durable. To
-    /// be called last, and only when neither the journal nor the log store has failed.
-    pub fn end_run_clean(&self) -> Result<(), DataDirError> {
-        let path = self.path.join("run");
-        let body = state_file::read(&self.disk, &path, RUN_KIND, RUN_VERSION)?;
-        if self.disk.can_sync_file_system() {
-            self.disk
-                .sync_file_system(&self.path)
-                .map_err(io_error("sync all files of", &self.path))?;
-        }
-        self.write_run(
-            1,
-            body.as_deref()
-                .and_then(|body| body.get(1..))
-                .unwrap_or(&[]),
-        )
-    }
-
-    fn write_run(&self, is_clean: u8, boot_id: &[u8]) -> Result<(), DataDirError> {
-        let path = self.path.join("run");
-        let body = [&[is_clean], boot_id].concat();
-        Ok(state_file::write(
-            &self.disk,
-            &path,
-            RUN_KIND,
-            RUN_VERSION,
-            &body,
-        )?)
     }
 
     /// The directory itself.
@@ -501,33 +442,5 @@ mod tests {
         sim.crash(2);
         let data_dir = DataDir::open(&disk, path).unwrap();
         assert_eq!(data_dir.joining().unwrap(), None);
-    }
-
-    #[test]
-    fn a_run_knows_how_the_one_before_ended() {
-        let sim = SimDisk::new(1);
-        let disk = Disk::Sim(sim.clone());
-        let path = Path::new("/var/data");
-        let begin = |boot: &str| {
-            let data_dir = DataDir::open(&disk, path).unwrap();
-            let previous = data_dir.begin_run(boot).unwrap();
-            (data_dir, previous)
-        };
-        assert_eq!(begin("boot 1").1, PreviousRun::First);
-        assert_eq!(begin("boot 1").1, PreviousRun::ProcessDied);
-        assert_eq!(begin("boot 2").1, PreviousRun::PowerLost);
-        let (data_dir, previous) = begin("boot 2");
-        assert_eq!(previous, PreviousRun::ProcessDied);
-        data_dir.end_run_clean().unwrap();
-        drop(data_dir);
-        sim.crash(3);
-        assert_eq!(begin("boot 3").1, PreviousRun::Clean);
-        sim.crash(4);
-        assert_eq!(begin("boot 4").1, PreviousRun::PowerLost);
-        let (data_dir, _) = begin("boot 4");
-        for refused in [String::new(), "x".repeat(256)] {
-            let error = data_dir.begin_run(&refused).unwrap_err();
-            assert!(matches!(error, DataDirError::BootIdLength { .. }));
-        }
     }
 }

@@ -111,6 +111,17 @@ impl Disk {
         }
     }
 
+    /// What differs between two boots of the machine, between which unsynced writes may be lost.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn boot_id(&self) -> io::Result<String> {
+        match self {
+            Disk::Real => real::boot_id(),
+            Disk::Sim(sim) => Ok(format!("power-cut-{}", sim.power_cuts())),
+        }
+    }
+
     /// Whether [`Disk::sync_file_system`] can be used.
     #[must_use]
     pub fn can_sync_file_system(&self) -> bool {

@@ -36,6 +36,17 @@ pub(super) fn open(path: &Path, mode: OpenMode) -> io::Result<RealFile> {
     })
 }
 
+/// Where Linux says which boot this is.
+const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
+
+pub(super) fn boot_id() -> io::Result<String> {
+    let text = fs::read_to_string(BOOT_ID_FILE)?;
+    match text.trim() {
+        "" => Err(io::ErrorKind::UnexpectedEof.into()),
+        id => Ok(id.to_owned()),
+    }
+}
+
 pub(super) fn create_dir_all(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
 }

@@ -13,6 +13,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use self::content::Content;
 use self::names::{Inode, Names, Node};
@@ -46,8 +47,8 @@ pub enum OpKind {
 #[derive(Clone, Debug)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
-    /// Whether the disk is stuck; not to be locked with the state held.
-    stalled: Arc<(Mutex<bool>, Condvar)>,
+    /// How slow the disk is; not to be locked with the state held.
+    pace: Arc<(Mutex<Pace>, Condvar)>,
 }
 
 #[derive(Debug)]
@@ -58,6 +59,8 @@ struct State {
     locked: HashSet<Inode>,
     /// Rises with each reboot; handles of an earlier one are dead.
     boot: u64,
+    /// How often power was cut.
+    power_cuts: u64,
     powered: bool,
     op_count: u64,
     power_cut_at: Option<u64>,
@@ -71,6 +74,18 @@ struct Fault {
     /// Operations of this kind until it strikes.
     countdown: u64,
     error: io::ErrorKind,
+}
+
+/// How long writes and syncs of files take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Pace {
+    /// No time.
+    #[default]
+    Quick,
+    /// So long, each.
+    Slow(Duration),
+    /// Until it is told otherwise.
+    Stuck,
 }
 
 /// What becomes of one operation.
@@ -92,13 +107,14 @@ impl SimDisk {
                 contents: HashMap::new(),
                 locked: HashSet::new(),
                 boot: 0,
+                power_cuts: 0,
                 powered: true,
                 op_count: 0,
                 power_cut_at: None,
                 faults: Vec::new(),
                 capacity_bytes: u64::MAX,
             })),
-            stalled: Arc::default(),
+            pace: Arc::default(),
         }
     }
 
@@ -113,15 +129,30 @@ impl SimDisk {
     /// Makes writes and syncs of files wait for as long as it is set, as a stuck disk does. Any end
     /// of power or processes ends it.
     pub fn stall(&self, stalled: bool) {
-        let (is_stalled, changed) = &*self.stalled;
-        *is_stalled.lock().unwrap_or_else(PoisonError::into_inner) = stalled;
+        self.set_pace(if stalled { Pace::Stuck } else { Pace::Quick });
+    }
+
+    /// Makes each write and sync of a file take so long, as a dying disk does; several at a time do
+    /// not wait for one another. Any end of power or processes ends it, and so does no time at all.
+    pub fn slow_down(&self, each: Duration) {
+        let is_none = each.is_zero();
+        self.set_pace(if is_none { Pace::Quick } else { Pace::Slow(each) });
+    }
+
+    fn set_pace(&self, to: Pace) {
+        let (pace, changed) = &*self.pace;
+        *pace.lock().unwrap_or_else(PoisonError::into_inner) = to;
         changed.notify_all();
     }
 
     fn wait_while_stalled(&self) {
-        let (is_stalled, changed) = &*self.stalled;
-        let held = is_stalled.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = changed.wait_while(held, |is_stalled| *is_stalled);
+        let (pace, changed) = &*self.pace;
+        let mut held = pace.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Pace::Slow(each) = *held {
+            let waited = changed.wait_timeout_while(held, each, |now| *now == Pace::Slow(each));
+            held = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let waited = changed.wait_while(held, |now| *now == Pace::Stuck);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -142,6 +173,7 @@ impl SimDisk {
                 content.is_linked = true;
             }
         }
+        state.power_cuts += 1;
         state.reboot();
     }
 
@@ -197,6 +229,12 @@ impl SimDisk {
     #[must_use]
     pub fn op_count(&self) -> u64 {
         self.state().op_count
+    }
+
+    /// How often power was cut so far: each [`SimDisk::crash`] counts.
+    #[must_use]
+    pub fn power_cuts(&self) -> u64 {
+        self.state().power_cuts
     }
 
     /// Whether power is on.
