@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
-use storage::{NodeId, PartitionId, ShardId};
+use storage::{LogId, NodeId, ShardId};
 
 use crate::Broker;
 use crate::catalogue::{Catalogue, Shard};
@@ -30,7 +30,7 @@ pub(crate) struct Leaving {
 #[derive(Debug)]
 struct Closed {
     at_ms: i64,
-    partitions: Vec<PartitionId>,
+    logs: Vec<LogId>,
 }
 
 impl Leaving {
@@ -113,14 +113,15 @@ impl Broker {
         let mut partitions = directory.all();
         partitions.retain(|partition| partition.shard == id);
         for partition in &partitions {
-            directory.remove(partition.id);
             // Opened again, another log takes its place.
             partition.supersede();
+            directory.remove(partition.log_id());
             partition.waiters.wake_all();
         }
+        directory.set_departed(id, BTreeSet::new());
         Closed {
             at_ms: self.inner.clock.monotonic_ms(),
-            partitions: partitions.iter().map(|partition| partition.id).collect(),
+            logs: partitions.iter().map(|one| one.log_id()).collect(),
         }
     }
 
@@ -188,10 +189,10 @@ impl Broker {
         let Some(closed) = watched.leaving.shards.remove(&id) else {
             return;
         };
-        for partition in &closed.partitions {
-            self.inner.logs.remove(*partition);
+        for log in &closed.logs {
+            self.inner.logs.remove(*log);
         }
-        tracing::info!(shard = %id, partitions = closed.partitions.len(),
+        tracing::info!(shard = %id, partitions = closed.logs.len(),
             "deleted a shard that other nodes carry now");
         self.inner.changes.send_modify(|changes| *changes += 1);
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use raft::Leadership;
 use storage::batch::BatchHeader;
 use storage::partition_log::ReadError;
 use storage::{LeaderEpoch, Offset, PartitionId};
@@ -51,6 +52,28 @@ impl Broker {
         current_leader_epoch: Option<LeaderEpoch>,
     ) -> Result<FoundOffset, BrokerError> {
         let (partition, _, leadership) = self.led(id)?;
+        let found = self
+            .offset_in(
+                Arc::clone(&partition),
+                leadership,
+                (query, isolation),
+                current_leader_epoch,
+            )
+            .await;
+        // Another log took its place meanwhile: what it said of its ends is void.
+        if partition.is_superseded() {
+            return Err(BrokerError::LeaderNotAvailable);
+        }
+        found
+    }
+
+    async fn offset_in(
+        &self,
+        partition: Arc<Partition>,
+        leadership: Leadership,
+        (query, isolation): (OffsetQuery, Isolation),
+        current_leader_epoch: Option<LeaderEpoch>,
+    ) -> Result<FoundOffset, BrokerError> {
         let current = partition.epoch_in(leadership.term);
         check_epoch(current_leader_epoch, current)?;
         let limit = match isolation {
@@ -112,7 +135,11 @@ impl Broker {
         let (partition, _, leadership) = self.led(id)?;
         let current = partition.epoch_in(leadership.term);
         check_epoch(current_leader_epoch, current)?;
-        Ok(end_offset_for_epoch(&partition, epoch, current))
+        let found = end_offset_for_epoch(&partition, epoch, current);
+        if partition.is_superseded() {
+            return Err(BrokerError::LeaderNotAvailable);
+        }
+        Ok(found)
     }
 }
 

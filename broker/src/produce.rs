@@ -306,7 +306,15 @@ async fn finish(pending: raft::Pending<Outcome>) -> Result<(Appended, LogIndex),
         Outcome::Appended(appended, index) => Ok((appended, index)),
         Outcome::Refused(error) => Err(error),
         Outcome::NoSuchPartition => Err(BrokerError::UnknownTopicOrPartition.into()),
-        outcome @ (Outcome::Done | Outcome::Start(_)) => {
+        // It was sealed meanwhile: nothing of the batch is in its log.
+        Outcome::Moving => Err(BrokerError::NotLeader { leader: None }.into()),
+        outcome @ (Outcome::Done
+        | Outcome::Start(_)
+        | Outcome::Filled(_)
+        | Outcome::Sealed(_)
+        | Outcome::Activated { .. }
+        | Outcome::Occupied
+        | Outcome::Outdated) => {
             unreachable!("an append came to {outcome:?}")
         }
     }

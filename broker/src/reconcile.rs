@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use storage::partition_log::LogConfig;
-use storage::{PartitionId, ShardId};
+use storage::{LogId, PartitionId, ShardId};
 
 use crate::Broker;
 use crate::broker::refused;
@@ -31,11 +31,13 @@ const OPERATION_MAX: Duration = Duration::from_secs(5);
 struct Difference {
     missing: Vec<PartitionId>,
     extra: Vec<PartitionId>,
+    /// Logs that can never become the partition again: it has moved, or was not moved after all.
+    past: Vec<LogId>,
 }
 
 impl Difference {
     fn is_empty(&self) -> bool {
-        self.missing.is_empty() && self.extra.is_empty()
+        self.missing.is_empty() && self.extra.is_empty() && self.past.is_empty()
     }
 }
 
@@ -95,6 +97,15 @@ impl Broker {
             }
         }
         self.configure_partitions(&difference.missing);
+        // What is past stays past, whatever the catalogue comes to: no need to ask how old it is.
+        for part in difference.past.chunks(PARTITIONS_PER_OPERATION) {
+            if !is_done {
+                break;
+            }
+            let logs = part.to_vec();
+            is_done = self.carry_out(shard, PartitionOp::Drop { logs }).await;
+            changed |= is_done;
+        }
         if is_done && !difference.extra.is_empty() {
             is_done = self.delete_extra(shard).await;
             changed |= is_done;
@@ -111,14 +122,16 @@ impl Broker {
         // Seen before the barrier: it came into its shard after the catalogue had it.
         let mut present = self.inner.directory.all();
         present.retain(|partition| partition.shard == shard);
+        let mut present: Vec<PartitionId> = present.iter().map(|one| one.id).collect();
+        let departed = self.inner.directory.departed().into_iter();
+        present.extend(departed.filter(|(of, _)| *of == shard).map(|(_, id)| id));
         if let Err(error) = self.catalogue_is_current().await {
             tracing::warn!(%error, "deleted topics have to wait for the catalogue");
             return false;
         }
         let catalogue = self.catalogue();
         let extra: Vec<PartitionId> = present
-            .iter()
-            .map(|partition| partition.id)
+            .into_iter()
             .filter(|id| catalogue.topic_by_id(id.topic).is_none())
             .collect();
         for part in extra.chunks(PARTITIONS_PER_OPERATION) {
@@ -146,10 +159,25 @@ impl Broker {
             return differences;
         }
         for partition in self.inner.directory.all() {
-            if catalogue.topic_by_id(partition.id.topic).is_none()
-                && let Some(difference) = differences.get_mut(&partition.shard)
+            let Some(difference) = differences.get_mut(&partition.shard) else {
+                continue;
+            };
+            match catalogue.topic_by_id(partition.id.topic) {
+                None => difference.extra.push(partition.id),
+                // Only what was ever to be moved has more than one log.
+                Some(_) => {
+                    let entry = catalogue.entry(partition.id);
+                    if entry.is_some_and(|entry| entry.is_past(partition.generation())) {
+                        difference.past.push(partition.log_id());
+                    }
+                }
+            }
+        }
+        for (shard, id) in self.inner.directory.departed() {
+            if catalogue.topic_by_id(id.topic).is_none()
+                && let Some(difference) = differences.get_mut(&shard)
             {
-                difference.extra.push(partition.id);
+                difference.extra.push(id);
             }
         }
         for topic in catalogue.topics.values() {
@@ -158,8 +186,10 @@ impl Broker {
                     topic: topic.id,
                     index,
                 };
-                if let Some(difference) = differences.get_mut(&entry.shard)
-                    && !self.inner.directory.contains(id)
+                // What came by a move is there, or everything would be lost: it is never made.
+                if entry.generation == 0
+                    && let Some(difference) = differences.get_mut(&entry.shard)
+                    && self.inner.directory.get_in(entry.shard, id).is_none()
                 {
                     difference.missing.push(id);
                 }
@@ -221,8 +251,8 @@ impl Broker {
     }
 
     fn configure_partition(&self, topic: &Topic, id: PartitionId) {
-        if let Some(partition) = self.inner.directory.get(id) {
-            partition.log.set_config(log_config(topic));
+        for log in self.inner.directory.logs_of(id) {
+            log.log.set_config(log_config(topic));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use storage::partition_log::{SegmentInfo, SegmentRepair};
-use storage::{NodeId, Offset, PartitionId};
+use storage::{LogId, NodeId, Offset};
 
 use crate::Broker;
 use crate::partition::Partition;
@@ -26,7 +26,7 @@ const RETRY_AFTER_MS: i64 = 10_000;
 impl Broker {
     /// Runs until it is dropped.
     pub(crate) async fn repair_forever(self) {
-        let mut retry_at_ms: HashMap<(PartitionId, Offset), i64> = HashMap::new();
+        let mut retry_at_ms: HashMap<(LogId, Offset), i64> = HashMap::new();
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let damaged: Vec<(Arc<Partition>, SegmentInfo)> = self
@@ -43,13 +43,13 @@ impl Broker {
                 .collect();
             retry_at_ms.retain(|(id, base), _| {
                 let is_it = |(partition, segment): &(Arc<Partition>, SegmentInfo)| {
-                    partition.id == *id && segment.base == *base
+                    partition.log_id() == *id && segment.base == *base
                 };
                 damaged.iter().any(is_it)
             });
             for (partition, segment) in damaged {
                 let now_ms = self.inner.clock.monotonic_ms();
-                let key = (partition.id, segment.base);
+                let key = (partition.log_id(), segment.base);
                 if retry_at_ms.get(&key).is_some_and(|at| *at > now_ms) {
                     continue;
                 }

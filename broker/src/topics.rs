@@ -533,6 +533,7 @@ impl Broker {
             .ok_or_else(|| timed_out("the log start"))??
         {
             Outcome::Start(start) => Ok(start),
+            Outcome::Moving => Err(BrokerError::NotLeader { leader: None }),
             _ => Err(BrokerError::UnknownTopicOrPartition),
         }
     }

@@ -51,9 +51,13 @@ impl Broker {
     }
 
     async fn retain(&self, partition: &Arc<Partition>) {
-        let Ok((_, shard, _)) = self.led(partition.id) else {
+        let Ok((led, shard, _)) = self.led(partition.id) else {
             return;
         };
+        if led.log_id() != partition.log_id() {
+            // It moves, or has: another log of it is the one that counts.
+            return;
+        }
         let catalogue = self.catalogue();
         let Some(topic) = catalogue.topic_by_id(partition.id.topic) else {
             return;

@@ -4,6 +4,7 @@
 //! version u16, cluster id text, next producer id i64
 //! v2: next node id u32, next shard id u32, removed nodes u32*
 //! nodes*, shards*, topics*       each with a u32 count; see `encoding.rs`
+//! v4: moved partitions           see `moves.rs`
 //! ```
 //! Version 1 is still read: its shards have one replica each and always will (`Fixed(1)`).
 
@@ -18,10 +19,11 @@ use super::encoding::{
     put_node, put_nodes, put_shards, put_topic, take_node, take_nodes, take_shards, take_topic,
 };
 use super::machine::topic_of;
+use super::moves;
 use crate::wire::{Malformed, Reader, Writer};
 
 /// The version that is written.
-const VERSION: u16 = 2;
+const VERSION: u16 = 4;
 
 pub(super) fn encode(state: &Catalogue) -> Bytes {
     let mut writer = Writer::default();
@@ -48,6 +50,7 @@ pub(super) fn encode(state: &Catalogue) -> Bytes {
         };
         put_topic(&mut writer, &entry);
     }
+    moves::put(&mut writer, state);
     writer.finish()
 }
 
@@ -58,7 +61,8 @@ pub(super) fn decode(manifest: Bytes) -> Result<Catalogue, InstallError> {
     };
     match reader.u16().map_err(malformed)? {
         1 => take(&mut reader, 1).map_err(malformed),
-        VERSION => take(&mut reader, 2).map_err(malformed),
+        2 => take(&mut reader, 2).map_err(malformed),
+        VERSION => take(&mut reader, 4).map_err(malformed),
         version => Err(InstallError::UnknownVersion { version }),
     }
 }
@@ -85,6 +89,9 @@ fn take(reader: &mut Reader, version: u8) -> Result<Catalogue, Malformed> {
         let topic = topic_of(entry).map_err(|_| reader.malformed("configs that are enforced"))?;
         state.names.insert(topic.id, topic.name.clone());
         state.topics.insert(topic.name.clone(), Arc::new(topic));
+    }
+    if version >= 4 {
+        moves::take(reader, &mut state)?;
     }
     reader.end()?;
     if version < 2 {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use storage::{NodeId, ShardId, TopicId};
+use storage::{NodeId, PartitionId, ShardId, TopicId};
 
 use super::encoding::{
     VERSION, put_entries, put_factor, put_listeners, put_map, put_node, put_nodes, put_rack,
@@ -16,6 +16,7 @@ use super::encoding::{
     take_map, take_node, take_nodes, take_rack, take_shards, take_state, take_target, take_topic,
 };
 use super::{Factor, Node, NodeState, PartitionEntry, Shard};
+use crate::partition::op::{put_partition, take_partition};
 use crate::wire::{Malformed, Reader, Writer};
 
 /// A topic to be entered.
@@ -103,6 +104,24 @@ pub(crate) enum Command {
         shard: ShardId,
         replicas: Vec<NodeId>,
     },
+    /// Moves a partition to another shard, if it still is the log of generation `from`.
+    BeginMove {
+        partition: PartitionId,
+        from: u32,
+        to: ShardId,
+    },
+    /// The move of this generation has everything: its log is the partition from now on, and adds
+    /// this to its shard's term. Refused when it was cancelled.
+    FinishMove {
+        partition: PartitionId,
+        generation: u32,
+        epoch_base: i64,
+    },
+    /// The move of this generation shall not be finished. Refused when it is.
+    CancelMove {
+        partition: PartitionId,
+        generation: u32,
+    },
 }
 
 impl Command {
@@ -122,6 +141,9 @@ impl Command {
             Command::CreateShards { .. } => 11,
             Command::SetTarget { .. } => 12,
             Command::ShardChanged { .. } => 13,
+            Command::BeginMove { .. } => 14,
+            Command::FinishMove { .. } => 15,
+            Command::CancelMove { .. } => 16,
         };
         writer.u8(kind).u8(VERSION);
         self.put_fields(&mut writer);
@@ -192,6 +214,29 @@ impl Command {
             }
             Command::ShardChanged { shard, replicas } => {
                 put_nodes(writer.u32(shard.0), replicas.iter());
+            }
+            Command::BeginMove {
+                partition,
+                from,
+                to,
+            } => {
+                put_partition(writer, *partition);
+                writer.u32(*from).u32(to.0);
+            }
+            Command::FinishMove {
+                partition,
+                generation,
+                epoch_base,
+            } => {
+                put_partition(writer, *partition);
+                writer.u32(*generation).i64(*epoch_base);
+            }
+            Command::CancelMove {
+                partition,
+                generation,
+            } => {
+                put_partition(writer, *partition);
+                writer.u32(*generation);
             }
         }
     }
@@ -273,6 +318,20 @@ impl Command {
             13 => Command::ShardChanged {
                 shard: ShardId(reader.u32()?),
                 replicas: take_nodes(reader)?,
+            },
+            14 => Command::BeginMove {
+                partition: take_partition(reader)?,
+                from: reader.u32()?,
+                to: ShardId(reader.u32()?),
+            },
+            15 => Command::FinishMove {
+                partition: take_partition(reader)?,
+                generation: reader.u32()?,
+                epoch_base: reader.i64()?,
+            },
+            16 => Command::CancelMove {
+                partition: take_partition(reader)?,
+                generation: reader.u32()?,
             },
             _ => return Err(reader.malformed("a known command kind")),
         })

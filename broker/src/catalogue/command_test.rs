@@ -14,8 +14,8 @@ fn node(id: u32) -> Node {
 fn commands() -> Vec<Command> {
     let overrides = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
     let entry = |shard, epoch_base| PartitionEntry {
-        shard: ShardId(shard),
         epoch_base,
+        ..PartitionEntry::new(ShardId(shard))
     };
     vec![
         Command::Found {
@@ -87,6 +87,29 @@ fn commands() -> Vec<Command> {
             shard: ShardId(1),
             replicas: vec![NodeId(2)],
         },
+        Command::BeginMove {
+            partition: PartitionId {
+                topic: TopicId([5; 16]),
+                index: 3,
+            },
+            from: 1,
+            to: ShardId(2),
+        },
+        Command::FinishMove {
+            partition: PartitionId {
+                topic: TopicId([5; 16]),
+                index: 3,
+            },
+            generation: 2,
+            epoch_base: -9,
+        },
+        Command::CancelMove {
+            partition: PartitionId {
+                topic: TopicId([5; 16]),
+                index: 3,
+            },
+            generation: 2,
+        },
     ]
 }
 
@@ -127,7 +150,7 @@ fn commands_of_version_1_are_still_read() {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(
-        kind in 0_u8..15,
+        kind in 0_u8..20,
         version in 0_u8..4,
         rest in proptest::collection::vec(any::<u8>(), 0..80),
     ) {

@@ -11,6 +11,8 @@
 //! topic  name text, id 16 bytes, partitions (shard u32, v2: epoch base i64)*, overrides
 //!        (key text, value text)*, internal u8
 //! ```
+//! What a partition has beyond that once it is to be moved stands in `moves.rs`; commands carry
+//! only partitions that never were.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +65,10 @@ pub(super) fn take_entries(
     let take = |reader: &mut Reader| {
         let shard = ShardId(reader.u32()?);
         let epoch_base = if version < 2 { 0 } else { reader.i64()? };
-        Ok(PartitionEntry { shard, epoch_base })
+        Ok(PartitionEntry {
+            epoch_base,
+            ..PartitionEntry::new(shard)
+        })
     };
     (0..reader.count(4)?).map(|_| take(reader)).collect()
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::checkpoint;
 use super::command::{Command, TopicEntry};
 use super::membership;
+use super::moves;
 use super::{Catalogue, PartitionEntry, Topic};
 use crate::BrokerError;
 use crate::config::TopicConfig;
@@ -77,6 +78,20 @@ impl CatalogueMachine {
             Command::ShardChanged { shard, replicas } => {
                 membership::shard_changed(state, shard, replicas)
             }
+            Command::BeginMove {
+                partition,
+                from,
+                to,
+            } => moves::begin(state, partition, from, to),
+            Command::FinishMove {
+                partition,
+                generation,
+                epoch_base,
+            } => moves::finish(state, partition, generation, epoch_base),
+            Command::CancelMove {
+                partition,
+                generation,
+            } => moves::cancel(state, partition, generation),
             Command::CreateTopic(entry) => create_topic(state, entry),
             Command::DeleteTopic(id) => match state.names.remove(&id) {
                 Some(name) => {

@@ -6,6 +6,7 @@ use storage::{NodeId, ShardId};
 
 use super::command::{Joiner, NewShard};
 use super::machine::Outcome;
+use super::moves;
 use super::{Catalogue, Factor, Node, NodeState, Shard};
 use crate::BrokerError;
 
@@ -334,6 +335,7 @@ fn force_off(state: &mut Catalogue, node: NodeId, carried: &[ShardId]) -> Result
     }
     for id in empty {
         state.shards.remove(&id);
+        moves::cancel_to(state, id);
     }
     for shard in state.shards.values_mut() {
         let Some(target) = &mut shard.target else {

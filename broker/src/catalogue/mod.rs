@@ -8,6 +8,7 @@ pub(crate) mod command;
 mod encoding;
 pub(crate) mod machine;
 pub(crate) mod membership;
+pub(crate) mod moves;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -97,6 +98,21 @@ pub struct PartitionEntry {
     pub shard: ShardId,
     /// What is added to the shard's term to get the leader epoch; 0 in the shard it was made in.
     pub epoch_base: i64,
+    /// Which of its logs is the partition: 0 until it is moved.
+    pub generation: u32,
+    /// The highest generation that was ever given; each move, cancelled or not, takes the next.
+    pub last_generation: u32,
+    /// Where it is being moved to.
+    pub moving: Option<Move>,
+}
+
+/// A move of one partition to another shard, under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// The shard that shall carry it.
+    pub to: ShardId,
+    /// The generation of its log there.
+    pub generation: u32,
 }
 
 /// One topic.
@@ -121,7 +137,18 @@ impl PartitionEntry {
         PartitionEntry {
             shard,
             epoch_base: 0,
+            generation: 0,
+            last_generation: 0,
+            moving: None,
         }
+    }
+
+    /// Whether a log of this generation can never become the partition any more: the move that it
+    /// was made for was cancelled, or the partition has moved on. Generations only rise, so a
+    /// picture of the catalogue, however old, is right whenever it says so.
+    pub(crate) fn is_past(&self, generation: u32) -> bool {
+        let is_coming = self.moving.is_some_and(|moving| moving.generation == generation);
+        generation != self.generation && !is_coming && generation <= self.last_generation
     }
 }
 
@@ -178,6 +205,20 @@ impl Catalogue {
             .partitions
             .get(usize::try_from(id.index).ok()?)
             .copied()
+    }
+
+    /// The moves that are under way.
+    pub fn moves(&self) -> impl Iterator<Item = (PartitionId, PartitionEntry, Move)> + '_ {
+        self.topics.values().flat_map(|topic| {
+            let entries = (0..).zip(&topic.partitions);
+            entries.filter_map(|(index, entry)| {
+                let id = PartitionId {
+                    topic: topic.id,
+                    index,
+                };
+                Some((id, *entry, entry.moving?))
+            })
+        })
     }
 
     /// The partition of this topic and number, when it exists.

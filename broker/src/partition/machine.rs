@@ -3,7 +3,7 @@
 //! Apply reads the entries and its own state, nothing else: no clock, no setting, no file. Every
 //! replica therefore accepts, refuses and numbers the same batches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,13 +11,12 @@ use raft::{Apply, CheckpointError, CheckpointJob, EntryAt, InstallError, Op};
 use storage::batch::{BatchHeader, TimestampType};
 use storage::partition_log::LogState;
 use storage::store::LogStore;
-use storage::{LogIndex, Offset, PartitionId, ShardId};
+use storage::{LogId, LogIndex, Offset, PartitionId, ShardId};
 
-use super::manifest::{self, ManifestError, PartitionState};
+use super::manifest::{self, Manifest, ManifestError, PartitionState, Stand};
 use super::op::PartitionOp;
 use super::producers::{Producers, Verdict};
-use super::waiters::Waiters;
-use super::{Directory, Partition};
+use super::{Directory, Partition, SealedLog};
 use crate::produce::{AppendError, Appended};
 
 /// What an operation came to.
@@ -34,11 +33,28 @@ pub(crate) enum Outcome {
     Done,
     /// The log start now.
     Start(Offset),
+    /// The partition is on its way to another shard and takes nothing here.
+    Moving,
+    /// Where the log ends that is being filled, or was.
+    Filled(Offset),
+    /// The log is sealed, with this.
+    Sealed(Box<SealedLog>),
+    /// The log is the partition, or will be once the catalogue says so.
+    Activated {
+        /// What is added to the shard's term to get its leader epoch.
+        epoch_base: i64,
+    },
+    /// What is left of the partition's last stay in this shard must go first.
+    Occupied,
+    /// The move that it was for is over.
+    Outdated,
 }
 
-struct Hosted {
-    partition: Arc<Partition>,
-    producers: Producers,
+pub(super) struct Hosted {
+    pub(super) partition: Arc<Partition>,
+    pub(super) producers: Producers,
+    /// Moves up to this generation never seal it.
+    pub(super) barred: u32,
 }
 
 /// The partitions of one shard.
@@ -46,7 +62,10 @@ pub(crate) struct PartitionsMachine {
     shard: ShardId,
     logs: LogStore,
     directory: Directory,
-    hosted: HashMap<PartitionId, Hosted>,
+    /// One log of a partition at a time.
+    pub(super) hosted: HashMap<PartitionId, Hosted>,
+    /// Partitions that were made here and have moved away: never to be made here again.
+    pub(super) departed: BTreeSet<PartitionId>,
 }
 
 impl PartitionsMachine {
@@ -57,7 +76,72 @@ impl PartitionsMachine {
             logs,
             directory,
             hosted: HashMap::new(),
+            departed: BTreeSet::new(),
         }
+    }
+
+    /// Makes a log here and enters it.
+    pub(super) fn host_new(
+        &mut self,
+        log: LogId,
+        epoch_base: i64,
+        (stand, start): (Stand, Offset),
+    ) {
+        let made = self.new_log(log, epoch_base, (stand, start));
+        self.directory.insert([made]);
+    }
+
+    fn new_log(
+        &mut self,
+        log: LogId,
+        epoch_base: i64,
+        (stand, start): (Stand, Offset),
+    ) -> Arc<Partition> {
+        let id = log.partition;
+        let waiters = self.directory.waiters(id);
+        let config = self.directory.log_config(id);
+        let log = self.logs.create(log, config, start);
+        let partition = Partition::new(self.shard, (epoch_base, stand), log, waiters);
+        let partition = Arc::new(partition);
+        let hosted = Hosted {
+            partition: Arc::clone(&partition),
+            producers: Producers::default(),
+            barred: 0,
+        };
+        self.hosted.insert(id, hosted);
+        partition
+    }
+
+    /// Uses a log that is here for something else.
+    pub(super) fn turn(&mut self, log: LogId, epoch_base: i64, stand: Stand) {
+        let Some(hosted) = self.hosted.get_mut(&log.partition) else {
+            return;
+        };
+        let turned = Arc::new(hosted.partition.turned(epoch_base, stand));
+        hosted.partition = Arc::clone(&turned);
+        self.directory.insert([turned]);
+        // Who waits may have to look elsewhere.
+        hosted.partition.waiters.wake_all();
+    }
+
+    /// Removes a log that is here.
+    pub(super) fn discard(&mut self, log: LogId) {
+        if let Some(hosted) = self.hosted.remove(&log.partition) {
+            self.retire(&hosted.partition);
+        }
+    }
+
+    fn retire(&self, partition: &Partition) {
+        // Before it goes: what it says of its ends from then on is void.
+        partition.supersede();
+        self.directory.remove(partition.log_id());
+        self.logs.remove(partition.log_id());
+        partition.waiters.wake_all();
+    }
+
+    pub(super) fn tell_departed(&self) {
+        self.directory
+            .set_departed(self.shard, self.departed.clone());
     }
 
     fn append(&mut self, at: EntryAt, id: PartitionId, batch: Bytes) -> Outcome {
@@ -65,6 +149,9 @@ impl PartitionsMachine {
             return Outcome::NoSuchPartition;
         };
         let partition = &hosted.partition;
+        if partition.stand != Stand::Serving {
+            return Outcome::Moving;
+        }
         let header = match BatchHeader::parse(&batch) {
             Ok(header) => header,
             Err(error) => return Outcome::Refused(AppendError::Corrupt(error.to_string())),
@@ -97,35 +184,27 @@ impl PartitionsMachine {
     fn create(&mut self, epoch_base: i64, partitions: Vec<PartitionId>) -> Outcome {
         let mut created = Vec::with_capacity(partitions.len());
         for id in partitions {
-            if self.hosted.contains_key(&id) {
+            // Whoever proposed it may have an old catalogue that knows of no move.
+            if self.hosted.contains_key(&id) || self.departed.contains(&id) {
                 continue;
             }
-            let log = self
-                .logs
-                .create(id, self.directory.log_config(id), Offset(0));
-            let waiters = Arc::new(Waiters::default());
-            let partition = Partition::new(id, self.shard, epoch_base, log, waiters);
-            let partition = Arc::new(partition);
-            created.push(Arc::clone(&partition));
-            self.hosted.insert(
-                id,
-                Hosted {
-                    partition,
-                    producers: Producers::default(),
-                },
-            );
+            created.push(self.new_log(id.into(), epoch_base, (Stand::Serving, Offset(0))));
         }
         self.directory.insert(created);
         Outcome::Done
     }
 
+    /// Topics are deleted for good: nothing of their partitions needs to be remembered.
     fn delete(&mut self, partitions: &[PartitionId]) -> Outcome {
+        let mut were_departed = false;
         for id in partitions {
-            if let Some(hosted) = self.hosted.remove(id) {
-                self.directory.remove(*id);
-                self.logs.remove(*id);
-                hosted.partition.waiters.wake_all();
+            if let Some(hosted) = self.hosted.get(id) {
+                self.discard(hosted.partition.log_id());
             }
+            were_departed |= self.departed.remove(id);
+        }
+        if were_departed {
+            self.tell_departed();
         }
         Outcome::Done
     }
@@ -133,23 +212,27 @@ impl PartitionsMachine {
     /// The log that a checkpoint describes, in the place of `old`.
     fn recover(
         &self,
-        id: PartitionId,
-        epoch_base: i64,
+        id: LogId,
+        (epoch_base, stand): (i64, Stand),
         state: LogState,
         old: Option<&Partition>,
     ) -> Partition {
         if let Some(old) = old {
             old.supersede();
         }
-        let log = self.logs.recover(id, self.directory.log_config(id), state);
-        let waiters = old.map_or_else(Arc::default, |old| Arc::clone(&old.waiters));
-        Partition::new(id, self.shard, epoch_base, log, waiters)
+        let waiters = self.directory.waiters(id.partition);
+        let config = self.directory.log_config(id.partition);
+        let log = self.logs.recover(id, config, state);
+        Partition::new(self.shard, (epoch_base, stand), log, waiters)
     }
 
     fn raise_start(&mut self, id: PartitionId, to: Offset) -> Outcome {
         let Some(hosted) = self.hosted.get(&id) else {
             return Outcome::NoSuchPartition;
         };
+        if hosted.partition.stand != Stand::Serving {
+            return Outcome::Moving;
+        }
         let log = &hosted.partition.log;
         log.raise_start(to.min(log.end_offset()));
         Outcome::Start(log.start_offset())
@@ -158,10 +241,9 @@ impl PartitionsMachine {
 
 /// Whether a log is what a checkpoint describes, but for a higher log start: then it goes on as it
 /// is, with what it has in memory.
-fn is_same(partition: &Partition, epoch_base: i64, state: &LogState) -> bool {
+fn is_same(partition: &Partition, state: &LogState) -> bool {
     let log = &partition.log;
-    partition.epoch_base == epoch_base
-        && log.end_offset() == state.end
+    log.end_offset() == state.end
         && log.start_offset() <= state.start
         && state.segments.iter().all(|one| one.staged.is_none())
 }
@@ -185,6 +267,22 @@ impl Apply for PartitionsMachine {
             }
             Ok(PartitionOp::Delete { partitions }) => self.delete(&partitions),
             Ok(PartitionOp::RaiseStart { partition, to }) => self.raise_start(partition, to),
+            Ok(PartitionOp::Begin { log, from }) => self.begin(log, from),
+            Ok(PartitionOp::Fill {
+                log,
+                at: from,
+                batches,
+            }) => self.fill(at, log, from, &batches),
+            Ok(PartitionOp::Seal { log, by }) => self.seal(at, log, by),
+            Ok(PartitionOp::Unseal { partition, by }) => self.unseal(partition, by),
+            Ok(PartitionOp::Activate {
+                log,
+                start,
+                end,
+                epoch,
+                producers,
+            }) => self.activate(at, log, (start, end), epoch, &producers),
+            Ok(PartitionOp::Drop { logs }) => self.drop_logs(&logs),
             // The leader encoded it and the journal's checksums held: only a bug gets here, and
             // going on without the operation would make this replica differ from the others.
             Err(error) => panic!(
@@ -200,63 +298,91 @@ impl Apply for PartitionsMachine {
             let log = &hosted.partition.log;
             let state = PartitionState {
                 id: *id,
+                generation: hosted.partition.generation(),
+                stand: hosted.partition.stand,
+                barred: hosted.barred,
                 epoch_base: hosted.partition.epoch_base,
                 log: log.state(),
                 producers: hosted.producers.clone(),
             };
             (log.clone(), state)
         };
-        let (logs, states): (Vec<_>, Vec<_>) = self.hosted.iter().map(capture).unzip();
+        let (logs, partitions): (Vec<_>, Vec<_>) = self.hosted.iter().map(capture).unzip();
+        let manifest = Manifest {
+            partitions,
+            departed: self.departed.iter().copied().collect(),
+        };
         let store = self.logs.clone();
         Box::new(move || {
             let ends: Vec<_> = logs
                 .into_iter()
-                .zip(&states)
+                .zip(&manifest.partitions)
                 .map(|(log, state)| (log, state.log.end))
                 .collect();
             store
                 .sync(&ends)
                 .map_err(|error| CheckpointError::Storage(std::io::Error::other(error)))?;
-            Ok(manifest::encode(&states))
+            Ok(manifest::encode(&manifest))
         })
     }
 
     fn install(&mut self, manifest: Bytes) -> Result<(), InstallError> {
-        let states = manifest::decode(manifest).map_err(|error| match error {
+        let Manifest {
+            partitions: states,
+            departed,
+        } = manifest::decode(manifest).map_err(|error| match error {
             ManifestError::Malformed(what) => InstallError::Malformed { what },
             ManifestError::UnknownVersion(version) => InstallError::UnknownVersion { version },
         })?;
         let mut before = std::mem::take(&mut self.hosted);
         let mut replaced = Vec::new();
-        for PartitionState {
-            id,
-            epoch_base,
-            log,
-            producers,
-        } in states
-        {
-            let partition = match before.remove(&id) {
-                Some(hosted) if is_same(&hosted.partition, epoch_base, &log) => {
-                    hosted.partition.log.raise_start(log.start);
-                    hosted.partition
+        for state in states {
+            let (id, log_id) = (state.id, state.log_id());
+            let PartitionState {
+                stand,
+                barred,
+                epoch_base,
+                log,
+                producers,
+                ..
+            } = state;
+            let old = before.remove(&id).map(|hosted| hosted.partition);
+            let (same, other) = match old {
+                Some(old) if old.log_id() == log_id => (Some(old), None),
+                old => (None, old),
+            };
+            // Another stay of the partition in this shard, which is over.
+            if let Some(other) = other {
+                self.retire(&other);
+            }
+            let partition = match same {
+                Some(old) if is_same(&old, &log) => {
+                    old.log.raise_start(log.start);
+                    if (old.epoch_base, old.stand) == (epoch_base, stand) {
+                        old
+                    } else {
+                        Arc::new(old.turned(epoch_base, stand))
+                    }
                 }
-                hosted => {
-                    let old = hosted.map(|hosted| hosted.partition);
-                    let new = Arc::new(self.recover(id, epoch_base, log, old.as_deref()));
-                    replaced.push(Arc::clone(&new));
-                    new
+                old => {
+                    let use_of = (epoch_base, stand);
+                    Arc::new(self.recover(log_id, use_of, log, old.as_deref()))
                 }
             };
+            replaced.push(Arc::clone(&partition));
             let hosted = Hosted {
                 partition,
                 producers,
+                barred,
             };
             self.hosted.insert(id, hosted);
         }
         self.directory.insert(replaced.iter().cloned());
-        let vanished: Vec<PartitionId> = before.keys().copied().collect();
-        self.hosted.extend(before);
-        self.delete(&vanished);
+        for gone in before.into_values() {
+            self.retire(&gone.partition);
+        }
+        self.departed = departed.into_iter().collect();
+        self.tell_departed();
         // Readers of what was replaced find what has come.
         for partition in replaced {
             partition.waiters.wake_all();

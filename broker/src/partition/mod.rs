@@ -1,39 +1,44 @@
-//! One partition as readers see it, and the directory of all partitions on this node.
+//! One partition as readers see it.
 //!
 //! A partition's log changes only when its shard applies an entry (`machine.rs`); readers share it
-//! through [`Partition`] and are woken when it grows. Its log holds committed data only, so its
-//! end is the high watermark.
+//! through [`Partition`], find it in the [`Directory`] of all partitions on this node and are woken
+//! when it grows. Its log holds committed data only, so its end is the high watermark.
 
+mod directory;
 pub(crate) mod machine;
 pub(crate) mod manifest;
+mod moving;
 pub(crate) mod op;
 pub(crate) mod producers;
 pub(crate) mod waiters;
 
-use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
-use storage::partition_log::{LogConfig, PartitionLog};
-use storage::{LeaderEpoch, Offset, PartitionId, ShardId, Term};
-use tokio::sync::watch;
+use storage::partition_log::PartitionLog;
+use storage::{LeaderEpoch, LogId, Offset, PartitionId, ShardId, Term};
 
-use crate::catalogue::Catalogue;
+pub(crate) use directory::Directory;
+use manifest::Stand;
+pub(crate) use moving::SealedLog;
 use waiters::Waiters;
 
-/// A partition that this node carries.
+/// A partition that this node carries: one log of it, in one shard. Never changes; when what the
+/// log is used for does, another one takes its place.
 pub(crate) struct Partition {
     pub(crate) id: PartitionId,
     pub(crate) shard: ShardId,
     /// What is added to the shard's term to get the partition's leader epoch; fixed when the
     /// partition entered the shard, so that epochs only rise.
     pub(crate) epoch_base: i64,
+    /// What the log is used for.
+    pub(crate) stand: Stand,
     pub(crate) log: PartitionLog,
-    /// Fetches that wait for more records; shared with whoever takes this one's place.
+    /// Fetches that wait for more records; shared by all logs of the partition on this node.
     pub(crate) waiters: Arc<Waiters>,
-    // Its log is dead or about to be: another one has the data.
-    superseded: AtomicBool,
+    // Its log is dead or about to be: another one has the data. The log's, whatever its use.
+    superseded: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Partition {
@@ -41,26 +46,50 @@ impl fmt::Debug for Partition {
         f.debug_struct("Partition")
             .field("id", &self.id)
             .field("shard", &self.shard)
+            .field("generation", &self.generation())
+            .field("stand", &self.stand)
             .finish()
     }
 }
 
 impl Partition {
     pub(crate) fn new(
-        id: PartitionId,
         shard: ShardId,
-        epoch_base: i64,
+        (epoch_base, stand): (i64, Stand),
         log: PartitionLog,
         waiters: Arc<Waiters>,
     ) -> Partition {
         Partition {
-            id,
+            id: log.id().partition,
             shard,
             epoch_base,
+            stand,
             log,
             waiters,
-            superseded: AtomicBool::new(false),
+            superseded: Arc::default(),
         }
+    }
+
+    /// The same log, used for something else.
+    pub(crate) fn turned(&self, epoch_base: i64, stand: Stand) -> Partition {
+        Partition {
+            id: self.id,
+            shard: self.shard,
+            epoch_base,
+            stand,
+            log: self.log.clone(),
+            waiters: Arc::clone(&self.waiters),
+            superseded: Arc::clone(&self.superseded),
+        }
+    }
+
+    /// Which of the partition's logs this is.
+    pub(crate) fn generation(&self) -> u32 {
+        self.log.id().generation
+    }
+
+    pub(crate) fn log_id(&self) -> LogId {
+        self.log.id()
     }
 
     /// Says that another log takes this one's place: what it says of its ends from now on is void.
@@ -90,75 +119,4 @@ impl Partition {
 pub(crate) fn epoch_in(base: i64, term: Term) -> i32 {
     let term = i64::try_from(term.0).expect("terms stay far below 2^63");
     i32::try_from((base + term).max(0)).expect("leader epochs stay below 2^31")
-}
-
-/// All partitions of this node, by id. Cloning shares it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Directory {
-    partitions: Arc<RwLock<HashMap<PartitionId, Arc<Partition>>>>,
-    images: Option<watch::Receiver<Arc<Catalogue>>>,
-}
-
-impl Directory {
-    /// An empty one that knows topics' configs from the catalogue.
-    pub(crate) fn new(images: watch::Receiver<Arc<Catalogue>>) -> Directory {
-        Directory {
-            partitions: Arc::default(),
-            images: Some(images),
-        }
-    }
-
-    /// When a partition's log begins new segments: local to this replica, so apply may use it. The
-    /// default while the catalogue here does not know the topic; it is set when it comes to.
-    pub(crate) fn log_config(&self, id: PartitionId) -> LogConfig {
-        let image = self.images.as_ref().map(watch::Receiver::borrow);
-        let topic = image.as_ref().and_then(|image| image.topic_by_id(id.topic));
-        topic.map_or_else(LogConfig::default, |topic| LogConfig {
-            segment_bytes: u32::try_from(topic.config.segment_bytes).unwrap_or(u32::MAX),
-            segment_ms: topic.config.segment_ms,
-        })
-    }
-
-    pub(crate) fn get(&self, id: PartitionId) -> Option<Arc<Partition>> {
-        self.partitions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned()
-    }
-
-    pub(crate) fn contains(&self, id: PartitionId) -> bool {
-        self.partitions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(&id)
-    }
-
-    /// A picture of what is there now.
-    pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
-        let partitions = self
-            .partitions
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        partitions.values().cloned().collect()
-    }
-
-    pub(crate) fn insert(&self, partitions: impl IntoIterator<Item = Arc<Partition>>) {
-        let mut map = self
-            .partitions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        map.extend(
-            partitions
-                .into_iter()
-                .map(|partition| (partition.id, partition)),
-        );
-    }
-
-    pub(crate) fn remove(&self, id: PartitionId) {
-        self.partitions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
-    }
 }

@@ -6,14 +6,22 @@
 //!   2 create      count, partition*   body empty; version 2, see [`PartitionOp::CreateAtTerm`]
 //!   3 delete      count, partition*   body empty
 //!   4 raise start partition, offset   body empty
+//!   5 begin       log, from i64       body empty
+//!   6 fill        log, at i64         body = whole batches, as they stand in the other shard
+//!   7 seal        log, move u32       body empty
+//!   8 unseal      partition, move u32 body empty
+//!   9 activate    log, start i64, end i64, epoch i32   body = producers, see `producers.rs`
+//!  10 drop        count, log*         body empty
 //! partition = topic id 16 bytes, index u32
+//! log       = partition, generation u32
 //! ```
+//! 5 to 10 move single partitions between shards.
 //! Integers are big-endian. A new field means a new version; a reader refuses versions it does not
 //! know, since guessing would let replicas differ.
 
 use bytes::Bytes;
 use raft::Op;
-use storage::{Offset, PartitionId, TopicId};
+use storage::{LeaderEpoch, LogId, Offset, PartitionId, TopicId};
 
 use crate::wire::{Malformed, Reader, Writer};
 
@@ -23,8 +31,15 @@ const APPEND: u8 = 1;
 const CREATE: u8 = 2;
 const DELETE: u8 = 3;
 const RAISE_START: u8 = 4;
-/// Bytes of an encoded partition.
+const BEGIN: u8 = 5;
+const FILL: u8 = 6;
+const SEAL: u8 = 7;
+const UNSEAL: u8 = 8;
+const ACTIVATE: u8 = 9;
+const DROP: u8 = 10;
+/// Bytes of an encoded partition, and of a log.
 const PARTITION_BYTES: usize = 20;
+const LOG_BYTES: usize = PARTITION_BYTES + 4;
 
 /// One operation on the partitions of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +58,39 @@ pub(crate) enum PartitionOp {
     Delete { partitions: Vec<PartitionId> },
     /// Move the log start forward to this offset, at most to the end of the log.
     RaiseStart { partition: PartitionId, to: Offset },
+    /// Make an empty log that continues at `from`, the base of a batch, to be filled from another
+    /// shard; it serves nobody. One that is there already and ends below is begun anew.
+    Begin { log: LogId, from: Offset },
+    /// Append batches to a log that is being filled, byte for byte, if it ends at `at`.
+    Fill { log: LogId, at: Offset, batches: Bytes },
+    /// Take no more appends until the move of this generation is over.
+    Seal { log: LogId, by: u32 },
+    /// The moves up to this generation are cancelled: take appends again, and never be sealed by
+    /// one of them.
+    Unseal { partition: PartitionId, by: u32 },
+    /// A filled log is complete, if it ends at `end`: from now on it is a partition like others,
+    /// with this log start and these producers; its epochs go on above `epoch`.
+    Activate {
+        log: LogId,
+        start: Offset,
+        end: Offset,
+        epoch: LeaderEpoch,
+        producers: Bytes,
+    },
+    /// Remove logs that can never become the partition again; others stay.
+    Drop { logs: Vec<LogId> },
+}
+
+pub(crate) fn put_log(writer: &mut Writer, log: LogId) {
+    put_partition(writer, log.partition);
+    writer.u32(log.generation);
+}
+
+pub(crate) fn take_log(reader: &mut Reader) -> Result<LogId, Malformed> {
+    Ok(LogId {
+        partition: take_partition(reader)?,
+        generation: reader.u32()?,
+    })
 }
 
 pub(crate) fn put_partition(writer: &mut Writer, partition: PartitionId) {
@@ -86,6 +134,38 @@ impl PartitionOp {
                 put_partition(&mut writer, partition);
                 writer.i64(to.0);
             }
+            PartitionOp::Begin { log, from } => {
+                put_log(writer.u8(BEGIN).u8(VERSION), log);
+                writer.i64(from.0);
+            }
+            PartitionOp::Fill { log, at, batches } => {
+                put_log(writer.u8(FILL).u8(VERSION), log);
+                writer.i64(at.0);
+                body = batches;
+            }
+            PartitionOp::Seal { log, by } => {
+                put_log(writer.u8(SEAL).u8(VERSION), log);
+                writer.u32(by);
+            }
+            PartitionOp::Unseal { partition, by } => {
+                put_partition(writer.u8(UNSEAL).u8(VERSION), partition);
+                writer.u32(by);
+            }
+            PartitionOp::Activate {
+                log,
+                start,
+                end,
+                epoch,
+                producers,
+            } => {
+                put_log(writer.u8(ACTIVATE).u8(VERSION), log);
+                writer.i64(start.0).i64(end.0).i32(epoch.0);
+                body = producers;
+            }
+            PartitionOp::Drop { logs } => {
+                writer.u8(DROP).u8(VERSION).count(logs.len());
+                logs.iter().for_each(|log| put_log(&mut writer, *log));
+            }
         }
         Op {
             head: writer.finish(),
@@ -119,6 +199,35 @@ impl PartitionOp {
                 partition: take_partition(&mut reader)?,
                 to: Offset(reader.i64()?),
             },
+            BEGIN => PartitionOp::Begin {
+                log: take_log(&mut reader)?,
+                from: Offset(reader.i64()?),
+            },
+            FILL => PartitionOp::Fill {
+                log: take_log(&mut reader)?,
+                at: Offset(reader.i64()?),
+                batches: op.body.clone(),
+            },
+            SEAL => PartitionOp::Seal {
+                log: take_log(&mut reader)?,
+                by: reader.u32()?,
+            },
+            UNSEAL => PartitionOp::Unseal {
+                partition: take_partition(&mut reader)?,
+                by: reader.u32()?,
+            },
+            ACTIVATE => PartitionOp::Activate {
+                log: take_log(&mut reader)?,
+                start: Offset(reader.i64()?),
+                end: Offset(reader.i64()?),
+                epoch: LeaderEpoch(reader.i32()?),
+                producers: op.body.clone(),
+            },
+            DROP => PartitionOp::Drop {
+                logs: (0..reader.count(LOG_BYTES)?)
+                    .map(|_| take_log(&mut reader))
+                    .collect::<Result<_, _>>()?,
+            },
             _ => return Err(reader.malformed("a known operation kind")),
         };
         reader.end()?;
@@ -145,6 +254,41 @@ mod tests {
         })
     }
 
+    fn log() -> impl Strategy<Value = LogId> {
+        (partition(), any::<u32>()).prop_map(|(partition, generation)| LogId {
+            partition,
+            generation,
+        })
+    }
+
+    fn moving() -> impl Strategy<Value = PartitionOp> {
+        let body = || proptest::collection::vec(any::<u8>(), 1..50).prop_map(Bytes::from);
+        prop_oneof![
+            (log(), any::<i64>()).prop_map(|(log, from)| PartitionOp::Begin {
+                log,
+                from: Offset(from)
+            }),
+            (log(), any::<i64>(), body()).prop_map(|(log, at, batches)| PartitionOp::Fill {
+                log,
+                at: Offset(at),
+                batches
+            }),
+            (log(), any::<u32>()).prop_map(|(log, by)| PartitionOp::Seal { log, by }),
+            (partition(), any::<u32>())
+                .prop_map(|(partition, by)| PartitionOp::Unseal { partition, by }),
+            (log(), any::<i64>(), any::<i64>(), any::<i32>(), body()).prop_map(
+                |(log, start, end, epoch, producers)| PartitionOp::Activate {
+                    log,
+                    start: Offset(start),
+                    end: Offset(end),
+                    epoch: LeaderEpoch(epoch),
+                    producers
+                }
+            ),
+            proptest::collection::vec(log(), 0..5).prop_map(|logs| PartitionOp::Drop { logs }),
+        ]
+    }
+
     fn operation() -> impl Strategy<Value = PartitionOp> {
         let list = || proptest::collection::vec(partition(), 0..5);
         prop_oneof![
@@ -161,6 +305,7 @@ mod tests {
                 partition,
                 to: Offset(to)
             }),
+            moving(),
         ]
     }
 

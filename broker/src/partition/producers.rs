@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use storage::Offset;
 use storage::batch::BatchHeader;
 
@@ -194,6 +195,13 @@ impl Producers {
                 writer.i64(batch.base_offset.0).i64(batch.timestamp_ms);
             }
         }
+    }
+
+    /// Everything, encoded on its own.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        let mut writer = Writer::default();
+        self.encode(&mut writer);
+        writer.finish()
     }
 
     pub(crate) fn decode(reader: &mut Reader) -> Result<Producers, Malformed> {

@@ -46,7 +46,10 @@ fn may_be_repeated(command: &Command) -> bool {
         | Command::Join(_)
         | Command::SetNodeState { .. }
         | Command::RemoveNode { .. }
-        | Command::SetTarget { .. } => true,
+        | Command::SetTarget { .. }
+        | Command::BeginMove { .. }
+        | Command::FinishMove { .. }
+        | Command::CancelMove { .. } => true,
         Command::CreateTopic(_)
         | Command::DeleteTopic(_)
         | Command::AddPartitions { .. }

@@ -1,7 +1,7 @@
 //! What a checkpoint's manifest asks of this replica, partition by partition: pure decisions.
 
 use storage::partition_log::LogState;
-use storage::{Offset, PartitionId};
+use storage::{LogId, Offset, PartitionId};
 
 use crate::partition::manifest::PartitionState;
 
@@ -47,6 +47,10 @@ impl Wanted {
         self.target.id
     }
 
+    pub(super) fn log_id(&self) -> LogId {
+        self.target.log_id()
+    }
+
     /// Where the local log ends that a copy goes on from.
     pub(super) fn local_end(&self) -> Option<Offset> {
         self.local.as_ref().map(|local| local.end)
@@ -89,6 +93,7 @@ mod tests {
     use storage::{LeaderEpoch, TopicId};
 
     use super::*;
+    use crate::partition::manifest::Stand;
     use crate::partition::producers::Producers;
 
     fn log(start: i64, end: i64) -> LogState {
@@ -118,6 +123,9 @@ mod tests {
         };
         let target = PartitionState {
             id,
+            generation: 0,
+            stand: Stand::Serving,
+            barred: 0,
             epoch_base: 0,
             log: target,
             producers: Producers::default(),

@@ -80,8 +80,7 @@ impl RangeServer {
     }
 
     async fn read(&self, range: ReadRange, leads: bool) -> Bytes {
-        let here = |partition: &Arc<Partition>| partition.shard == range.shard;
-        let Some(partition) = self.directory.get(range.partition).filter(here) else {
+        let Some(partition) = self.directory.get_in(range.shard, range.partition) else {
             return RangeAnswer::NoSuchPartition { leads }.encode();
         };
         let permit = self.reads.acquire().await;
@@ -96,7 +95,11 @@ impl RangeServer {
         match reading.await {
             Ok((Ok(answer), _)) => answer,
             Ok((Err(_), true)) => failed("the partition is being replaced".to_owned()),
-            Ok((Err(answer), false)) if self.directory.contains(range.partition) => answer.encode(),
+            Ok((Err(answer), false))
+                if self.directory.get_in(range.shard, range.partition).is_some() =>
+            {
+                answer.encode()
+            }
             Ok((Err(_), false)) => RangeAnswer::NoSuchPartition { leads }.encode(),
             Err(error) => failed(format!("reading panicked: {error}")),
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use storage::batch::BatchHeader;
 use storage::partition_log::{CopyError, LogConfig, LogCopy, LogState, SegmentState, StorageError};
 use storage::store::LogStore;
-use storage::{Offset, PartitionId};
+use storage::{LogId, Offset};
 
 /// Where a copy stands.
 #[derive(Default)]
@@ -25,7 +25,7 @@ enum Stand {
 
 /// One partition's copy.
 pub(super) struct Slot {
-    id: PartitionId,
+    id: LogId,
     /// End of the local log that it goes on from; `None` when it stands alone.
     after: Option<Offset>,
     /// Log start that the source raised meanwhile.
@@ -54,7 +54,7 @@ pub(super) enum SlotError {
 }
 
 impl Slot {
-    pub(super) fn new(id: PartitionId) -> Slot {
+    pub(super) fn new(id: LogId) -> Slot {
         Slot {
             id,
             after: None,

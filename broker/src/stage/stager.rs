@@ -14,7 +14,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use raft::{Stage, StageError, StageProgress};
 use storage::partition_log::{LogState, PartitionLog, SegmentState, StorageError};
 use storage::store::LogStore;
-use storage::{NodeId, Offset, PartitionId, ShardId};
+use storage::{LogId, NodeId, Offset, PartitionId, ShardId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Ranges;
@@ -23,7 +23,7 @@ use super::range::{RangeAnswer, ReadRange};
 use super::serve::RANGE_BYTES_MAX;
 use super::slot::{Slot, SlotError};
 use crate::partition::Directory;
-use crate::partition::manifest::{self, ManifestError, PartitionState};
+use crate::partition::manifest::{self, Manifest, ManifestError, PartitionState};
 
 /// Partitions that are copied at the same time; their bytes are bounded by the throttle.
 const PARTITIONS_IN_FLIGHT: usize = 16;
@@ -51,7 +51,7 @@ struct Inner {
     ranges: Ranges,
     /// Held by the one staging that runs, and by what it left to blocking threads.
     run: Arc<Semaphore>,
-    slots: Mutex<HashMap<PartitionId, SharedSlot>>,
+    slots: Mutex<HashMap<LogId, SharedSlot>>,
     bytes_done: AtomicU64,
     bytes_total: AtomicU64,
 }
@@ -115,7 +115,7 @@ impl Inner {
         let run = Arc::clone(&self.run).acquire_owned().await;
         let run: Run = Arc::new(run.expect("the semaphore is never closed"));
         let this = Arc::clone(&self);
-        let wanted = blocking(&run, move || this.compare(from, manifest)).await?;
+        let (wanted, departed) = blocking(&run, move || this.compare(from, manifest)).await?;
         let (missing, present): (Vec<_>, Vec<_>) = wanted.into_iter().partition(Wanted::lacks_data);
         let bytes: u64 = missing.iter().map(Wanted::missing_bytes).sum();
         self.bytes_done.store(0, Ordering::Relaxed);
@@ -143,13 +143,20 @@ impl Inner {
             let bytes = self.bytes_done.load(Ordering::Relaxed);
             tracing::info!(shard = %self.shard, from = %from, bytes, "copied what was lacking");
         }
-        blocking(&run, move || encode(present, finished)).await
+        blocking(&run, move || encode(present, finished, departed)).await
     }
 
     /// Lays the manifest beside what is here, which is synced as it is. Touches no file of a
     /// partition that has nothing to sync.
-    fn compare(&self, from: NodeId, manifest: Bytes) -> Result<Vec<Wanted>, StageError> {
-        let targets = manifest::decode(manifest).map_err(|error| match error {
+    fn compare(
+        &self,
+        from: NodeId,
+        manifest: Bytes,
+    ) -> Result<(Vec<Wanted>, Vec<PartitionId>), StageError> {
+        let Manifest {
+            partitions: targets,
+            departed,
+        } = manifest::decode(manifest).map_err(|error| match error {
             ManifestError::Malformed(what) => StageError::Malformed { what },
             ManifestError::UnknownVersion(_) => StageError::Malformed {
                 what: "a version that this program knows",
@@ -166,20 +173,21 @@ impl Inner {
             );
         }
         // What was kept for partitions that lack nothing any more has served its time.
-        let ids: HashSet<PartitionId> = wanted
+        let ids: HashSet<LogId> = wanted
             .iter()
             .filter(|wanted| wanted.lacks_data())
-            .map(Wanted::id)
+            .map(Wanted::log_id)
             .collect();
         self.slots().retain(|id, _| ids.contains(id));
-        Ok(wanted)
+        Ok((wanted, departed))
     }
 
     /// What is here of each partition, on disk as it is told.
     fn capture(&self, targets: &[PartitionState]) -> Result<Vec<Option<LogState>>, StageError> {
         let here = |target: &PartitionState| {
-            let partition = self.directory.get(target.id)?;
-            (partition.shard == self.shard).then(|| partition.log.clone())
+            // Another stay of the partition in this shard has files of its own.
+            let partition = self.directory.get_in(self.shard, target.id)?;
+            (partition.log_id() == target.log_id()).then(|| partition.log.clone())
         };
         let logs: Vec<Option<PartitionLog>> = targets.iter().map(here).collect();
         let capture = || -> Vec<Option<LogState>> {
@@ -208,11 +216,11 @@ impl Inner {
         )))
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<PartitionId, SharedSlot>> {
+    fn slots(&self) -> MutexGuard<'_, HashMap<LogId, SharedSlot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slot(&self, id: PartitionId) -> SharedSlot {
+    fn slot(&self, id: LogId) -> SharedSlot {
         let mut slots = self.slots();
         let slot = slots
             .entry(id)
@@ -227,7 +235,7 @@ impl Inner {
         wanted: Wanted,
         run: Run,
     ) -> Result<Copied, StageError> {
-        let slot = self.slot(wanted.id());
+        let slot = self.slot(wanted.log_id());
         let target_end = wanted.target.log.end;
         let (after, log) = (wanted.local_end(), wanted.target.log.clone());
         let resume = move |slot: &mut Slot| Ok((slot.resume(after, &log), slot.size_bytes()));
@@ -409,7 +417,11 @@ fn localised(
 }
 
 /// The manifest to install here.
-fn encode(present: Vec<Wanted>, copied: Vec<PartitionState>) -> Result<Bytes, StageError> {
+fn encode(
+    present: Vec<Wanted>,
+    copied: Vec<PartitionState>,
+    departed: Vec<PartitionId>,
+) -> Result<Bytes, StageError> {
     let mut states = copied;
     states.reserve(present.len());
     for Wanted {
@@ -423,7 +435,10 @@ fn encode(present: Vec<Wanted>, copied: Vec<PartitionState>) -> Result<Bytes, St
             None => target,
         });
     }
-    Ok(manifest::encode(&states))
+    Ok(manifest::encode(&Manifest {
+        partitions: states,
+        departed,
+    }))
 }
 
 /// Runs on a thread that may block; goes on when the caller is dropped, and holds up the next
