@@ -1,7 +1,7 @@
 //! Keeps what a shard tells of itself true: who leads, who its replicas are, whether it is cut off.
 //!
-//! One task a shard. It also switches openraft's ticks on when the shard has a second replica, and
-//! tells the host when the shard ends by itself.
+//! One task a shard. It also sends the leader's heartbeats at the node's beat, switches openraft's
+//! ticks on where a leader is missing, and tells the host when the shard ends by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant, ServerState};
 use storage::{ShardId, Term};
+use tokio::sync::watch;
 
 use crate::group::GroupRaft;
 use crate::host::Shared;
@@ -24,6 +25,24 @@ pub(crate) struct Follow<A: Apply> {
     pub(crate) queue: Arc<Queue<A::Outcome>>,
     pub(crate) status: Arc<Status>,
     pub(crate) shared: Arc<Shared>,
+}
+
+/// What a shard does at the node's beat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// No other node takes part.
+    Alone,
+    /// It sends heartbeats.
+    Leads,
+    /// It looks whether a leader is heard.
+    Follows,
+}
+
+/// What was found when everything was brought up to date.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    role: Role,
+    contact: Contact,
 }
 
 /// Whether a leader hears from a majority.
@@ -45,6 +64,8 @@ impl<A: Apply> Follow<A> {
         let mut ended = self.status.watch_end();
         let mut handed_over = self.status.watch_handed_over();
         let mut leads_since_ms = None;
+        let mut beat: Option<watch::Receiver<()>> = None;
+        let beat_interval = Duration::from_millis(self.shared.config.heartbeat_ms);
         loop {
             let end = *ended.borrow_and_update();
             // In a term that was given away nothing is served, whatever is applied.
@@ -52,7 +73,8 @@ impl<A: Apply> Follow<A> {
             let applied = applied_term
                 .borrow_and_update()
                 .filter(|term| given_away != Some(*term));
-            let contact = self.publish(&mut server, applied, end, &mut leads_since_ms);
+            let Found { role, contact } =
+                self.publish(&mut server, applied, end, &mut leads_since_ms);
             match end {
                 None => {}
                 Some(End::Closed) => return,
@@ -61,10 +83,15 @@ impl<A: Apply> Follow<A> {
                     return;
                 }
             }
+            if role == Role::Alone {
+                beat = None;
+            } else {
+                beat.get_or_insert_with(|| self.shared.beat.listen());
+            }
+            // Else the next beat looks in time.
             let recheck = match contact {
-                Contact::Unneeded => None,
-                Contact::Heard(left) => Some(left),
-                Contact::Lost => Some(Duration::from_millis(self.shared.config.heartbeat_ms)),
+                Contact::Heard(left) if left <= beat_interval => Some(left),
+                _ => None,
             };
             tokio::select! {
                 changed = server.changed() => if changed.is_err() {
@@ -75,6 +102,10 @@ impl<A: Apply> Follow<A> {
                 _ = applied_term.changed() => {}
                 _ = handed_over.changed() => {}
                 _ = ended.changed() => {}
+                () = heard(&mut beat) => if role == Role::Leads {
+                    // It fails only when the shard has stopped, which `server` tells.
+                    let _ = self.raft.trigger().heartbeat().await;
+                },
                 () = tokio::time::sleep(recheck.unwrap_or_default()), if recheck.is_some() => {}
             }
         }
@@ -87,7 +118,7 @@ impl<A: Apply> Follow<A> {
         applied: Option<Term>,
         end: Option<End>,
         leads_since_ms: &mut Option<i64>,
-    ) -> Contact {
+    ) -> Found {
         let me = u64::from(self.shared.config.node.0);
         let (term, leads, leader, members) = {
             let server = server.borrow_watched();
@@ -105,9 +136,17 @@ impl<A: Apply> Follow<A> {
             *leads_since_ms = None;
             Contact::Unneeded
         };
-        // Alone it needs none, but to take the lead: the leader before may have left the shard.
-        let ticks = !members.is_alone() || (is_only_voter && !leads);
-        self.raft.runtime_config().tick(ticks);
+        let role = match (members.is_alone(), leads) {
+            (true, _) => Role::Alone,
+            (false, true) => Role::Leads,
+            (false, false) => Role::Follows,
+        };
+        self.raft.runtime_config().tick(match role {
+            // But to take the lead: the leader before may have left the shard.
+            Role::Alone => is_only_voter && !leads,
+            Role::Leads => false,
+            Role::Follows => !self.hears_leader(),
+        });
         self.status.set_isolated(contact == Contact::Lost);
         if contact == Contact::Lost {
             // They would wait for as long as it lasts; elsewhere they may be taken.
@@ -132,7 +171,17 @@ impl<A: Apply> Follow<A> {
         self.status
             .leadership
             .send_if_modified(|held| std::mem::replace(held, now) != now);
-        contact
+        Found { role, contact }
+    }
+
+    /// Whether no election can be due before the beat after the next. openraft holds one when a
+    /// leader's lease, the longest election time-out, and a time-out on top of it have passed since
+    /// the last word from it.
+    fn hears_leader(&self) -> bool {
+        let config = &self.shared.config;
+        let silence_max = config.election_ms_max.saturating_sub(config.heartbeat_ms);
+        let heard = self.status.heard();
+        heard.is_some_and(|at| at.elapsed() < Duration::from_millis(silence_max))
     }
 
     /// As openraft judges it for proposals: by the last time a majority had acknowledged.
@@ -167,6 +216,17 @@ impl<A: Apply> Follow<A> {
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(shard = self.id.0, %error, "the shard's task ended badly");
         }
+    }
+}
+
+/// Waits for the next beat, for ever without one.
+async fn heard(beat: &mut Option<watch::Receiver<()>>) {
+    let Some(listener) = beat else {
+        return std::future::pending().await;
+    };
+    if listener.changed().await.is_err() {
+        // The host is gone, and this shard with it.
+        *beat = None;
     }
 }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -19,6 +20,7 @@ use storage::{NodeId, ShardId};
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, watch};
 
+use crate::beat::Beat;
 use crate::group::{self, CloseMode, Group, Wire};
 use crate::peer::Peers;
 use crate::status::{End, Status};
@@ -59,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Peers,
     /// Where stagings run.
     pub(crate) ambient: Handle,
+    /// When leaders send heartbeats, and followers look whether they hear them.
+    pub(crate) beat: Beat,
     /// Bytes appended by all shards since the start.
     pub(crate) node_bytes: Arc<AtomicU64>,
     failed: watch::Sender<Option<HostFailure>>,
@@ -127,7 +131,9 @@ impl Host {
         config.validate()?;
         create_dir(&disk, &config.checkpoint_dir).map_err(HostError::CheckpointDir)?;
         let handle = peers.handle();
+        let beat = Beat::start(&handle, Duration::from_millis(config.heartbeat_ms));
         let shared = Arc::new(Shared {
+            beat,
             config,
             disk,
             clock,

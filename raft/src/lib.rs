@@ -9,6 +9,7 @@
 //! majority and applied, and an error called definite means that the entry can never commit.
 
 mod batcher;
+mod beat;
 mod checkpointer;
 mod claims;
 mod config;

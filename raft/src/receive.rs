@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
-use openraft::raft::{AppendEntriesResponse, VoteResponse};
+use openraft::raft::{AppendEntriesResponse, StreamAppendError, VoteResponse};
 use storage::{NodeId, ShardId};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::Apply;
 use crate::claims;
@@ -15,6 +16,7 @@ use crate::group::GroupRaft;
 use crate::message::{Answer, Request};
 use crate::peer::{CallError, Lane, Receive, StreamAnswers};
 use crate::staging::Staging;
+use crate::status::Status;
 use crate::tombstone::Recall;
 use crate::types::log_id;
 
@@ -24,6 +26,7 @@ pub(crate) struct Receiver<A: Apply> {
     pub(crate) raft: GroupRaft<A>,
     pub(crate) staging: Arc<Staging<A>>,
     pub(crate) recall: Recall,
+    pub(crate) status: Arc<Status>,
 }
 
 impl<A: Apply> Receive for Receiver<A> {
@@ -37,9 +40,14 @@ impl<A: Apply> Receive for Receiver<A> {
             return async { Err(CallError::Malformed) }.boxed();
         };
         let (raft, staging) = (self.raft.clone(), Arc::clone(&self.staging));
-        let recall = self.recall.clone();
+        let (recall, status) = (self.recall.clone(), Arc::clone(&self.status));
+        let received = Instant::now();
         async move {
             let answer = answer(&raft, &staging, &recall, from, request).await?;
+            // Single appends are heartbeats. A conflict comes from who is taken for the leader.
+            if let Answer::Appended(Ok(_) | Err(StreamAppendError::Conflict(_))) = &answer {
+                status.hear(received);
+            }
             Ok(answer.encode())
         }
         .boxed()

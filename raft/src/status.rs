@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use storage::{LogIndex, LogPosition, Term};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::{Leadership, Members, ProposeError, UnknownReason};
 
@@ -58,6 +59,8 @@ pub(crate) struct Status {
     applied_term: watch::Sender<Option<Term>>,
     /// Index of the last applied entry.
     applied_index: watch::Sender<Option<LogIndex>>,
+    /// When the last heartbeat came that was taken for the leader's.
+    heard: Mutex<Option<Instant>>,
     end: watch::Sender<Option<End>>,
     /// A checkpoint is due.
     pub(crate) checkpoint_due: Notify,
@@ -90,6 +93,7 @@ impl Status {
             handed_over: watch::Sender::new(None),
             applied_term: watch::Sender::new(None),
             applied_index: watch::Sender::new(None),
+            heard: Mutex::new(None),
             end: watch::Sender::new(None),
             checkpoint_due: Notify::new(),
             machine_gone: watch::Sender::new(false),
@@ -140,6 +144,17 @@ impl Status {
 
     pub(crate) fn watch_handed_over(&self) -> watch::Receiver<Option<Term>> {
         self.handed_over.subscribe()
+    }
+
+    /// A heartbeat that came `at` was taken for the leader's.
+    pub(crate) fn hear(&self, at: Instant) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard = (*heard).max(Some(at));
+    }
+
+    /// When the last one came.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn last_applied(&self) -> Option<LogPosition> {

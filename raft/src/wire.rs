@@ -58,6 +58,7 @@ impl<A: Apply> Wire<A> for PeerWire {
             raft,
             staging: Arc::new(staging),
             recall: parts.recall.clone(),
+            status: Arc::clone(&parts.status),
         };
         Some(self.shared.peers.attach(self.shard, Arc::new(receiver)))
     }
