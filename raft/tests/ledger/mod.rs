@@ -193,14 +193,16 @@ impl Computer {
 
     /// Cuts the power: what is not synced is kept, lost or torn.
     pub(crate) async fn crash(&self, node: Node, seed: u64) {
-        self.sim.crash(seed);
+        self.sim.cut_power();
         node.vanish().await;
+        self.sim.crash(seed);
     }
 
     /// Ends the node's process where it stands; what it wrote stays.
     pub(crate) async fn kill(&self, node: Node) {
-        self.sim.kill_processes();
+        self.sim.cut_power();
         node.vanish().await;
+        self.sim.kill_processes();
     }
 }
 
@@ -231,10 +233,12 @@ impl Node {
         self.journal.close();
     }
 
-    /// Ends at once; returns when nothing of it runs any more.
+    /// Ends at once, whoever still holds a shard; returns when nothing of it runs any more. Its disk
+    /// must take nothing by now.
     async fn vanish(self) {
         drop(self.host);
         self.peers.shutdown().await;
+        self.journal.close();
     }
 }
 
