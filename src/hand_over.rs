@@ -70,6 +70,7 @@ mod tests {
             replicas: 0,
             is_local: id == 1,
             waits_for: None,
+            barred_from: Vec::new(),
         }
     }
 
@@ -86,6 +87,7 @@ mod tests {
             in_sync: in_sync.iter().map(|id| NodeId(*id)).collect(),
             partitions: 1,
             catching_up: Vec::new(),
+            stalled_ms: None,
         }
     }
 

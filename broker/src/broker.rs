@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::catalogue::Catalogue;
 use crate::catalogue::machine::Outcome as CatalogueOutcome;
+use crate::controller::Stalls;
 use crate::ids::Ids;
 use crate::partition::machine::Outcome;
 use crate::partition::{Directory, Partition};
@@ -57,6 +58,7 @@ pub(crate) struct Inner {
     pub(crate) catch_up: CatchUp,
     pub(crate) shards: RwLock<BTreeMap<ShardId, DataShard>>,
     pub(crate) view: Mutex<ClusterView>,
+    pub(crate) stalls: Mutex<Stalls>,
     /// Where this node is reached, as the catalogue shall know it.
     pub(crate) listeners: watch::Sender<BTreeMap<String, (String, u16)>>,
     /// Held by whoever reads the catalogue in order to change it.
@@ -244,10 +246,17 @@ impl Broker {
         match (catalogue.topic_by_id(id.topic), catalogue.entry(id)) {
             (None, _) => BrokerError::UnknownTopicId,
             (Some(_), None) => BrokerError::UnknownTopicOrPartition,
-            (Some(_), Some(entry)) if self.data_shard(entry.shard).is_some() => {
-                BrokerError::LeaderNotAvailable
+            (Some(_), Some(entry)) if self.data_shard(entry.shard).is_none() => {
+                self.not_leader(entry.shard)
             }
-            (Some(_), Some(entry)) => self.not_leader(entry.shard),
+            // It came here by a move, and whoever leads has it; this node lags.
+            (Some(_), Some(entry)) if entry.generation > 0 => match self.not_leader(entry.shard) {
+                BrokerError::NotLeader { leader } if leader == Some(self.node_id()) => {
+                    BrokerError::LeaderNotAvailable
+                }
+                error => error,
+            },
+            (Some(_), Some(_)) => BrokerError::LeaderNotAvailable,
         }
     }
 

@@ -40,6 +40,9 @@ pub struct NodeStatus {
     pub is_local: bool,
     /// What its drain waits for, if it is being drained and cannot be emptied now.
     pub waits_for: Option<String>,
+    /// Shards whose change it held up, so that it gets no replica of them for a while, and if
+    /// they are several none at all.
+    pub barred_from: Vec<ShardId>,
 }
 
 /// One shard.
@@ -66,6 +69,8 @@ pub struct ShardStatus {
     /// Replicas that are being filled, and the bytes that they lack; 0 while
     /// that is not known.
     pub catching_up: Vec<(NodeId, u64)>,
+    /// For how many milliseconds the change under way has made no progress, once that is long.
+    pub stalled_ms: Option<i64>,
 }
 
 /// Which leaders to elect (KIP-460).
@@ -156,7 +161,8 @@ impl Broker {
     /// while those that stay would be too few, or dead.
     #[must_use]
     pub fn drain_waits_for(&self, node: NodeId) -> Option<String> {
-        controller::drain_waits_for(&self.catalogue(), &self.alive_nodes(), node)
+        let (alive, stalls) = (self.alive_nodes(), self.stalls());
+        controller::drain_waits_for(&self.catalogue(), &alive, &stalls, node)
     }
 
     /// Uses a node again that was to be drained, and turns back what was begun to empty it.

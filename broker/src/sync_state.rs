@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use raft::{Members, ReplicaProgress, Shard};
 use storage::{LogIndex, NodeId, ShardId};
 
-use crate::peers::message::ShardReport;
+use crate::peers::message::{CatchingUp, ShardReport};
 
 /// A replica that had everything this long ago still counts as in sync.
 const BEHIND_MS_MAX: i64 = 3_000;
@@ -69,7 +69,11 @@ impl SyncStates {
             .filter(|(node, _)| !in_sync.contains(node))
             .map(|(node, progress)| {
                 let left = progress.staging.and_then(|staging| staging.bytes_left);
-                (*node, left.unwrap_or(0))
+                CatchingUp {
+                    node: *node,
+                    bytes_left: left.unwrap_or(0),
+                    entries: progress.matched.map_or(0, |matched| matched.0),
+                }
             })
             .collect();
         Some(ShardReport {

@@ -17,8 +17,9 @@ use crate::Broker;
 use crate::broker::CATALOGUE_SHARD;
 use crate::catalogue::PartitionStatus;
 use crate::cluster::{ClusterStatus, NodeStatus, ShardStatus};
+use crate::controller::Settings;
 use crate::partition::epoch_in;
-use crate::peers::message::{Request, ShardReport};
+use crate::peers::message::{CatchingUp, Request, ShardReport};
 use crate::sync_state::SyncStates;
 
 /// Time between two reports when nothing changes.
@@ -40,8 +41,8 @@ pub(crate) struct ShardSeen {
     /// Whether a change of voters is under way.
     pub(crate) is_joint: bool,
     pub(crate) in_sync: BTreeSet<NodeId>,
-    /// Replicas that are being filled, and the bytes they lack; 0 when not known.
-    pub(crate) catching_up: Vec<(NodeId, u64)>,
+    /// Replicas that are being filled.
+    pub(crate) catching_up: Vec<CatchingUp>,
 }
 
 /// What leaders have reported, and when each node was last heard.
@@ -207,7 +208,11 @@ impl Broker {
             .map_or(entry.epoch_base, |hosted| hosted.epoch_base);
         let is_hosted_shard = self.data_shard(entry.shard).is_some();
         // A shard that has no such partition yet does not serve it.
-        let leader = seen.leader.filter(|_| hosted.is_some() || !is_hosted_shard);
+        // Unless it came there by a move: then whoever leads has it.
+        let has_moved = entry.generation > 0;
+        let leader = seen
+            .leader
+            .filter(|_| hosted.is_some() || !is_hosted_shard || has_moved);
         let in_sync = replicas
             .iter()
             .copied()
@@ -272,6 +277,7 @@ impl Broker {
             let reports = self.reports(&mut states);
             let request = Request::Report(reports.clone()).encode();
             self.take_report(self.node_id(), reports);
+            self.look_for_stalls();
             let catalogue = self.catalogue();
             for node in catalogue.nodes.keys().copied() {
                 if node != self.node_id() && busy.insert(node) {
@@ -341,8 +347,11 @@ pub(crate) fn cluster_status(broker: &Broker) -> ClusterStatus {
             *partitions.entry(entry.shard).or_default() += 1;
         }
     }
+    let (stalls, settings) = (broker.stalls().clone(), Settings::default());
     let shard_status = |shard: &crate::catalogue::Shard| {
         let seen = broker.shard_seen(shard.id);
+        let catching_up = seen.catching_up.iter();
+        let catching_up = catching_up.map(|replica| (replica.node, replica.bytes_left));
         ShardStatus {
             id: shard.id,
             replicas: shard.replicas.clone(),
@@ -353,7 +362,8 @@ pub(crate) fn cluster_status(broker: &Broker) -> ClusterStatus {
             term: seen.term,
             in_sync: seen.in_sync.into_iter().collect(),
             partitions: partitions.get(&shard.id).copied().unwrap_or_default(),
-            catching_up: seen.catching_up,
+            catching_up: catching_up.collect(),
+            stalled_ms: stalls.stalled_ms(shard.id, &settings),
         }
     };
     let shards: Vec<ShardStatus> = catalogue.shards.values().map(shard_status).collect();
@@ -369,6 +379,7 @@ pub(crate) fn cluster_status(broker: &Broker) -> ClusterStatus {
             .count(),
         is_local: node.id == broker.node_id(),
         waits_for: broker.drain_waits_for(node.id),
+        barred_from: stalls.barred_from(node.id),
         node: node.clone(),
     };
     ClusterStatus {

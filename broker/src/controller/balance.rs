@@ -35,14 +35,14 @@ impl<'a> Standing<'a> {
     /// The list for one more shard; it counts from now on. Shorter than asked for only when there
     /// are too few nodes.
     pub(crate) fn new_list(&mut self, replicas: usize) -> Vec<NodeId> {
-        // Nodes that are dead get replicas only when there are not enough others.
+        // Nodes that are dead, or barred, get replicas only when there are not enough others.
         let nodes = || self.ground.active().iter().copied();
         let load = |loads: &Loads, node: &NodeId| loads.get(node).copied().unwrap_or_default();
         let key = |node: &NodeId, list: &[NodeId]| {
             let mut with = list.to_vec();
             with.push(*node);
             (
-                !self.ground.is_alive(*node),
+                !self.ground.takes(*node),
                 self.ground.racks_of(&with) == self.ground.racks_of(list),
                 if list.is_empty() {
                     load(&self.leaders, node)

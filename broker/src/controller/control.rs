@@ -1,6 +1,7 @@
 //! The controller as a running thing: on the catalogue's leader, and only there, it looks, plans
 //! and carries out, round after round.
 
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,8 +9,9 @@ use futures_util::future::join_all;
 use super::memory::Memory;
 use super::plan::{Action, ShardView, View, plan, wanted_list};
 use super::settings::Settings;
-use crate::catalogue::Catalogue;
+use super::stalls::{GivenUp, Stalls};
 use crate::catalogue::command::Command;
+use crate::catalogue::{Catalogue, Shard};
 use crate::{Broker, BrokerError};
 
 /// Time between two rounds.
@@ -43,28 +45,69 @@ impl Broker {
 
     async fn control(&self, memory: &mut Memory, settings: &Settings) {
         let catalogue = self.catalogue();
-        let view = self.controller_view(&catalogue);
+        let view = self.controller_view(&catalogue, |_| true);
         let now_ms = self.inner.clock.monotonic_ms();
         memory.observe(&catalogue, &view, now_ms);
-        let actions = plan(&catalogue, &view, memory, settings, now_ms);
+        let stalls = self.stalls().clone();
+        let known = (&*memory, &stalls);
+        let actions = plan(&catalogue, &view, known, settings, now_ms);
         memory.note(&actions, now_ms);
         let actions = actions.into_iter();
         join_all(actions.map(|action| self.act(&catalogue, action))).await;
     }
 
-    fn controller_view(&self, catalogue: &Catalogue) -> View {
-        let shard = |id: &storage::ShardId| {
-            let seen = self.shard_seen(*id);
+    /// Changes of members that get nowhere, as every node sees them.
+    pub(crate) fn stalls(&self) -> MutexGuard<'_, Stalls> {
+        let stalls = self.inner.stalls.lock();
+        stalls.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in, from what is reported, which changes of members get on.
+    pub(crate) fn look_for_stalls(&self) {
+        let catalogue = self.catalogue();
+        let mut shards = catalogue.shards.values();
+        if self.stalls().is_empty() && shards.all(|shard| shard.target.is_none()) {
+            return;
+        }
+        let view = self.controller_view(&catalogue, |shard| shard.target.is_some());
+        let (settings, now_ms) = (Settings::default(), self.inner.clock.monotonic_ms());
+        let given_up = self.stalls().observe(&catalogue, &view, &settings, now_ms);
+        for GivenUp {
+            shard,
+            node,
+            idle_ms,
+        } in given_up
+        {
+            // All nodes see it, and one says it.
+            if self.inner.catalogue_shard.leadership().borrow().serving {
+                tracing::warn!(%shard, %node, idle_ms,
+                    "a new replica does not catch up: it is given up for another node's, if one \
+                     can take its place");
+            }
+        }
+    }
+
+    fn controller_view(&self, catalogue: &Catalogue, is_of_interest: fn(&Shard) -> bool) -> View {
+        let shards = catalogue
+            .shards
+            .values()
+            .filter(|shard| is_of_interest(shard));
+        let shard = |shard: &Shard| {
+            let seen = self.shard_seen(shard.id);
             let voters_in_sync = seen.in_sync.intersection(&seen.voters).copied().collect();
             let view = ShardView {
                 leader: seen.leader,
                 in_sync: voters_in_sync,
+                voters: seen.voters,
+                learners: seen.learners,
+                is_joint: seen.is_joint,
+                catching_up: seen.catching_up,
             };
-            (*id, view)
+            (shard.id, view)
         };
         View {
             alive: self.alive_nodes(),
-            shards: catalogue.shards.keys().map(shard).collect(),
+            shards: shards.map(shard).collect(),
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Ground {
     alive: BTreeSet<NodeId>,
     /// Dead for so long that their replicas are made anew elsewhere.
     given_up: BTreeSet<NodeId>,
+    /// Get no new replicas.
+    barred: BTreeSet<NodeId>,
 }
 
 /// How many replicas of some kind each node carries.
@@ -55,7 +57,20 @@ impl Ground {
                 .filter(|n| alive.contains(n))
                 .collect(),
             given_up: given_up.difference(alive).copied().collect(),
+            barred: BTreeSet::new(),
         }
+    }
+
+    /// The same, but that these nodes lose the replicas that they are about to get.
+    pub(crate) fn giving_up(mut self, nodes: impl IntoIterator<Item = NodeId>) -> Ground {
+        self.given_up.extend(nodes);
+        self
+    }
+
+    /// The same, but that these nodes get no new replicas.
+    pub(crate) fn barring(mut self, nodes: BTreeSet<NodeId>) -> Ground {
+        self.barred = nodes;
+        self
     }
 
     pub(crate) fn exists(&self, node: NodeId) -> bool {
@@ -97,9 +112,14 @@ impl Ground {
         self.is_active(node) && !self.given_up.contains(&node)
     }
 
+    /// Whether a node may get new replicas.
+    pub(crate) fn takes(&self, node: NodeId) -> bool {
+        self.is_active(node) && self.is_alive(node) && !self.barred.contains(&node)
+    }
+
     /// Nodes that may get new replicas.
     pub(crate) fn takers(&self) -> impl Iterator<Item = NodeId> {
-        self.active.intersection(&self.alive).copied()
+        self.active.iter().copied().filter(|node| self.takes(*node))
     }
 
     /// How many replicas a shard of this factor shall have, now that there are these nodes.

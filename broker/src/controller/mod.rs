@@ -1,7 +1,7 @@
 //! What the catalogue's leader decides about nodes, shards and leaders, and how it is carried out.
 //!
-//! `plan.rs` decides and is pure, with `ground.rs` and `balance.rs` below it and `memory.rs` beside
-//! it; `control.rs` runs it on the catalogue's leader. `steps.rs` decides, purely, how a shard's
+//! `plan.rs` decides and is pure, with `ground.rs` and `balance.rs` below it, `memory.rs` and
+//! `stalls.rs` beside it; `control.rs` runs it on the catalogue's leader. `steps.rs` decides, purely, how a shard's
 //! leader changes its members; `drive.rs` carries that out on every shard's leader.
 //! `operations.rs` is what operators ask for.
 
@@ -13,6 +13,7 @@ mod memory;
 mod operations;
 mod plan;
 mod settings;
+mod stalls;
 mod steps;
 
 pub(crate) use balance::Standing;
@@ -22,3 +23,5 @@ pub(crate) use operations::{
     rebalance_leaders, transfer_leader,
 };
 pub(crate) use plan::{CATALOGUE_SHARD, drain_waits_for, wanted_list};
+pub(crate) use settings::Settings;
+pub(crate) use stalls::Stalls;

@@ -4,6 +4,7 @@
 //! A round changes little: at most a few shards are in change at once, and each round starts from
 //! what the one before has come to. Whatever the state, rounds end with nothing left to do.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use storage::{NodeId, ShardId};
@@ -12,8 +13,10 @@ use super::balance::Standing;
 use super::ground::{Ground, Loads};
 use super::memory::Memory;
 use super::settings::Settings;
+use super::stalls::Stalls;
 use crate::catalogue::command::NewShard;
 use crate::catalogue::{Catalogue, Factor, NodeState, Shard};
+use crate::peers::message::CatchingUp;
 
 /// The shard that carries the catalogue.
 pub(crate) const CATALOGUE_SHARD: ShardId = ShardId(0);
@@ -31,6 +34,11 @@ pub(crate) struct ShardView {
     pub(crate) leader: Option<NodeId>,
     /// Voters that have what is committed, the leader included.
     pub(crate) in_sync: BTreeSet<NodeId>,
+    pub(crate) voters: BTreeSet<NodeId>,
+    pub(crate) learners: BTreeSet<NodeId>,
+    /// Whether a change of voters is under way.
+    pub(crate) is_joint: bool,
+    pub(crate) catching_up: Vec<CatchingUp>,
 }
 
 /// One thing to do.
@@ -74,6 +82,7 @@ struct Round<'a> {
     catalogue: &'a Catalogue,
     view: &'a View,
     memory: &'a Memory,
+    stalls: &'a Stalls,
     settings: &'a Settings,
     now_ms: i64,
     ground: Ground,
@@ -87,11 +96,11 @@ struct Round<'a> {
 pub(crate) fn plan(
     catalogue: &Catalogue,
     view: &View,
-    memory: &Memory,
+    (memory, stalls): (&Memory, &Stalls),
     settings: &Settings,
     now_ms: i64,
 ) -> Vec<Action> {
-    let mut round = Round::new(catalogue, view, memory, settings, now_ms);
+    let mut round = Round::new(catalogue, view, (memory, stalls), settings, now_ms);
     round.mend_targets();
     round.mend_shards();
     round.add_standing_shards();
@@ -104,6 +113,7 @@ pub(crate) fn plan(
 pub(crate) fn drain_waits_for(
     catalogue: &Catalogue,
     alive: &BTreeSet<NodeId>,
+    stalls: &Stalls,
     node: NodeId,
 ) -> Option<String> {
     let known = catalogue.nodes.get(&node)?;
@@ -115,7 +125,7 @@ pub(crate) fn drain_waits_for(
         shards: BTreeMap::new(),
     };
     let (memory, settings) = (Memory::default(), Settings::default());
-    let round = Round::new(catalogue, &view, &memory, &settings, 0);
+    let round = Round::new(catalogue, &view, (&memory, stalls), &settings, 0);
     let stuck = |shard: &&Shard| {
         let list = wanted_list(shard);
         if !list.contains(&node) {
@@ -124,7 +134,8 @@ pub(crate) fn drain_waits_for(
         }
         let wanted = round.wanted(shard);
         // Which node takes its place is all the same here.
-        let mended = round.ground.mended(list, wanted, None, &Loads::new());
+        let ground = round.ground_for(shard.id);
+        let mended = ground.mended(list, wanted, None, &Loads::new());
         mended.contains(&node) || !round.ground.may_change(&shard.replicas, &mended, wanted)
     };
     let stuck: Vec<&Shard> = catalogue.shards.values().filter(stuck).collect();
@@ -146,7 +157,7 @@ impl<'a> Round<'a> {
     fn new(
         catalogue: &'a Catalogue,
         view: &'a View,
-        memory: &'a Memory,
+        (memory, stalls): (&'a Memory, &'a Stalls),
         settings: &'a Settings,
         now_ms: i64,
     ) -> Round<'a> {
@@ -156,9 +167,10 @@ impl<'a> Round<'a> {
             catalogue,
             view,
             memory,
+            stalls,
             settings,
             now_ms,
-            ground: Ground::new(catalogue, &view.alive, &given_up),
+            ground: Ground::new(catalogue, &view.alive, &given_up).barring(stalls.barred()),
             lists: shards()
                 .map(|shard| (shard.id, wanted_list(shard).to_vec()))
                 .collect(),
@@ -170,10 +182,23 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Changes of shards without a leader wait for one and hold nobody else up.
+    /// Changes of shards without a leader wait for one, and stalled ones for nobody knows what:
+    /// they hold nobody else up.
     fn has_room(&self) -> bool {
-        let going_on = self.in_change.iter().filter(|shard| self.is_led(**shard));
-        going_on.count() < self.settings.changes_max
+        let gets_on = |shard: &&ShardId| {
+            self.is_led(**shard) && !self.stalls.is_stalled(**shard, self.settings)
+        };
+        self.in_change.iter().filter(gets_on).count() < self.settings.changes_max
+    }
+
+    /// The nodes, as this shard sees them: some may be barred from it.
+    fn ground_for(&self, shard: ShardId) -> Cow<'_, Ground> {
+        if self.stalls.bars_somebody_from(shard) {
+            let barred = self.stalls.barred_for(shard);
+            Cow::Owned(self.ground.clone().barring(barred))
+        } else {
+            Cow::Borrowed(&self.ground)
+        }
     }
 
     /// A change can be carried out only by a leader.
@@ -214,8 +239,8 @@ impl<'a> Round<'a> {
         loads
     }
 
-    /// Targets that name nodes which went away meanwhile are replaced, and those withdrawn that
-    /// have no living majority any more.
+    /// Targets that name nodes which went away meanwhile, or which hold the change up, are
+    /// replaced, and those withdrawn that have no living majority any more.
     fn mend_targets(&mut self) {
         let abandon = self
             .memory
@@ -231,14 +256,19 @@ impl<'a> Round<'a> {
                 if shard.replicas.contains(node) {
                     self.ground.exists(*node)
                 } else {
-                    self.ground.may_stay(*node) && !abandon.contains(node)
+                    self.ground.may_stay(*node)
+                        && !abandon.contains(node)
+                        && !self.stalls.is_given_up(shard.id, *node)
                 }
             };
             let is_hopeless = self.is_led(shard.id) && !patient.has_majority(target);
             if target.iter().all(fits) && !is_hopeless {
                 continue;
             }
-            let ground = Ground::new(self.catalogue, &self.view.alive, &abandon);
+            let held_up = target.iter().filter(|node| !fits(node)).copied();
+            let ground = Ground::new(self.catalogue, &self.view.alive, &abandon)
+                .barring(self.stalls.barred_for(shard.id))
+                .giving_up(held_up);
             let loads = self.loads(Some(shard.factor));
             let wanted = self.wanted(shard);
             let leader = self.leader(shard.id);
@@ -277,7 +307,7 @@ impl<'a> Round<'a> {
         let stay = |node: &&NodeId| self.ground.may_stay(**node);
         let grown = present.iter().filter(stay).count()
             + self
-                .ground
+                .ground_for(shard.id)
                 .takers()
                 .filter(|node| !present.contains(node))
                 .count();
@@ -302,7 +332,8 @@ impl<'a> Round<'a> {
             let list = &self.lists[&shard.id];
             let leader = self.leader(shard.id);
             let wanted = self.wanted(shard);
-            let mended = self.ground.mended(list, wanted, leader, &loads);
+            let ground = self.ground_for(shard.id);
+            let mended = ground.mended(list, wanted, leader, &loads);
             // What may not be now waits for nodes that are dead, or for new ones.
             if mended != *list && self.ground.may_change(list, &mended, wanted) {
                 self.set_target(shard.id, mended);
@@ -374,7 +405,8 @@ impl<'a> Round<'a> {
             && self.is_healthy(CATALOGUE_SHARD)
         {
             let list = self.lists[&CATALOGUE_SHARD].clone();
-            if let Some((at, node)) = self.ground.rack_swap(&list, &Loads::new()) {
+            let ground = self.ground_for(CATALOGUE_SHARD);
+            if let Some((at, node)) = ground.rack_swap(&list, &Loads::new()) {
                 let mut list = list;
                 list[at] = node;
                 self.set_target(CATALOGUE_SHARD, list);
@@ -407,6 +439,7 @@ impl<'a> Round<'a> {
         let shards = self.of_factor(factor).into_iter();
         shards
             .filter(|id| !self.in_change.contains(id) && self.is_healthy(*id))
+            .filter(|id| !self.stalls.bars_somebody_from(*id))
             .collect()
     }
 

@@ -9,10 +9,14 @@ struct Cluster {
     catalogue: Catalogue,
     view: View,
     memory: Memory,
+    stalls: Stalls,
     settings: Settings,
     now_ms: i64,
     /// Targets that were there from the beginning.
     given: BTreeMap<ShardId, Vec<NodeId>>,
+    /// Nodes that never catch up with any shard, or with this one.
+    slow: BTreeSet<(Option<ShardId>, NodeId)>,
+    given_up: Vec<(ShardId, NodeId)>,
 }
 
 fn ids(list: &[u32]) -> Vec<NodeId> {
@@ -30,9 +34,12 @@ impl Cluster {
             catalogue: Catalogue::default(),
             view: View::default(),
             memory: Memory::default(),
+            stalls: Stalls::default(),
             settings: Settings::default(),
             now_ms: 0,
             given: BTreeMap::new(),
+            slow: BTreeSet::new(),
+            given_up: Vec::new(),
         };
         cluster.add_node(1, None);
         for _ in 0..=2 {
@@ -100,10 +107,15 @@ impl Cluster {
         self.look();
         self.memory
             .observe(&self.catalogue, &self.view, self.now_ms);
+        let given_up =
+            self.stalls
+                .observe(&self.catalogue, &self.view, &self.settings, self.now_ms);
+        self.given_up
+            .extend(given_up.iter().map(|gone| (gone.shard, gone.node)));
         let actions = plan(
             &self.catalogue,
             &self.view,
-            &self.memory,
+            (&self.memory, &self.stalls),
             &self.settings,
             self.now_ms,
         );
@@ -122,7 +134,23 @@ impl Cluster {
             let new_alive = target
                 .iter()
                 .all(|n| shard.replicas.contains(n) || alive(n));
-            let led = self.view.shards[&shard.id].leader.is_some();
+            let seen = self.view.shards.get_mut(&shard.id).expect("seen");
+            let led = seen.leader.is_some();
+            let comes = target.iter().filter(|node| !shard.replicas.contains(node));
+            let is_slow = |node: &&NodeId| {
+                self.slow.contains(&(None, **node)) || self.slow.contains(&(Some(shard.id), **node))
+            };
+            let slow: Vec<NodeId> = comes.filter(is_slow).copied().collect();
+            seen.learners = slow.iter().copied().collect();
+            let behind = |node: &NodeId| CatchingUp {
+                node: *node,
+                bytes_left: 1_000,
+                entries: 0,
+            };
+            seen.catching_up = slow.iter().map(behind).collect();
+            if !slow.is_empty() {
+                continue;
+            }
             if new_alive && led && has_majority(target, &self.view.alive) {
                 shard.replicas = target.clone();
                 shard.target = None;
@@ -376,8 +404,14 @@ fn one_dead_and_one_drained() -> Cluster {
 #[test]
 fn a_drain_that_would_leave_shards_to_dead_nodes_waits_for_them() {
     let mut cluster = one_dead_and_one_drained();
-    let waits =
-        |cluster: &Cluster| drain_waits_for(&cluster.catalogue, &cluster.view.alive, NodeId(3));
+    let waits = |cluster: &Cluster| {
+        drain_waits_for(
+            &cluster.catalogue,
+            &cluster.view.alive,
+            &cluster.stalls,
+            NodeId(3),
+        )
+    };
     assert!(waits(&cluster).is_some_and(|what| what.contains("down (2)")));
     cluster.settle();
     for id in 1..=6 {
@@ -430,7 +464,12 @@ fn a_drain_without_another_node_says_so() {
     cluster.settle();
     cluster.state(3, NodeState::Draining);
     cluster.settle();
-    let waits = drain_waits_for(&cluster.catalogue, &cluster.view.alive, NodeId(3));
+    let waits = drain_waits_for(
+        &cluster.catalogue,
+        &cluster.view.alive,
+        &cluster.stalls,
+        NodeId(3),
+    );
     let waits = waits.expect("waits");
     assert!(waits.starts_with("another node"), "{waits}");
     assert!(waits.contains(&id.to_string()), "{waits}");
@@ -554,6 +593,112 @@ fn a_shard_without_a_leader_is_left_alone() {
     }
 }
 
+/// Rounds of a second for so long.
+fn pass(cluster: &mut Cluster, ms: i64) {
+    let until = cluster.now_ms + ms;
+    while cluster.now_ms < until {
+        let actions = cluster.round();
+        cluster.carry_out(actions);
+        cluster.finish_changes_well();
+        cluster.now_ms += 1_000;
+    }
+}
+
+fn drain(cluster: &Cluster, node: u32) -> Option<String> {
+    let (catalogue, alive) = (&cluster.catalogue, &cluster.view.alive);
+    drain_waits_for(catalogue, alive, &cluster.stalls, NodeId(node))
+}
+
+#[test]
+fn a_drain_goes_on_with_other_nodes_when_one_never_catches_up() {
+    let mut cluster = of(4);
+    cluster.add_node(5, None);
+    cluster.slow.insert((None, NodeId(5)));
+    cluster.state(2, NodeState::Draining);
+    let stall_ms = cluster.settings.stall_after_ms;
+    pass(&mut cluster, stall_ms / 2);
+    let held = cluster.carries(2);
+    assert!(held > 0, "some shards are on their way to node 5");
+    pass(&mut cluster, stall_ms);
+    assert_eq!(cluster.carries(2), 0);
+    assert_eq!(cluster.stalls.barred(), ids(&[5]).into_iter().collect());
+    for id in 0..cluster.catalogue.next_shard_id {
+        assert_eq!(cluster.list(id).len(), 3, "shard {id}");
+        assert!(!cluster.list(id).contains(&NodeId(5)));
+    }
+    // Some time later it gets another chance.
+    cluster.slow.clear();
+    let bar_ms = cluster.settings.bar_ms;
+    pass(&mut cluster, bar_ms + stall_ms);
+    assert!(cluster.carries(5) >= 5, "{}", cluster.carries(5));
+}
+
+#[test]
+fn a_replica_that_never_catches_up_where_no_other_node_is_leaves_what_was() {
+    let mut cluster = of(3);
+    cluster.add_node(4, None);
+    cluster.slow.insert((None, NodeId(4)));
+    cluster.state(2, NodeState::Draining);
+    let stall_ms = cluster.settings.stall_after_ms;
+    pass(&mut cluster, stall_ms - 10_000);
+    assert_eq!(drain(&cluster, 2), None, "it may come about yet");
+    pass(&mut cluster, 2 * stall_ms);
+    let waits = drain(&cluster, 2).expect("waits");
+    assert!(waits.starts_with("another node"), "{waits}");
+    for shard in cluster.catalogue.shards.values() {
+        assert_eq!(shard.target, None, "{shard:?}");
+        assert_eq!(shard.replicas.len(), 3);
+    }
+}
+
+#[test]
+fn a_shard_that_no_node_catches_up_with_bars_nobody_from_others() {
+    let mut cluster = of(5);
+    let id = ShardId(1);
+    let others: Vec<NodeId> = cluster.view.alive.iter().copied().collect();
+    let others = others.into_iter().filter(|n| !cluster.list(1).contains(n));
+    let others: Vec<NodeId> = others.collect();
+    cluster
+        .slow
+        .extend(others.iter().map(|node| (Some(id), *node)));
+    let goes = cluster.list(1)[2];
+    cluster.state(goes.0, NodeState::Draining);
+    let stall_ms = cluster.settings.stall_after_ms;
+    pass(&mut cluster, 3 * stall_ms);
+    let given_up: BTreeSet<NodeId> = cluster.given_up.iter().map(|(_, node)| *node).collect();
+    assert_eq!(given_up, others.into_iter().collect());
+    assert!(cluster.given_up.iter().all(|(shard, _)| *shard == id));
+    assert_eq!(cluster.stalls.barred(), BTreeSet::new());
+    assert_eq!(cluster.carries(goes.0), 1, "all but that shard have moved");
+    assert!(drain(&cluster, goes.0).is_some());
+}
+
+#[test]
+fn stalled_changes_hold_no_others_up() {
+    let mut cluster = of(4);
+    for node in [5, 6] {
+        cluster.add_node(node, None);
+    }
+    cluster.slow.insert((None, NodeId(5)));
+    let in_change = |cluster: &Cluster| {
+        let shards = cluster.catalogue.shards.values();
+        shards.filter(|shard| shard.target.is_some()).count()
+    };
+    let mut most = 0;
+    let until = 3 * cluster.settings.stall_after_ms;
+    while cluster.now_ms < until {
+        pass(&mut cluster, 1_000);
+        most = most.max(in_change(&cluster));
+        if cluster.carries(6) >= 6 {
+            return;
+        }
+    }
+    panic!(
+        "node 6 has {} replicas, {most} in change",
+        cluster.carries(6)
+    );
+}
+
 fn factors() -> impl Strategy<Value = Factor> {
     prop_oneof![
         Just(Factor::Auto),
@@ -601,9 +746,12 @@ fn any_cluster(nodes: Vec<AnyNode>, shards: Vec<AnyShard>) -> Cluster {
         catalogue: Catalogue::default(),
         view: View::default(),
         memory: Memory::default(),
+        stalls: Stalls::default(),
         settings: Settings::default(),
         now_ms: 0,
         given: BTreeMap::new(),
+        slow: BTreeSet::new(),
+        given_up: Vec::new(),
     };
     for node in &nodes {
         let rack = node.rack.map(|rack| format!("rack-{rack}"));

@@ -7,6 +7,11 @@ pub(crate) struct Settings {
     pub(crate) replace_dead_after_ms: i64,
     /// A node dead for longer gives up a replica that it was only about to get.
     pub(crate) abandon_dead_after_ms: i64,
+    /// A change of members that makes no progress for longer has stalled: it no longer counts
+    /// among those under way, and new replicas that hold it up are given up.
+    pub(crate) stall_after_ms: i64,
+    /// For how long a node that was given up so gets no replica of that shard.
+    pub(crate) bar_ms: i64,
     /// Standing shards per node and replication factor.
     pub(crate) shards_per_node: usize,
     /// Shards whose members the controller changes at the same time.
@@ -26,6 +31,8 @@ impl Default for Settings {
         Settings {
             replace_dead_after_ms: 10 * 60 * 1_000,
             abandon_dead_after_ms: 30 * 1_000,
+            stall_after_ms: 10 * 60 * 1_000,
+            bar_ms: 30 * 60 * 1_000,
             shards_per_node: 2,
             changes_max: 2,
             settle_ms: 10_000,

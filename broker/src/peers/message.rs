@@ -118,8 +118,18 @@ pub(crate) struct ShardReport {
     /// Whether a change of voters is under way.
     pub(crate) is_joint: bool,
     pub(crate) in_sync: BTreeSet<NodeId>,
-    /// Replicas that are being filled, and the bytes they lack; 0 when not known.
-    pub(crate) catching_up: Vec<(NodeId, u64)>,
+    /// Replicas that are being filled.
+    pub(crate) catching_up: Vec<CatchingUp>,
+}
+
+/// A replica that is being filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CatchingUp {
+    pub(crate) node: NodeId,
+    /// What it lacks; 0 when that is not known.
+    pub(crate) bytes_left: u64,
+    /// Index of the last entry that it is known to have; 0 when none is.
+    pub(crate) entries: u64,
 }
 
 /// A request for a range, around the body that `stage` made.
@@ -226,8 +236,9 @@ fn put_report(writer: &mut Writer, report: &ShardReport) {
     writer.u8(u8::from(report.is_joint));
     put_nodes(writer, &report.in_sync);
     writer.count(report.catching_up.len());
-    for (node, bytes_left) in &report.catching_up {
-        writer.u32(node.0).u64(*bytes_left);
+    for replica in &report.catching_up {
+        writer.u32(replica.node.0);
+        writer.u64(replica.bytes_left).u64(replica.entries);
     }
 }
 
@@ -243,8 +254,14 @@ fn take_report(reader: &mut Reader) -> Result<ShardReport, Malformed> {
         learners: take_nodes(reader)?,
         is_joint: take_flag(reader)?,
         in_sync: take_nodes(reader)?,
-        catching_up: (0..reader.count(12)?)
-            .map(|_| Ok((NodeId(reader.u32()?), reader.u64()?)))
+        catching_up: (0..reader.count(20)?)
+            .map(|_| {
+                Ok(CatchingUp {
+                    node: NodeId(reader.u32()?),
+                    bytes_left: reader.u64()?,
+                    entries: reader.u64()?,
+                })
+            })
             .collect::<Result<_, Malformed>>()?,
     })
 }

@@ -26,7 +26,11 @@ fn requests() -> Vec<Request> {
             learners: nodes(&[4]),
             is_joint: true,
             in_sync: nodes(&[1]),
-            catching_up: vec![(NodeId(4), 1 << 40)],
+            catching_up: vec![CatchingUp {
+                node: NodeId(4),
+                bytes_left: 1 << 40,
+                entries: 7,
+            }],
         }]),
         Request::TransferLeader {
             shard: ShardId(1),

@@ -253,6 +253,7 @@ fn node(status: &NodeStatus) -> model::Node {
         leads: status.leads,
         replicas: status.replicas,
         waits_for: status.waits_for.clone(),
+        barred_from: status.barred_from.iter().map(|shard| shard.0).collect(),
         listeners: status.node.listeners.iter().map(address).collect(),
     }
 }
@@ -277,5 +278,8 @@ fn shard(status: &ShardStatus) -> model::Shard {
                 bytes_left: Some(*bytes_left).filter(|bytes| *bytes > 0),
             })
             .collect(),
+        stalled_seconds: status
+            .stalled_ms
+            .and_then(|ms| u64::try_from(ms / 1_000).ok()),
     }
 }

@@ -46,6 +46,10 @@ pub struct Node {
     /// What its drain waits for, if it is being drained and cannot be emptied now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// Shards whose change it held up: it gets no replica of them for a while, and if they are
+    /// several none at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub barred_from: Vec<u32>,
     /// Where it is reached, `host:port` by the name of the listener: `kafka`, `http`, `peers`.
     pub listeners: BTreeMap<String, String>,
 }
@@ -85,6 +89,9 @@ pub struct Shard {
     pub partitions: usize,
     /// Replicas that copy what they lack.
     pub catching_up: Vec<CatchingUp>,
+    /// For how long the change under way has made no progress, once that is long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled_seconds: Option<u64>,
 }
 
 /// A replica that copies what it lacks.

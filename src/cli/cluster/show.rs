@@ -121,6 +121,11 @@ fn node_table(cluster: &Cluster) -> Table {
         if let Some(what) = &node.waits_for {
             marks.push(format!("waits for {}", printable(what.as_bytes())));
         }
+        if !node.barred_from.is_empty() {
+            let shards = joined(&node.barred_from);
+            let s = if node.barred_from.len() == 1 { "" } else { "s" };
+            marks.push(format!("did not catch up in shard{s} {shards}"));
+        }
         let kafka = node.listeners.get("kafka");
         table.row(vec![
             node.id.to_string(),
@@ -198,6 +203,9 @@ fn shard_table(shards: &[&Shard]) -> Table {
         let mut on_its_way = Vec::new();
         if let Some(target) = &shard.target {
             on_its_way.push(format!("to {}", joined(target)));
+        }
+        if let Some(seconds) = shard.stalled_seconds {
+            on_its_way.push(format!("no progress for {} min", seconds / 60));
         }
         for copy in &shard.catching_up {
             let left = match copy.bytes_left {
