@@ -95,3 +95,19 @@ fn machine_wall_ms() -> i64 {
         i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skewed_clock_is_wrong_about_the_hour_only() {
+        let (right, wrong) = (Clock::system(), Clock::skewed(3_600_000));
+        let ahead_ms = wrong.wall_ms() - right.wall_ms();
+        assert!((3_500_000..3_700_000).contains(&ahead_ms), "{ahead_ms}");
+        wrong.clone().advance_ms(-7_200_000);
+        assert!(wrong.wall_ms() < right.wall_ms());
+        let first = wrong.monotonic_ms();
+        assert!(first >= 0 && wrong.monotonic_ms() >= first);
+    }
+}
