@@ -31,7 +31,7 @@ use crate::snapshot::{Checkpoints, Manifest};
 use crate::status::{End, Status};
 use crate::steering::{Stagings, Steer, Steering};
 use crate::store::{CacheLimits, Log};
-use crate::tombstone::{Recall, Tombstone};
+use crate::tombstone::{Floor, Recall, Tombstone};
 use crate::types::{Types, journal_io, node_id};
 use crate::{Apply, OpenError, ProposeError, Shard, entry};
 
@@ -275,6 +275,17 @@ fn bury(shared: &Shared, id: ShardId, known: &ShardLog) -> io::Result<()> {
     let path = tombstone_path(shared, id);
     let before = Tombstone::read(&shared.disk, &path)?;
     Tombstone::new(known, before)?.write(&shared.disk, &path)
+}
+
+/// Makes a replica that knows nothing of a shard, but for a tombstone, remember at least this; one
+/// that has been opened since it was told remembers more. Blocks.
+pub(crate) fn raise_floor(shared: &Shared, id: ShardId, floor: Floor) -> io::Result<()> {
+    if shared.journal.shard_log(id) != ShardLog::default() {
+        return Ok(());
+    }
+    let path = tombstone_path(shared, id);
+    let before = Tombstone::read(&shared.disk, &path)?;
+    Tombstone::raised(before, floor).write(&shared.disk, &path)
 }
 
 /// What the tombstone says, when there is one that still matters; its vote is taken up again. Blocks.

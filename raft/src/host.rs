@@ -25,6 +25,7 @@ use crate::group::{self, CloseMode, Group, Wire};
 use crate::peer::Peers;
 use crate::status::{End, Status};
 use crate::store::Log;
+use crate::tombstone::Floor;
 use crate::wire::PeerWire;
 use crate::{
     Apply, DestroyError, HostConfig, HostError, HostFailure, OpenError, Shard, ShardOptions,
@@ -255,6 +256,26 @@ impl Host {
         destroyed
             .map_err(io::Error::other)
             .and_then(|destroyed| destroyed)
+            .map_err(|source| DestroyError::Storage { shard, source })
+    }
+
+    /// Makes a shard that is not open, and of which nothing is left here, remember this when it is
+    /// opened. Does nothing to one that has been opened since it forgot. May be repeated.
+    ///
+    /// # Errors
+    /// The shard is open, or the disk failed.
+    pub async fn raise_floor(&self, shard: ShardId, floor: Floor) -> Result<(), DestroyError> {
+        let _opening = Arc::clone(&self.shards.opening).read_owned().await;
+        if !self.reserve(shard) {
+            return Err(DestroyError::Busy { shard });
+        }
+        let shared = Arc::clone(&self.shared);
+        let raised =
+            tokio::task::spawn_blocking(move || group::raise_floor(&shared, shard, floor)).await;
+        locked(&self.shards.open).remove(&shard);
+        raised
+            .map_err(io::Error::other)
+            .and_then(|raised| raised)
             .map_err(|source| DestroyError::Storage { shard, source })
     }
 

@@ -52,7 +52,9 @@ pub use peer::{
     Peers, PeersConfig, PeersError, Refusal, RefusedReason, TlsError,
 };
 pub use shard::{Leadership, Pending, Progress, Shard};
+pub use snapshot::saved_manifest;
 pub use stage::{Stage, StageError, StageProgress};
+pub use tombstone::Floor;
 
 #[cfg(test)]
 extern crate self as raft;

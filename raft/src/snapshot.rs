@@ -13,7 +13,7 @@
 //! ```
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -100,6 +100,18 @@ fn decode_optional(bytes: &mut Bytes) -> Result<Option<LogPosition>, DecodeError
     let present = bytes.get_u8() != 0;
     let position = decode_position(bytes, what)?;
     Ok(present.then_some(position))
+}
+
+/// What the state machine saved in a checkpoint file, if there is one: for whoever cannot open the
+/// shard itself. Blocks.
+///
+/// # Errors
+/// The file cannot be read or is damaged.
+pub fn saved_manifest(disk: &Disk, path: &Path) -> io::Result<Option<Bytes>> {
+    let body =
+        storage::state_file::read(disk, path, FILE_KIND, FILE_VERSION).map_err(io::Error::other)?;
+    let checkpoint = body.map(Checkpoint::decode).transpose()?;
+    Ok(checkpoint.map(|checkpoint| checkpoint.manifest.bytes))
 }
 
 /// Who asked for the checkpoint that is wanted next.

@@ -14,9 +14,9 @@ use std::io;
 use std::path::Path;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use storage::LogPosition;
 use storage::disk::Disk;
 use storage::journal::ShardLog;
+use storage::{LogPosition, NodeId, Term};
 
 use crate::entry::{
     DecodeError, decode_position, decode_vote, encode_position, encode_vote, end, need,
@@ -27,6 +27,19 @@ use crate::types::{LogId, Vote, position};
 const FILE_KIND: [u8; 4] = *b"TOMB";
 const FILE_VERSION: u16 = 1;
 const VOTE_BYTES: usize = 14;
+
+/// What a replica that has forgotten everything is to remember, told by the shard's leader once its
+/// members have gone on without that replica: nothing that the replica did before matters then to
+/// anybody who may still win an election.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Floor {
+    /// The leader's term: the replica takes part in no earlier one, and votes for no other in it.
+    pub term: Term,
+    /// The leader.
+    pub leader: NodeId,
+    /// Something committed after the members had changed: whoever has less gets no vote.
+    pub last: LogPosition,
+}
 
 /// What is kept of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +64,16 @@ impl Tombstone {
             vote: vote.or(before.vote),
             last: known.last.max(before.last),
         })
+    }
+
+    /// What is kept of a replica that has forgotten all but, perhaps, this.
+    pub(crate) fn raised(before: Option<Tombstone>, floor: Floor) -> Tombstone {
+        let (vote, last) = before.map_or((None, None), |before| (before.vote, before.last));
+        let leaders = Vote::new_committed(floor.term.0, u64::from(floor.leader.0));
+        Tombstone {
+            vote: vote.filter(|vote| *vote >= leaders).or(Some(leaders)),
+            last: last.max(Some(floor.last)),
+        }
     }
 
     /// Blocks.
@@ -117,8 +140,8 @@ impl Recall {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use storage::LogIndex;
     use storage::disk::SimDisk;
-    use storage::{LogIndex, Term};
 
     use super::*;
 
@@ -158,6 +181,29 @@ mod tests {
         assert_eq!((both.vote, both.last), (Some(Vote::new(6, 1)), at(5, 4)));
         let first = Tombstone::new(&known, None).unwrap();
         assert_eq!((first.vote, first.last), (Some(Vote::new(6, 1)), at(3, 9)));
+    }
+
+    #[test]
+    fn a_floor_raises_what_is_kept_and_lowers_nothing() {
+        let floor = Floor {
+            term: Term(6),
+            leader: NodeId(1),
+            last: at(6, 20).unwrap(),
+        };
+        let raised = |vote, last| {
+            let before = Tombstone { vote, last };
+            let after = Tombstone::raised(Some(before), floor);
+            (after.vote.unwrap(), after.last)
+        };
+        let leaders = Vote::new_committed(6, 1);
+        let none = Tombstone::raised(None, floor);
+        assert_eq!((none.vote, none.last), (Some(leaders), at(6, 20)));
+        assert_eq!(
+            raised(Some(Vote::new(6, 2)), at(5, 90)),
+            (leaders, at(6, 20))
+        );
+        let later = Vote::new(7, 2);
+        assert_eq!(raised(Some(later), at(6, 21)), (later, at(6, 21)));
     }
 
     proptest! {

@@ -147,7 +147,9 @@ impl PartitionEntry {
     /// was made for was cancelled, or the partition has moved on. Generations only rise, so a
     /// picture of the catalogue, however old, is right whenever it says so.
     pub(crate) fn is_past(&self, generation: u32) -> bool {
-        let is_coming = self.moving.is_some_and(|moving| moving.generation == generation);
+        let is_coming = self
+            .moving
+            .is_some_and(|moving| moving.generation == generation);
         generation != self.generation && !is_coming && generation <= self.last_generation
     }
 }

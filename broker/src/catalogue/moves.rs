@@ -107,7 +107,10 @@ pub(super) fn finish(
 /// The move will never be done.
 pub(super) fn cancel(state: &mut Catalogue, id: PartitionId, generation: u32) -> Done {
     change(state, id, |entry| {
-        if entry.moving.is_some_and(|moving| moving.generation == generation) {
+        if entry
+            .moving
+            .is_some_and(|moving| moving.generation == generation)
+        {
             entry.moving = None;
         } else if entry.generation >= generation {
             return Err(conflict("the move is done already".to_owned()));
@@ -146,7 +149,10 @@ pub(super) fn put(writer: &mut Writer, state: &Catalogue) {
         writer.u32(entry.generation).u32(entry.last_generation);
         let moving = entry.moving.map(|moving| (moving.to.0, moving.generation));
         let (to, generation) = moving.unwrap_or_default();
-        writer.u8(u8::from(moving.is_some())).u32(to).u32(generation);
+        writer
+            .u8(u8::from(moving.is_some()))
+            .u32(to)
+            .u32(generation);
     }
 }
 

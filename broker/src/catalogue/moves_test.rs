@@ -18,7 +18,12 @@ fn catalogue() -> Catalogue {
         config: Arc::new(TopicConfig::default()),
         internal: false,
     };
-    let shard = |id| (ShardId(id), Shard::new(ShardId(id), Vec::new(), Factor::Auto));
+    let shard = |id| {
+        (
+            ShardId(id),
+            Shard::new(ShardId(id), Vec::new(), Factor::Auto),
+        )
+    };
     Catalogue {
         shards: (0..4).map(shard).collect(),
         names: [(topic.id, topic.name.clone())].into(),
@@ -35,7 +40,10 @@ fn entry(state: &Catalogue) -> PartitionEntry {
 fn a_move_changes_the_partition_when_it_is_finished_and_not_before() {
     let mut state = catalogue();
     begin(&mut state, partition(0), 0, ShardId(2)).expect("begins");
-    assert_eq!((entry(&state).shard, entry(&state).generation), (ShardId(1), 0));
+    assert_eq!(
+        (entry(&state).shard, entry(&state).generation),
+        (ShardId(1), 0)
+    );
     assert_eq!(state.moves().count(), 1);
     begin(&mut state, partition(0), 0, ShardId(2)).expect("the same again is the same");
     assert_eq!(entry(&state).last_generation, 1);
@@ -49,7 +57,10 @@ fn a_move_changes_the_partition_when_it_is_finished_and_not_before() {
     assert_eq!(entry(&state), moved);
     finish(&mut state, partition(0), 1, 77).expect("may be said twice");
     assert!(cancel(&mut state, partition(0), 1).is_err());
-    assert!(begin(&mut state, partition(0), 0, ShardId(3)).is_err(), "asked of the old log");
+    assert!(
+        begin(&mut state, partition(0), 0, ShardId(3)).is_err(),
+        "asked of the old log"
+    );
     assert_eq!(entry(&state), moved);
 }
 
@@ -62,7 +73,10 @@ fn what_was_cancelled_is_never_finished() {
     assert!(finish(&mut state, partition(0), 1, 5).is_err());
     begin(&mut state, partition(0), 0, ShardId(2)).expect("begins anew");
     assert_eq!(entry(&state).moving.expect("moves").generation, 2);
-    assert!(finish(&mut state, partition(0), 1, 5).is_err(), "an older one");
+    assert!(
+        finish(&mut state, partition(0), 1, 5).is_err(),
+        "an older one"
+    );
     cancel(&mut state, partition(0), 1).expect("it is");
     finish(&mut state, partition(0), 2, 5).expect("finishes");
     assert_eq!(entry(&state).shard, ShardId(2));
@@ -71,7 +85,8 @@ fn what_was_cancelled_is_never_finished() {
 #[test]
 fn a_log_is_past_only_when_it_can_never_come_back() {
     let mut state = catalogue();
-    let past = |state: &Catalogue, generations: [u32; 4]| generations.map(|g| entry(state).is_past(g));
+    let past =
+        |state: &Catalogue, generations: [u32; 4]| generations.map(|g| entry(state).is_past(g));
     assert_eq!(past(&state, [0, 1, 2, 3]), [false; 4]);
     begin(&mut state, partition(0), 0, ShardId(2)).expect("begins");
     assert_eq!(past(&state, [0, 1, 2, 3]), [false; 4]);
@@ -87,11 +102,17 @@ fn a_log_is_past_only_when_it_can_never_come_back() {
 fn a_move_needs_a_partition_and_another_shard_that_carries_some() {
     let mut state = catalogue();
     for to in [0, 1, 9] {
-        assert!(begin(&mut state, partition(0), 0, ShardId(to)).is_err(), "{to}");
+        assert!(
+            begin(&mut state, partition(0), 0, ShardId(to)).is_err(),
+            "{to}"
+        );
     }
     assert!(begin(&mut state, partition(2), 0, ShardId(2)).is_err());
     begin(&mut state, partition(0), 0, ShardId(2)).expect("begins");
-    assert!(begin(&mut state, partition(0), 0, ShardId(3)).is_err(), "moves already");
+    assert!(
+        begin(&mut state, partition(0), 0, ShardId(3)).is_err(),
+        "moves already"
+    );
     state.topics.clear();
     state.names.clear();
     for done in [

@@ -108,7 +108,9 @@ impl Directory {
     /// Whether a log is here that is the partition.
     pub(crate) fn contains(&self, id: PartitionId) -> bool {
         let held = self.held();
-        held.slots.get(&id).is_some_and(|slot| slot.served.is_some())
+        held.slots
+            .get(&id)
+            .is_some_and(|slot| slot.served.is_some())
     }
 
     /// The log that a shard has of the partition, whatever it is used for.

@@ -105,9 +105,7 @@ pub(crate) fn encode(manifest: &Manifest) -> Bytes {
         put_partition(&mut writer, partition.id);
         writer.i64(partition.epoch_base).u32(partition.generation);
         put_stand(&mut writer, partition.stand);
-        writer
-            .u32(partition.barred)
-            .bytes(&partition.log.encode());
+        writer.u32(partition.barred).bytes(&partition.log.encode());
         partition.producers.encode(&mut writer);
     }
     writer.count(manifest.departed.len());
@@ -197,7 +195,12 @@ mod tests {
         for (read, written) in read.partitions.iter().zip(&manifest.partitions) {
             assert_eq!(
                 (read.log_id(), read.stand, read.barred, read.epoch_base),
-                (written.log_id(), written.stand, written.barred, written.epoch_base)
+                (
+                    written.log_id(),
+                    written.stand,
+                    written.barred,
+                    written.epoch_base
+                )
             );
             assert_eq!(read.log.end, written.log.end);
         }

@@ -62,7 +62,11 @@ pub(crate) enum PartitionOp {
     /// shard; it serves nobody. One that is there already and ends below is begun anew.
     Begin { log: LogId, from: Offset },
     /// Append batches to a log that is being filled, byte for byte, if it ends at `at`.
-    Fill { log: LogId, at: Offset, batches: Bytes },
+    Fill {
+        log: LogId,
+        at: Offset,
+        batches: Bytes,
+    },
     /// Take no more appends until the move of this generation is over.
     Seal { log: LogId, by: u32 },
     /// The moves up to this generation are cancelled: take appends again, and never be sealed by

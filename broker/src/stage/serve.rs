@@ -96,7 +96,10 @@ impl RangeServer {
             Ok((Ok(answer), _)) => answer,
             Ok((Err(_), true)) => failed("the partition is being replaced".to_owned()),
             Ok((Err(answer), false))
-                if self.directory.get_in(range.shard, range.partition).is_some() =>
+                if self
+                    .directory
+                    .get_in(range.shard, range.partition)
+                    .is_some() =>
             {
                 answer.encode()
             }

@@ -462,7 +462,13 @@ async fn ten_thousand_partitions_that_lack_nothing_cost_nothing() {
     source.append(18, 0..3, 100);
     let link = Loopback::of(&source);
     let manifest = source.manifest();
-    assert_eq!(manifest::decode(follower_manifest).unwrap().partitions.len(), 10_000);
+    assert_eq!(
+        manifest::decode(follower_manifest)
+            .unwrap()
+            .partitions
+            .len(),
+        10_000
+    );
     let ops = follower.disk.op_count();
     let stager = stager(&follower, &link);
     let localised = stage(&stager, manifest).await.unwrap();

@@ -136,7 +136,11 @@ impl SimDisk {
     /// not wait for one another. Any end of power or processes ends it, and so does no time at all.
     pub fn slow_down(&self, each: Duration) {
         let is_none = each.is_zero();
-        self.set_pace(if is_none { Pace::Quick } else { Pace::Slow(each) });
+        self.set_pace(if is_none {
+            Pace::Quick
+        } else {
+            Pace::Slow(each)
+        });
     }
 
     fn set_pace(&self, to: Pace) {
