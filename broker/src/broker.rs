@@ -117,6 +117,8 @@ impl Broker {
         tasks.spawn(self.until_stopped(self.clone().manage_shards_forever()));
         tasks.spawn(self.until_stopped(self.clone().control_forever()));
         tasks.spawn(self.until_stopped(self.clone().reconcile_forever()));
+        tasks.spawn(self.until_stopped(self.clone().follow_moves_forever()));
+        tasks.spawn(self.until_stopped(self.clone().move_forever()));
         tasks.spawn(self.until_stopped(self.clone().upkeep_forever()));
         tasks.spawn(self.until_stopped(self.clone().repair_forever()));
         tasks.spawn(self.until_stopped(self.clone().scrub_forever()));

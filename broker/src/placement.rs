@@ -168,11 +168,25 @@ pub(crate) fn by_hand(
     assignments: &BTreeMap<i32, Vec<NodeId>>,
 ) -> Result<Vec<NewShard>, BrokerError> {
     check_lists(catalogue, assignments)?;
+    new_by_hand(catalogue, assignments.values())
+}
+
+/// The shard by hand that has, or shall have, exactly these replicas.
+pub(crate) fn shard_by_hand(catalogue: &Catalogue, list: &[NodeId]) -> Option<ShardId> {
+    let mut shards = of_factor(catalogue, Factor::ByHand);
+    let shard = shards.find(|shard| wanted_list(shard) == list);
+    shard.map(|shard| shard.id)
+}
+
+/// The shards to make for those of these lists that no shard by hand has yet.
+pub(crate) fn new_by_hand<'a>(
+    catalogue: &Catalogue,
+    lists: impl Iterator<Item = &'a Vec<NodeId>>,
+) -> Result<Vec<NewShard>, BrokerError> {
     let present: BTreeSet<&[NodeId]> = of_factor(catalogue, Factor::ByHand)
         .map(wanted_list)
         .collect();
-    let missing: BTreeSet<&Vec<NodeId>> = assignments
-        .values()
+    let missing: BTreeSet<&Vec<NodeId>> = lists
         .filter(|list| !present.contains(list.as_slice()))
         .collect();
     if present.len() + missing.len() > SHARDS_BY_HAND_MAX {

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::{Members, ProposeError, ReplicaProgress};
-use storage::{LogIndex, NodeId, Offset, PartitionId};
+use storage::{LogId, LogIndex, NodeId, Offset, PartitionId};
 
 use crate::batch_check::{CheckFailure, check_batch, unpacked_bytes_max};
 use crate::broker::{DataShard, refused};
 use crate::partition::machine::Outcome;
+use crate::partition::manifest::Stand;
 use crate::partition::op::PartitionOp;
 use crate::{Broker, BrokerError, TopicConfig};
 
@@ -25,6 +26,10 @@ const HOLD_POLL_MIN: Duration = Duration::from_millis(1);
 const HOLD_POLL_MAX: Duration = Duration::from_millis(16);
 /// An answer that replicas hold up is given after this time.
 const HOLD_MS_MAX: i64 = 30_000;
+
+/// An append to a partition that is about to be another shard's is answered when it is, or after
+/// this time: then it is known where to go on.
+const MOVE_WAIT_MS_MAX: i64 = 1_000;
 
 /// How much must have happened before a produce is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +160,19 @@ impl Broker {
         batch: Bytes,
         acks: RequiredAcks,
     ) -> Result<PendingAppend, AppendError> {
-        let (partition, shard, _) = self.led(id)?;
+        let (partition, shard, _) = match self.led(id) {
+            Err(BrokerError::NotLeader { .. }) => {
+                self.leader_settled(id).await;
+                self.led(id)?
+            }
+            led => led?,
+        };
+        if partition.stand != Stand::Serving {
+            let (broker, log) = (self.clone(), partition.log_id());
+            return Ok(PendingAppend {
+                inner: Box::pin(async move { Err(broker.moved_away(log).await.into()) }),
+            });
+        }
         let catalogue = self.catalogue();
         let topic = catalogue
             .topic_by_id(id.topic)
@@ -187,10 +204,16 @@ impl Broker {
             .submit(op)
             .await
             .map_err(|error| not_appended(&error))?;
-        let broker = self.clone();
+        let (broker, log) = (self.clone(), partition.log_id());
         Ok(PendingAppend {
             inner: Box::pin(async move {
-                let (appended, index) = finish(pending).await?;
+                let finished = finish(pending).await;
+                if let Err(AppendError::Broker(BrokerError::NotLeader { .. })) = &finished {
+                    shard.shard.settled().await;
+                }
+                let Some((appended, index)) = finished? else {
+                    return Err(broker.moved_away(log).await.into());
+                };
                 broker.inner.catch_up.pace().produced(began_us);
                 let is_implied = is_implied(required, &members)
                     && (required <= 1 || *shard.shard.members().borrow() == members);
@@ -200,6 +223,30 @@ impl Broker {
                 Ok(appended)
             }),
         })
+    }
+
+    /// Why a sealed log took nothing, said when the partition has moved or takes appends again.
+    async fn moved_away(&self, log: LogId) -> BrokerError {
+        let is_settled = || {
+            let here = self.inner.directory.get(log.partition);
+            here.is_none_or(|here| here.log_id() != log || here.stand == Stand::Serving)
+        };
+        self.wait_until(is_settled, MOVE_WAIT_MS_MAX).await;
+        match self.led(log.partition) {
+            Ok(_) => BrokerError::NotLeader {
+                leader: Some(self.node_id()),
+            },
+            Err(error) => error,
+        }
+    }
+
+    /// Waits while the partition's leader is about to be another one, for a moment at most: the
+    /// producer then goes straight there, or stays, instead of asking around and pausing.
+    async fn leader_settled(&self, id: PartitionId) {
+        let partition = self.inner.directory.get(id);
+        if let Some(shard) = partition.and_then(|held| self.data_shard(held.shard)) {
+            shard.shard.settled().await;
+        }
     }
 
     /// Refuses what too few replicas would take, before it enters the log.
@@ -301,13 +348,15 @@ fn voters_with(
     members.voters.iter().filter(has).count()
 }
 
-async fn finish(pending: raft::Pending<Outcome>) -> Result<(Appended, LogIndex), AppendError> {
+/// `None`: the partition was sealed meanwhile, and nothing of the batch is in its log.
+async fn finish(
+    pending: raft::Pending<Outcome>,
+) -> Result<Option<(Appended, LogIndex)>, AppendError> {
     match pending.await.map_err(|error| not_appended(&error))? {
-        Outcome::Appended(appended, index) => Ok((appended, index)),
+        Outcome::Appended(appended, index) => Ok(Some((appended, index))),
         Outcome::Refused(error) => Err(error),
         Outcome::NoSuchPartition => Err(BrokerError::UnknownTopicOrPartition.into()),
-        // It was sealed meanwhile: nothing of the batch is in its log.
-        Outcome::Moving => Err(BrokerError::NotLeader { leader: None }.into()),
+        Outcome::Moving => Ok(None),
         outcome @ (Outcome::Done
         | Outcome::Start(_)
         | Outcome::Filled(_)

@@ -229,7 +229,11 @@ impl Broker {
         }
     }
 
-    async fn make_shards(&self, next: ShardId, shards: Vec<NewShard>) -> Result<(), BrokerError> {
+    pub(crate) async fn make_shards(
+        &self,
+        next: ShardId,
+        shards: Vec<NewShard>,
+    ) -> Result<(), BrokerError> {
         if shards.is_empty() {
             return Ok(());
         }
@@ -239,7 +243,7 @@ impl Broker {
 
     /// The catalogue once it knows of a shard that somebody else made, or what there is after a
     /// while.
-    async fn catalogue_beyond(&self, next: ShardId) -> Catalogue {
+    pub(crate) async fn catalogue_beyond(&self, next: ShardId) -> Catalogue {
         let mut images = self.inner.images.clone();
         let newer = images.wait_for(|image| image.next_shard_id > next.0);
         // When it does not come, the next attempt says why.
@@ -587,8 +591,9 @@ impl Broker {
         let catalogue = self.catalogue();
         catalogue.topic_by_id(id).is_some_and(|topic| {
             let count = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+            let mut statuses = self.statuses();
             (0..count).all(|index| {
-                let status = self.partition_status(PartitionId { topic: id, index });
+                let status = statuses.of(PartitionId { topic: id, index });
                 status.is_some_and(|status| status.leader.is_some())
             })
         })

@@ -133,6 +133,13 @@ impl Directory {
         held.slots.values().flat_map(Slot::all).cloned().collect()
     }
 
+    /// The logs of which this holds.
+    pub(crate) fn select(&self, holds: impl Fn(&Partition) -> bool) -> Vec<Arc<Partition>> {
+        let held = self.held();
+        let all = held.slots.values().flat_map(Slot::all);
+        all.filter(|one| holds(one)).cloned().collect()
+    }
+
     /// The logs that are being filled or are sealed.
     pub(crate) fn moving(&self) -> Vec<Arc<Partition>> {
         self.held().moving.values().cloned().collect()

@@ -174,7 +174,7 @@ impl Broker {
     }
 
     /// Asks another node; its refusal is like one of this node's own.
-    async fn ask<T: Answer>(
+    pub(crate) async fn ask<T: Answer>(
         &self,
         node: NodeId,
         lane: Lane,

@@ -9,6 +9,7 @@
 //!   5 read range       body, see `stage/range.rs`; its answer comes bare
 //!   6 transfer leader  shard u32, to u32
 //!   7 barrier
+//!  30 seal             see `moves/seal.rs`
 //! answer = 0 u8, body by kind   or   1 u8, error (see `outcome.rs`)
 //! x? = present u8, x
 //! ```
@@ -24,6 +25,7 @@ use super::outcome::{put_error, put_outcome, take_error, take_outcome};
 use crate::BrokerError;
 use crate::catalogue::command::{Joiner, put_joiner, take_joiner};
 use crate::catalogue::machine::Outcome;
+use crate::moves::seal::SealRequest;
 use crate::wire::{Malformed, Reader, Writer};
 
 const VERSION: u8 = 1;
@@ -34,6 +36,7 @@ const REPORT: u8 = 4;
 const READ_RANGE: u8 = 5;
 const TRANSFER_LEADER: u8 = 6;
 const BARRIER: u8 = 7;
+const SEAL: u8 = 30;
 
 /// Terms become leader epochs, which have 31 bits.
 const TERM_MAX: u64 = 0x7fff_ffff;
@@ -55,6 +58,8 @@ pub(crate) enum Request {
     TransferLeader { shard: ShardId, to: NodeId },
     /// How far is the catalogue, for certain? Asked of its leader.
     Barrier,
+    /// Seal a partition's log that is moved; asked of the leader of its shard.
+    Seal(SealRequest),
 }
 
 /// A member of some cluster.
@@ -191,6 +196,7 @@ impl Request {
             Request::Barrier => {
                 writer.u8(BARRIER);
             }
+            Request::Seal(request) => request.put(writer.u8(SEAL)),
         }
         writer.finish()
     }
@@ -222,6 +228,7 @@ impl Request {
                 to: NodeId(reader.u32()?),
             },
             BARRIER => Request::Barrier,
+            SEAL => Request::Seal(SealRequest::take(&mut reader)?),
             _ => return Err(reader.malformed("a known kind of request")),
         };
         reader.end()?;

@@ -2,7 +2,11 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use storage::{LeaderEpoch, LogId, Offset, PartitionId, TopicId};
+
 use super::*;
+use crate::moves::seal::Sealed;
+use crate::partition::SealedLog;
 
 fn requests() -> Vec<Request> {
     let nodes = |ids: &[u32]| ids.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
@@ -37,6 +41,18 @@ fn requests() -> Vec<Request> {
             to: NodeId(2),
         },
         Request::Barrier,
+        Request::Seal(SealRequest {
+            shard: ShardId(3),
+            log: LogId {
+                partition: PartitionId {
+                    topic: TopicId([2; 16]),
+                    index: 9,
+                },
+                generation: 4,
+            },
+            by: 5,
+            at: Offset(6),
+        }),
     ]
 }
 
@@ -88,6 +104,15 @@ fn terms_beyond_any_leader_epoch_are_refused() {
 fn every_answer_is_read_back_and_no_prefix_of_it_is() {
     answered(());
     answered(Applied(u64::MAX));
+    answered(Sealed {
+        log: SealedLog {
+            start: Offset(1),
+            end: Offset(2),
+            epoch: LeaderEpoch(3),
+            producers: Bytes::from_static(b"producers"),
+        },
+        batches: Bytes::new(),
+    });
     for standing in [
         Standing::Blank {
             wanted: Some(NodeId(4)),

@@ -164,6 +164,10 @@ impl Desk {
                 let applied = async { self.broker()?.barrier_here().await };
                 encode_answer(&applied.await)
             }
+            (Request::Seal(request), Caller::Member(_)) => {
+                let sealed = async { self.broker()?.seal_here(request).await };
+                encode_answer(&sealed.await)
+            }
             (_, Caller::Stranger(address)) => {
                 let reason = format!("{address} is no member of the cluster");
                 encode_answer::<()>(&Err(BrokerError::InvalidRequest { reason }))

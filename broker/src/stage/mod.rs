@@ -141,9 +141,19 @@ impl Ranges {
         node: NodeId,
         range: ReadRange,
     ) -> Result<RoomyAnswer, String> {
-        let room = usize::try_from(range.bytes_max).unwrap_or(usize::MAX);
+        let asking = self.source.ask(node, range.encode());
+        self.take(range.bytes_max, asking).await
+    }
+
+    /// Takes the answer of whoever is asked by that; waits as [`Ranges::fetch`] does.
+    pub(crate) async fn take(
+        &self,
+        bytes_max: u32,
+        asking: impl Future<Output = Result<Bytes, String>>,
+    ) -> Result<RoomyAnswer, String> {
+        let room = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let room = self.throttle.room_for(room).await;
-        let answer = self.source.ask(node, range.encode()).await?;
+        let answer = asking.await?;
         self.throttle.spend(answer.len()).await;
         match RangeAnswer::decode(answer) {
             Ok(answer) => Ok((answer, room)),
