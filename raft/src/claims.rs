@@ -7,6 +7,7 @@
 use storage::{NodeId, Term};
 
 use crate::message::Request;
+use crate::snapshot::Checkpoint;
 use crate::types::{LogId, Vote, position};
 
 /// Why a request is refused.
@@ -40,9 +41,10 @@ pub(crate) fn check(from: NodeId, request: &Request) -> Result<(), Incredible> {
             vote, checkpoint, ..
         } => {
             leads(from, vote)?;
-            let last = checkpoint.meta.last_log_id.ok_or(Incredible::Empty)?;
-            within(vote, Some(last))
+            check_offered(vote, checkpoint)
         }
+        // What it is part of is checked when it is whole.
+        Request::Part { vote, .. } => leads(from, vote),
         Request::Vote(asked) | Request::PreVote(asked) => {
             is_from(from, &asked.vote)?;
             if asked.vote.is_committed() {
@@ -53,6 +55,12 @@ pub(crate) fn check(from: NodeId, request: &Request) -> Result<(), Incredible> {
         // It names the leader's vote, which openraft compares with the one it holds.
         Request::Transfer(_) | Request::Poll { .. } | Request::Withdraw { .. } => Ok(()),
     }
+}
+
+/// Checks what an elected leader offers.
+pub(crate) fn check_offered(vote: &Vote, checkpoint: &Checkpoint) -> Result<(), Incredible> {
+    let last = checkpoint.meta.last_log_id.ok_or(Incredible::Empty)?;
+    within(vote, Some(last))
 }
 
 fn leads(from: NodeId, vote: &Vote) -> Result<(), Incredible> {
@@ -86,7 +94,8 @@ mod tests {
     use openraft::raft::{AppendEntriesRequest, VoteRequest};
 
     use super::*;
-    use crate::snapshot::{Checkpoint, Manifest};
+    use crate::message::Part;
+    use crate::snapshot::Manifest;
     use crate::types::{Entry, EntryPayload, SnapshotMeta, StoredMembership};
 
     const FROM: NodeId = NodeId(7);
@@ -151,6 +160,18 @@ mod tests {
         assert_eq!(check(FROM, &candidate), Err(Incredible::Uncommitted));
         let other = offer(Vote::new_committed(3, 8), Some(id(3)));
         assert_eq!(check(FROM, &other), Err(Incredible::Sender));
+        let part = |vote| Request::Part {
+            number: 1,
+            vote,
+            part: Part {
+                total: 9,
+                at: 0,
+                pieces: Vec::new(),
+            },
+        };
+        assert_eq!(check(FROM, &part(vote)), Ok(()));
+        let candidate = check(FROM, &part(Vote::new(3, 7)));
+        assert_eq!(candidate, Err(Incredible::Uncommitted));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod message;
 mod network;
 mod offer;
 mod op;
+mod parts;
 mod peer;
 mod queue;
 mod receive;

@@ -12,13 +12,14 @@
 //!   2 vote      vote, last at, transfer u8          3 pre-vote   the same
 //!   4 transfer  vote, to u32, last at
 //!   5 offer     number u64, vote, checkpoint (see snapshot.rs) to the end
+//!   8 part      number u64, vote, total u64, at u64, bytes of such a checkpoint to the end
 //!   6 poll      number u64                          7 withdraw   number u64
 //! answer      | kind u8 | version u8 | ...
 //!   1 appended  0 u8, matched at  |  1 u8, conflict at  |  2 u8, vote
 //!   2 voted     vote, granted u8, last at
 //!   3 transferred  0 u8  |  1 u8, expected vote, actual vote  |  2 u8, expected at, actual at
 //!   4 staging   done u64, left known u8, left u64
-//!   5 installed vote      6 failed  sentence in UTF-8      7 unknown offer
+//!   5 installed vote      6 failed  sentence in UTF-8      7 unknown offer      8 more
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -41,6 +42,7 @@ const TRANSFER: u8 = 4;
 const OFFER: u8 = 5;
 const POLL: u8 = 6;
 const WITHDRAW: u8 = 7;
+const PART: u8 = 8;
 
 const APPENDED: u8 = 1;
 const VOTED: u8 = 2;
@@ -49,6 +51,7 @@ const STAGING: u8 = 4;
 const INSTALLED: u8 = 5;
 const FAILED: u8 = 6;
 const UNKNOWN_OFFER: u8 = 7;
+const MORE: u8 = 8;
 
 const VOTE_BYTES: usize = 14;
 /// Term, index and length of one entry in the table.
@@ -69,6 +72,13 @@ pub(crate) enum Request {
         vote: Vote,
         checkpoint: Checkpoint,
     },
+    /// A part of a checkpoint that is too large for one request. They come one after the other,
+    /// and the last one is the offer.
+    Part {
+        number: u64,
+        vote: Vote,
+        part: Part,
+    },
     /// How far is the offer of this number?
     Poll {
         number: u64,
@@ -79,6 +89,17 @@ pub(crate) enum Request {
     },
 }
 
+/// Bytes of an encoded checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Bytes of the whole.
+    pub(crate) total: u64,
+    /// Where these are in it.
+    pub(crate) at: u64,
+    /// One after the other.
+    pub(crate) pieces: Vec<Bytes>,
+}
+
 /// What is answered.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
@@ -86,9 +107,15 @@ pub(crate) enum Answer {
     Voted(VoteResponse<Types>),
     Transferred(TransferLeaderResponse<Types>),
     Staging(StageProgress),
-    Installed { vote: Vote },
-    Failed { sentence: String },
+    Installed {
+        vote: Vote,
+    },
+    Failed {
+        sentence: String,
+    },
     UnknownOffer,
+    /// The part was taken; the next one is waited for.
+    More,
 }
 
 impl Request {
@@ -114,7 +141,19 @@ impl Request {
                 out.put_slice(&[OFFER, VERSION]);
                 out.put_u64(*number);
                 put_vote(vote, &mut out);
-                return vec![out.freeze(), checkpoint.encode()];
+                let mut all = vec![out.freeze()];
+                all.extend(checkpoint.pieces());
+                return all;
+            }
+            Request::Part { number, vote, part } => {
+                out.put_slice(&[PART, VERSION]);
+                out.put_u64(*number);
+                put_vote(vote, &mut out);
+                out.put_u64(part.total);
+                out.put_u64(part.at);
+                let mut all = vec![out.freeze()];
+                all.extend(part.pieces.iter().cloned());
+                return all;
             }
             Request::Poll { number } => {
                 out.put_slice(&[POLL, VERSION]);
@@ -152,6 +191,18 @@ impl Request {
                     vote,
                     checkpoint,
                 }
+            }
+            PART => {
+                need(&bytes, 8, what)?;
+                let number = bytes.get_u64();
+                let vote = get_vote(&mut bytes)?;
+                need(&bytes, 16, what)?;
+                let part = Part {
+                    total: bytes.get_u64(),
+                    at: bytes.get_u64(),
+                    pieces: vec![bytes.split_off(0)],
+                };
+                Request::Part { number, vote, part }
             }
             POLL | WITHDRAW => {
                 need(&bytes, 8, what)?;
@@ -311,6 +362,7 @@ impl Answer {
                 out.put_slice(&sentence.as_bytes()[..cut]);
             }
             Answer::UnknownOffer => out.put_slice(&[UNKNOWN_OFFER, VERSION]),
+            Answer::More => out.put_slice(&[MORE, VERSION]),
         }
         vec![out.freeze()]
     }
@@ -366,6 +418,7 @@ impl Answer {
                 }
             }
             UNKNOWN_OFFER => Answer::UnknownOffer,
+            MORE => Answer::More,
             _ => return Err(unknown(what, kind)),
         };
         end(&bytes, what)?;
@@ -497,6 +550,7 @@ mod tests {
             vote().prop_map(|vote| Answer::Installed { vote }),
             ".{0,50}".prop_map(|sentence| Answer::Failed { sentence }),
             Just(Answer::UnknownOffer),
+            Just(Answer::More),
         ]
     }
 
@@ -526,13 +580,30 @@ mod tests {
         }
 
         #[test]
+        fn parts_survive_the_wire(
+            vote in vote(),
+            (number, total, at) in any::<(u64, u64, u64)>(),
+            body in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let body = Bytes::from(body);
+            let half = body.len() / 2;
+            let pieces = vec![body.slice(..half), body.slice(half..)];
+            let part = Part { total, at, pieces };
+            let bytes = joined(Request::Part { number, vote, part }.encode());
+            let Request::Part { number: read, vote: by, part } = Request::decode(bytes).unwrap()
+            else { panic!() };
+            prop_assert_eq!((read, by, part.total, part.at), (number, vote, total, at));
+            prop_assert_eq!(joined(part.pieces), body);
+        }
+
+        #[test]
         fn answers_survive_the_wire(answer in answers()) {
             let read = Answer::decode(joined(answer.encode())).unwrap();
             prop_assert_eq!(format!("{read:?}"), format!("{answer:?}"));
         }
 
         #[test]
-        fn any_bytes_decode_without_a_panic(kind in 0..9u8, rest in proptest::collection::vec(any::<u8>(), 0..120)) {
+        fn any_bytes_decode_without_a_panic(kind in 0..10u8, rest in proptest::collection::vec(any::<u8>(), 0..120)) {
             let bytes = Bytes::from([&[kind, VERSION][..], &rest].concat());
             let _ = Request::decode(bytes.clone());
             let _ = Answer::decode(bytes);

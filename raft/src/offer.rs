@@ -1,13 +1,14 @@
 //! A leader's side of handing its checkpoint to a follower.
 //!
-//! The checkpoint is offered once, small as it is; the follower then fetches what it names by its
-//! own means while the leader asks how far it is. As long as it answers that it gets on there is no
+//! The checkpoint is offered once, in one request or, when it is large, in several; the follower
+//! then fetches what it names by its own means while the leader asks how far it is. As long as it answers that it gets on there is no
 //! time-out; when openraft gives up, the offer is withdrawn.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::OptionalSend;
 use openraft::error::{NetworkError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::raft::SnapshotResponse;
@@ -16,6 +17,7 @@ use storage::NodeId;
 use crate::StageProgress;
 use crate::message::{Answer, Request};
 use crate::network::Network;
+use crate::parts::{CHECKPOINT_BYTES_MAX, cut, part_bytes};
 use crate::peer::{Lane, LinkError};
 use crate::snapshot::Checkpoint;
 use crate::steering::Stagings;
@@ -44,6 +46,13 @@ struct Refused {
 #[derive(Debug, thiserror::Error)]
 #[error("the follower forgot the offer")]
 struct Forgotten;
+
+/// No follower would take it.
+#[derive(Debug, thiserror::Error)]
+#[error("the checkpoint has {bytes} bytes, at most {CHECKPOINT_BYTES_MAX}")]
+struct TooLarge {
+    bytes: usize,
+}
 
 /// Shows that a checkpoint is on its way, as long as it lives.
 struct Shown<'a> {
@@ -75,12 +84,7 @@ pub(crate) async fn offer(
         meta: snapshot.meta,
         manifest: snapshot.snapshot,
     };
-    let offer = Request::Offer {
-        number,
-        vote,
-        checkpoint,
-    };
-    let carried = carry(network, target, number, offer);
+    let carried = carry(network, target, (number, vote), checkpoint);
     let result = tokio::select! {
         carried = carried => carried,
         closed = cancel => {
@@ -96,11 +100,21 @@ pub(crate) async fn offer(
 async fn carry(
     network: &Network,
     target: NodeId,
-    number: u64,
-    offer: Request,
+    (number, vote): (u64, Vote),
+    checkpoint: Checkpoint,
 ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-    let mut answer = call(network, target, &offer).await;
-    drop(offer);
+    let bytes: usize = checkpoint.pieces().iter().map(Bytes::len).sum();
+    if bytes as u64 > CHECKPOINT_BYTES_MAX {
+        let (shard, node) = (network.shard.0, target.0);
+        tracing::error!(
+            shard,
+            node,
+            bytes,
+            "a checkpoint is too large to be handed to a follower"
+        );
+        return Err(unreachable(&TooLarge { bytes }));
+    }
+    let mut answer = begin(network, target, (number, vote), checkpoint).await;
     let mut failures = 0;
     loop {
         match answer {
@@ -127,6 +141,56 @@ async fn carry(
             Err(error) => return Err(unreachable(&error)),
         }
         answer = call(network, target, &Request::Poll { number }).await;
+    }
+}
+
+/// Offers it; answers what is said to the offer, or to the part of it that was not taken.
+async fn begin(
+    network: &Network,
+    target: NodeId,
+    (number, vote): (u64, Vote),
+    checkpoint: Checkpoint,
+) -> Result<Answer, LinkError> {
+    let pieces = checkpoint.pieces();
+    let bytes_max = part_bytes(network.peers.frame_bytes_max());
+    if pieces.iter().map(Bytes::len).sum::<usize>() <= bytes_max {
+        let offer = Request::Offer {
+            number,
+            vote,
+            checkpoint,
+        };
+        return call(network, target, &offer).await;
+    }
+    drop(checkpoint);
+    let mut answer = Answer::UnknownOffer;
+    for part in cut(&pieces, bytes_max) {
+        let request = Request::Part { number, vote, part };
+        answer = call_again(network, target, &request).await?;
+        if !matches!(answer, Answer::More) {
+            // Of the last part it is the answer to the offer, of any other its end.
+            return Ok(answer);
+        }
+    }
+    Ok(answer)
+}
+
+/// Asks again when there is no answer.
+async fn call_again(
+    network: &Network,
+    target: NodeId,
+    request: &Request,
+) -> Result<Answer, LinkError> {
+    let mut failures = 0;
+    loop {
+        match call(network, target, request).await {
+            Err(LinkError::Closed | LinkError::TimedOut | LinkError::Unreachable { .. })
+                if failures < POLL_FAILURES_MAX =>
+            {
+                failures += 1;
+                tokio::time::sleep(POLL_FAILURE_PAUSE).await;
+            }
+            answer => return answer,
+        }
     }
 }
 

@@ -137,6 +137,7 @@ async fn answer<A: Apply>(
             vote,
             checkpoint,
         } => staging.offered(from, number, vote, checkpoint).await?,
+        Request::Part { number, vote, part } => staging.part(from, number, vote, part).await?,
         Request::Poll { number } => staging.polled(from, number).await,
         Request::Withdraw { number } => staging.withdrawn(from, number),
     })

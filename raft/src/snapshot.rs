@@ -60,7 +60,12 @@ impl Checkpoint {
     }
 
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(64 + self.manifest.bytes.len());
+        self.pieces().concat().into()
+    }
+
+    /// What it is encoded as, in two pieces: the manifest, which may be large, is not copied.
+    pub(crate) fn pieces(&self) -> [Bytes; 2] {
+        let mut out = BytesMut::with_capacity(128);
         encode_optional(self.position(), &mut out);
         out.put_i64(self.manifest.time_ms);
         encode_optional(
@@ -68,8 +73,7 @@ impl Checkpoint {
             &mut out,
         );
         encode_membership(self.meta.last_membership.membership(), &mut out);
-        out.put_slice(&self.manifest.bytes);
-        out.freeze()
+        [out.freeze(), self.manifest.bytes.clone()]
     }
 
     pub(crate) fn decode(mut bytes: Bytes) -> Result<Checkpoint, DecodeError> {

@@ -12,8 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::AbortHandle;
 
+use crate::claims::check_offered;
 use crate::group::GroupRaft;
-use crate::message::Answer;
+use crate::message::{Answer, Part};
+use crate::parts::{self, Incoming, Taken};
 use crate::peer::CallError;
 use crate::snapshot::{Checkpoint, Manifest};
 use crate::status::Status;
@@ -33,6 +35,8 @@ pub(crate) struct Staging<A: Apply> {
     /// Where stagings run.
     pub(crate) ambient: Handle,
     current: Mutex<Option<Current>>,
+    /// What has come of an offer in parts.
+    incoming: Arc<Mutex<Option<Incoming>>>,
     /// Held from before files are staged until the checkpoint that names them is installed.
     turn: Arc<AsyncMutex<()>>,
 }
@@ -98,12 +102,52 @@ impl<A: Apply> Staging<A> {
             stage,
             ambient,
             current: Mutex::new(None),
+            incoming: Arc::default(),
             turn: Arc::default(),
         }
     }
 
     fn current(&self) -> MutexGuard<'_, Option<Current>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a part of an offer; with the last one, the offer.
+    pub(crate) async fn part(
+        &self,
+        from: NodeId,
+        number: u64,
+        vote: Vote,
+        part: Part,
+    ) -> Result<Answer, CallError> {
+        let known = self.raft.with_raft_state(|state| *state.vote_ref()).await;
+        let known = known.map_err(|_| CallError::Closed)?;
+        if known > vote {
+            return Ok(Answer::Installed { vote: known });
+        }
+        let taken = parts::take(&mut lock(&self.incoming), from, (number, vote), part);
+        match taken {
+            Taken::More(bytes) => {
+                self.forget_later(from, number, bytes);
+                Ok(Answer::More)
+            }
+            Taken::Whole(whole) => {
+                let checkpoint = Checkpoint::decode(whole).map_err(|_| CallError::Malformed)?;
+                check_offered(&vote, &checkpoint).map_err(|_| CallError::Malformed)?;
+                self.offered(from, number, vote, checkpoint).await
+            }
+            // The answer to the last part may have been lost: then it is known.
+            Taken::Unfit => Ok(self.polled(from, number).await),
+        }
+    }
+
+    /// Forgets an offer of which no further part comes.
+    fn forget_later(&self, from: NodeId, number: u64, bytes: u64) {
+        let incoming = Arc::clone(&self.incoming);
+        self.ambient.spawn(async move {
+            tokio::time::sleep(ABANDONED_MAX).await;
+            let is_same = |held: &mut Incoming| held.is_of(from, number) && held.bytes() == bytes;
+            lock(&incoming).take_if(is_same);
+        });
     }
 
     /// Begins to take over what is offered, unless a newer leader is known.
@@ -205,8 +249,13 @@ impl<A: Apply> Staging<A> {
         if is_held {
             *current = None;
         }
+        lock(&self.incoming).take_if(|held| held.is_of(from, number));
         Answer::UnknownOffer
     }
+}
+
+fn lock(incoming: &Mutex<Option<Incoming>>) -> MutexGuard<'_, Option<Incoming>> {
+    incoming.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns when nobody has asked for long.

@@ -9,6 +9,7 @@ mod ledger;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use bytes::Bytes;
 use raft::{Members, MembersError, ProposeError};
 use storage::NodeId;
 
@@ -191,6 +192,30 @@ async fn a_follower_far_behind_stages_the_checkpoint_while_the_shard_goes_on() {
             replicas.values().all(|replica| replica.staging.is_none())
         })
         .await;
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_is_larger_than_a_request_is_handed_over_all_the_same() {
+    let mut hosts = Hosts::with_frames(3, |_| (), Some(1 << 20)).await;
+    let mut history = History::default();
+    hosts.write(&mut history, 1).await;
+    let leader = hosts.leader().await;
+    let follower = leader % 3 + 1;
+    hosts.kill(follower).await;
+    let large = 8 << 10;
+    while history.acknowledged.iter().map(Bytes::len).sum::<usize>() < 5 << 18 {
+        hosts.write_of(&mut history, 10, large).await;
+    }
+    let at = hosts.shard(leader).checkpoint().await.unwrap();
+    hosts
+        .until("the journal is cut", |hosts| {
+            hosts.shard(leader).progress().purged == Some(at)
+        })
+        .await;
+    hosts.start(follower).await.unwrap();
+    hosts.check(&history, &[1, 2, 3]).await;
+    assert_eq!(hosts.node(follower).ledger.view().installs, 1);
     hosts.shutdown().await;
 }
 

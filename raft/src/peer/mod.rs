@@ -500,6 +500,11 @@ impl Peers {
             .await
     }
 
+    /// Most bytes of one request.
+    pub(crate) fn frame_bytes_max(&self) -> usize {
+        self.shared.config.frame_bytes_max
+    }
+
     async fn send(
         &self,
         node: NodeId,

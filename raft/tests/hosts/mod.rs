@@ -81,6 +81,8 @@ pub(crate) struct Hosts {
     isolated: BTreeSet<u32>,
     /// Changes each host's settings.
     adjust: fn(&mut HostConfig),
+    /// Largest request between them, if not the usual one.
+    frame_bytes_max: Option<usize>,
 }
 
 /// What became of each body submitted.
@@ -109,11 +111,20 @@ impl Hosts {
     }
 
     pub(crate) async fn with(founders: u32, adjust: fn(&mut HostConfig)) -> Hosts {
+        Hosts::with_frames(founders, adjust, None).await
+    }
+
+    pub(crate) async fn with_frames(
+        founders: u32,
+        adjust: fn(&mut HostConfig),
+        frame_bytes_max: Option<usize>,
+    ) -> Hosts {
         let mut hosts = Hosts {
             replicas: BTreeMap::new(),
             founders: Some(nodes(1..=founders)),
             isolated: BTreeSet::new(),
             adjust,
+            frame_bytes_max,
         };
         for node in 1..=founders {
             hosts.start(node).await.unwrap();
@@ -127,6 +138,7 @@ impl Hosts {
         let replica = self.replicas.entry(number).or_insert_with(|| {
             let mut computer = Computer::new(u64::from(number));
             computer.node = NodeId(number);
+            computer.frame_bytes_max = self.frame_bytes_max;
             Replica {
                 computer,
                 stager: Arc::default(),
@@ -312,13 +324,18 @@ impl Hosts {
 
     /// Submits operations to whoever leads until `count` more are acknowledged.
     pub(crate) async fn write(&self, history: &mut History, count: usize) {
+        self.write_of(history, count, 80).await;
+    }
+
+    /// Bodies of so many bytes.
+    pub(crate) async fn write_of(&self, history: &mut History, count: usize, bytes: usize) {
         let until = history.acknowledged.len() + count;
         while history.acknowledged.len() < until {
             let Some(leader) = self.serving() else {
                 tokio::time::sleep(Duration::from_millis(3)).await;
                 continue;
             };
-            let body = Bytes::from(format!("{:080}", history.next));
+            let body = Bytes::from(format!("{:0bytes$}", history.next));
             history.next += 1;
             let shard = self.shard(leader);
             let answer = tokio::time::timeout(Duration::from_millis(1_500), async {

@@ -126,6 +126,8 @@ impl Apply for Ledger {
 pub(crate) struct Computer {
     pub(crate) sim: SimDisk,
     pub(crate) node: NodeId,
+    /// Largest request between nodes, if not the usual one.
+    pub(crate) frame_bytes_max: Option<usize>,
 }
 
 impl Computer {
@@ -133,6 +135,7 @@ impl Computer {
         Computer {
             sim: SimDisk::new(seed),
             node: NodeId(1),
+            frame_bytes_max: None,
         }
     }
 
@@ -166,7 +169,8 @@ impl Computer {
             ..JournalConfig::new(data_dir.journal_dir())
         };
         let journal = Journal::open(&disk, journal)?;
-        let listen = PeersConfig::new((Ipv4Addr::LOCALHOST, 0).into());
+        let mut listen = PeersConfig::new((Ipv4Addr::LOCALHOST, 0).into());
+        listen.frame_bytes_max = self.frame_bytes_max.unwrap_or(listen.frame_bytes_max);
         let peers = Peers::bind(listen, Clock::system()).await?;
         let started = Host::start(
             config,
