@@ -2,10 +2,12 @@
 //!
 //! Every node keeps this from the reports that all of them get, so that each can say it and that a
 //! new controller does not begin to wait anew. A change gets on when its members change, or when a
-//! replica that comes takes over entries or lacks fewer bytes than ever before. Only the time in
-//! which the shard is led counts, since without a leader nobody could get on. A node that holds a
+//! replica that comes takes over entries or lacks fewer bytes than before; a copy that begins anew
+//! may lack more again, but not for ever. Only the time in which the shard is led counts, since
+//! without a leader nobody could get on. A node that holds a
 //! change up for too long is given up for it and barred for a while: from that shard, and when
-//! that happens in several shards from all of them, for then it is not the shard that is to blame.
+//! that happens in several shards from all of them, for then it is not the shard that is to blame; changes that had
+//! begun towards it meanwhile give it up sooner.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +20,9 @@ use crate::catalogue::{Catalogue, Shard};
 /// Most time that one look after another counts for: a node that was stopped in between has seen
 /// nothing of it.
 const LOOK_MS_MAX: i64 = 5_000;
+/// How often a copy may begin anew, between two signs of progress of another kind, and lack more
+/// than before.
+const RESTARTS_MAX: u32 = 10;
 /// Shards in which a node must have held changes up to be barred from all.
 const SHARDS_TO_BAR: usize = 2;
 
@@ -54,6 +59,7 @@ struct Change {
 struct Behind {
     entries: u64,
     bytes_left: Option<u64>,
+    restarts: u32,
 }
 
 /// Replicas that a shard shall get.
@@ -69,7 +75,25 @@ fn behind(seen: &ShardView, node: NodeId) -> Option<Behind> {
         entries: replica.entries,
         // 0 while it is not known.
         bytes_left: Some(replica.bytes_left).filter(|bytes| *bytes > 0),
+        restarts: 0,
     })
+}
+
+impl Behind {
+    /// Takes in what it lacks by now; answers whether that is less than before.
+    fn lacks(&mut self, left: u64) -> bool {
+        let Some(least) = self.bytes_left else {
+            self.bytes_left = Some(left);
+            return false;
+        };
+        if left > least && self.restarts < RESTARTS_MAX {
+            self.restarts += 1;
+            self.bytes_left = Some(left);
+        } else if left < least {
+            self.bytes_left = Some(left);
+        }
+        left < least
+    }
 }
 
 impl Change {
@@ -100,8 +124,7 @@ impl Change {
                 *best = now;
                 gets_on = true;
             } else if let Some(left) = now.bytes_left {
-                gets_on |= best.bytes_left.is_some_and(|least| left < least);
-                best.bytes_left = Some(best.bytes_left.map_or(left, |least| least.min(left)));
+                gets_on |= best.lacks(left);
             }
         }
         gets_on
@@ -133,6 +156,7 @@ impl Stalls {
             exist && now_ms < *until
         });
         let mut given_up = Vec::new();
+        let known_bad = self.barred();
         let nobody = ShardView::default();
         for shard in catalogue.shards.values() {
             let Some(target) = &shard.target else {
@@ -163,11 +187,14 @@ impl Stalls {
                 continue;
             }
             change.idle_ms = change.idle_ms.saturating_add(passed_ms);
-            if change.idle_ms < settings.stall_after_ms {
-                continue;
-            }
             for node in newcomers(shard) {
-                let holds_up = !seen.voters.contains(&node)
+                let patience_ms = if known_bad.contains(&node) {
+                    settings.abandon_dead_after_ms
+                } else {
+                    settings.stall_after_ms
+                };
+                let holds_up = change.idle_ms >= patience_ms
+                    && !seen.voters.contains(&node)
                     && (behind(seen, node).is_some() || !view.alive.contains(&node));
                 if holds_up && change.given_up.insert(node) {
                     let until = now_ms.saturating_add(settings.bar_ms);
