@@ -32,7 +32,7 @@ impl Broker {
             let damaged: Vec<(Arc<Partition>, SegmentInfo)> = self
                 .inner
                 .directory
-                .all()
+                .select(|partition| partition.log.is_damaged())
                 .into_iter()
                 .flat_map(|partition| {
                     let segments = partition.log.damaged_segments();

@@ -3,7 +3,7 @@
 //! The leader decides and proposes a higher log start; every replica then drops the segments below
 //! it. A failing partition is reported once and left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::{Broker, TopicConfig};
 
 /// How long raising a log start may take; after that its shard is left alone until the next time.
 const RAISE_MAX: Duration = Duration::from_secs(5);
+/// Partitions that are looked at before others get their turn.
+const LOOKS_AT_ONCE: usize = 256;
 
 impl Broker {
     /// Runs until it is dropped.
@@ -27,13 +29,37 @@ impl Broker {
         loop {
             tokio::time::sleep(Duration::from_millis(interval)).await;
             let mut shards: BTreeMap<ShardId, Vec<Arc<Partition>>> = BTreeMap::new();
-            for partition in self.inner.directory.all() {
+            for partition in self.expired_ones().await {
                 let shard = shards.entry(partition.shard).or_default();
                 shard.push(partition);
             }
             let shards = shards.into_values();
             join_all(shards.map(|partitions| self.retain_all(partitions))).await;
         }
+    }
+
+    /// Partitions that this node leads and whose oldest segments are to go. There may be tens of
+    /// thousands of which none are: nothing else is done for each.
+    async fn expired_ones(&self) -> Vec<Arc<Partition>> {
+        let shards = self.shards().into_iter();
+        let led = shards.filter(|(_, shard)| shard.leadership.borrow().serving);
+        let led: BTreeSet<ShardId> = led.map(|(id, _)| id).collect();
+        if led.is_empty() {
+            return Vec::new();
+        }
+        let (catalogue, now_ms) = (self.catalogue(), self.inner.clock.wall_ms());
+        let directory = &self.inner.directory;
+        let here = directory.select(|partition| led.contains(&partition.shard));
+        let mut expired_ones = Vec::new();
+        for some in here.chunks(LOOKS_AT_ONCE) {
+            let is_expired = |partition: &&Arc<Partition>| {
+                let topic = catalogue.topic_by_id(partition.id.topic);
+                topic.is_some_and(|topic| retained(&topic.config, partition, now_ms).is_some())
+            };
+            expired_ones.extend(some.iter().filter(is_expired).cloned());
+            tokio::task::yield_now().await;
+        }
+        expired_ones
     }
 
     /// One shard's partitions; a shard that is stuck holds up itself only.
@@ -46,7 +72,6 @@ impl Broker {
                 tracing::warn!(shard = %partition.shard, "retention takes long and has to wait");
                 return;
             }
-            tokio::task::yield_now().await;
         }
     }
 
@@ -62,12 +87,8 @@ impl Broker {
         let Some(topic) = catalogue.topic_by_id(partition.id.topic) else {
             return;
         };
-        let log = &partition.log;
-        if log.start_offset() == log.end_offset() {
-            return;
-        }
         let now_ms = self.inner.clock.wall_ms();
-        let Some(to) = expired(&topic.config, &log.segments(), now_ms) else {
+        let Some(to) = retained(&topic.config, partition, now_ms) else {
             return;
         };
         let op = PartitionOp::RaiseStart {
@@ -87,6 +108,16 @@ impl Broker {
 
 fn log_raised(partition: PartitionId, to: Offset) {
     tracing::info!(%partition, log_start = %to, "retention deleted old segments");
+}
+
+/// The log start that retention asks for now, when it is above the present one.
+fn retained(config: &TopicConfig, partition: &Partition, now_ms: i64) -> Option<Offset> {
+    let log = &partition.log;
+    let keeps_all = config.retention_ms < 0 && config.retention_bytes < 0;
+    if keeps_all || log.start_offset() == log.end_offset() {
+        return None;
+    }
+    expired(config, &log.segments(), now_ms)
 }
 
 /// The log start that retention asks for, when it is above the present one: the end of the last of

@@ -10,15 +10,13 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use raft::{Lane, Leadership};
-use storage::{LeaderEpoch, NodeId, PartitionId, ShardId};
+use storage::{NodeId, ShardId};
 use tokio::task::JoinSet;
 
 use crate::Broker;
 use crate::broker::CATALOGUE_SHARD;
-use crate::catalogue::PartitionStatus;
 use crate::cluster::{ClusterStatus, NodeStatus, ShardStatus};
 use crate::controller::Settings;
-use crate::partition::epoch_in;
 use crate::peers::message::{CatchingUp, Request, ShardReport};
 use crate::sync_state::SyncStates;
 
@@ -190,47 +188,6 @@ impl Broker {
             seen.in_sync.retain(|node| self.is_alive(*node));
         }
         seen
-    }
-
-    /// Who serves this partition, `None` when it does not exist.
-    #[must_use]
-    pub fn partition_status(&self, id: PartitionId) -> Option<PartitionStatus> {
-        let catalogue = self.catalogue();
-        let entry = catalogue.entry(id)?;
-        let replicas = catalogue
-            .shards
-            .get(&entry.shard)
-            .map_or(Vec::new(), |shard| shard.replicas.clone());
-        let seen = self.shard_seen(entry.shard);
-        let hosted = self.inner.directory.get(id);
-        let base = hosted
-            .as_ref()
-            .map_or(entry.epoch_base, |hosted| hosted.epoch_base);
-        let is_hosted_shard = self.data_shard(entry.shard).is_some();
-        // A shard that has no such partition yet does not serve it.
-        // Unless it came there by a move: then whoever leads has it.
-        let has_moved = entry.generation > 0;
-        let leader = seen
-            .leader
-            .filter(|_| hosted.is_some() || !is_hosted_shard || has_moved);
-        let in_sync = replicas
-            .iter()
-            .copied()
-            .filter(|node| seen.in_sync.contains(node))
-            .collect();
-        let offline = replicas
-            .iter()
-            .copied()
-            .filter(|node| !self.is_alive(*node))
-            .collect();
-        Some(PartitionStatus {
-            partition: id,
-            leader,
-            leader_epoch: LeaderEpoch(epoch_in(base, storage::Term(seen.term))),
-            in_sync,
-            offline,
-            replicas,
-        })
     }
 
     /// The node that clients are told is the controller: the catalogue's leader.

@@ -168,9 +168,7 @@ impl<A: Apply> Follow<A> {
             leader: leader.filter(|_| end.is_none()).map(node_id),
             serving: leads && end.is_none() && applied == Some(term) && contact != Contact::Lost,
         };
-        self.status
-            .leadership
-            .send_if_modified(|held| std::mem::replace(held, now) != now);
+        self.status.show_leadership(now);
         Found { role, contact }
     }
 

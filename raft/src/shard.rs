@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use storage::journal::Journal;
 use storage::{LogPosition, NodeId, ShardId, Term};
@@ -45,6 +46,9 @@ pub struct Progress {
     /// Last entry dropped from the journal.
     pub purged: Option<LogPosition>,
 }
+
+/// For so long after the last change [`Shard::settled`] waits for the next one.
+const SETTLING_MAX: Duration = Duration::from_millis(150);
 
 /// Who waits for a read barrier.
 pub(crate) type BarrierReply = oneshot::Sender<Result<(), ProposeError>>;
@@ -162,6 +166,19 @@ impl<O: Send + Sync + 'static> Shard<O> {
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.inner.status.leadership.subscribe()
+    }
+
+    /// Waits while leadership is on its way from or to this node: until this node serves or another
+    /// is known to lead, but for a moment only. Whoever was refused can so be told whom to ask.
+    pub async fn settled(&self) {
+        let mut leadership = self.inner.status.leadership.subscribe();
+        let age = self.inner.status.leadership_age();
+        let left = age.and_then(|age| SETTLING_MAX.checked_sub(age));
+        let Some(left) = left else { return };
+        let me = self.inner.node;
+        let is_known = |held: &Leadership| held.serving || held.leader.is_some_and(|it| it != me);
+        // When the time is up, or the shard has ended, nobody is known; the caller looks for itself.
+        let _ = tokio::time::timeout(left, leadership.wait_for(is_known)).await;
     }
 
     /// Follows who the shard's replicas are.

@@ -2,6 +2,7 @@
 //! when a checkpoint is due, and why the shard ended.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use storage::{LogIndex, LogPosition, Term};
 use tokio::sync::{Notify, watch};
@@ -50,6 +51,8 @@ pub(crate) struct Status {
     checkpoint_bytes: u64,
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) members: watch::Sender<Members>,
+    /// When `leadership` changed last.
+    leadership_changed: Mutex<Option<Instant>>,
     /// Leads without having heard from a majority for too long.
     isolated: watch::Sender<bool>,
     /// Term in which leadership was given away here. openraft takes no more operations in it, also
@@ -89,6 +92,7 @@ impl Status {
             checkpoint_bytes,
             leadership: watch::Sender::new(Leadership::default()),
             members: watch::Sender::new(Members::default()),
+            leadership_changed: Mutex::new(None),
             isolated: watch::Sender::new(false),
             handed_over: watch::Sender::new(None),
             applied_term: watch::Sender::new(None),
@@ -144,6 +148,28 @@ impl Status {
 
     pub(crate) fn watch_handed_over(&self) -> watch::Receiver<Option<Term>> {
         self.handed_over.subscribe()
+    }
+
+    /// Shows who leads.
+    pub(crate) fn show_leadership(&self, now: Leadership) {
+        let shown = self.leadership.borrow();
+        if *shown == now {
+            return;
+        }
+        drop(shown);
+        // Before it shows, so that nobody sees the change without its time.
+        *self.leadership_changed() = Some(Instant::now());
+        self.leadership.send_replace(now);
+    }
+
+    fn leadership_changed(&self) -> MutexGuard<'_, Option<Instant>> {
+        let changed = self.leadership_changed.lock();
+        changed.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long ago what is shown of leadership changed last.
+    pub(crate) fn leadership_age(&self) -> Option<Duration> {
+        self.leadership_changed().map(|at| at.elapsed())
     }
 
     /// A heartbeat that came `at` was taken for the leader's.

@@ -377,7 +377,7 @@ async fn a_process_that_is_gone_is_named_at_once_and_found_again() {
     let mut gone = one.gone();
     let address = two.local_addr();
     drop(two);
-    let named = timeout(Duration::from_secs(5), gone.recv()).await.unwrap();
+    let named = timeout(LONG, gone.recv()).await.unwrap();
     assert_eq!(named, Ok(TWO));
     assert!(!one.links().borrow()[&TWO].connected);
     let mut config = settings();
@@ -440,7 +440,7 @@ async fn a_process_whose_connection_fell_silent_makes_room_for_its_successor() {
     silent.read_exact(&mut [0; 29]).await.unwrap();
     let one = node(ONE, settings()).await;
     one.set_members(BTreeMap::from([(TWO, member(TWO, two.local_addr()))]));
-    let linking = timeout(Duration::from_secs(10), linked(&one, TWO));
+    let linking = timeout(LONG, linked(&one, TWO));
     linking.await.unwrap();
     let ended = timeout(LONG, silent.read(&mut [0; 8])).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)));

@@ -482,7 +482,10 @@ async fn a_fresh_shard_opens_fast() {
         shard.submit(op("first")).await.unwrap().await.unwrap();
         fastest = fastest.min(start.elapsed());
     }
-    assert!(fastest < Duration::from_millis(30), "{fastest:?}");
+    assert!(
+        fastest < Duration::from_millis(300),
+        "{fastest:?}: it waited for a time-out"
+    );
     node.shutdown().await;
 }
 

@@ -416,7 +416,7 @@ async fn a_peer_that_goes_fails_all_that_waits_at_once() {
     assert_eq!(called, Err(LinkError::Closed));
     assert_eq!(streamed, Err(LinkError::Closed));
     assert_eq!(timeout(LONG, gone.recv()).await.unwrap(), Ok(TWO));
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(5));
     // Nothing waits for who is not there.
     let refused = LinkError::Unreachable {
         kind: io::ErrorKind::ConnectionRefused,

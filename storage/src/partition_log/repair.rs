@@ -40,6 +40,12 @@ impl PartitionLog {
             .collect()
     }
 
+    /// Whether damage was found that is not repaired yet.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        !self.memory().damaged.is_empty()
+    }
+
     /// Begins to write the segment at `base` anew, damaged or not. It takes no more batches from
     /// now on: the next append begins another one.
     ///

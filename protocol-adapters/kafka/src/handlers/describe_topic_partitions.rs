@@ -63,9 +63,10 @@ pub(super) fn handle(
         if first >= until && first < topic.partitions.len() {
             return respond(topics, Some((name, first)));
         }
+        let mut statuses = context.broker.statuses();
         let partitions = (first..until).map(|index| {
             let index = u32::try_from(index).expect("partition numbers fit 32 bits");
-            let status = context.broker.partition_status(PartitionId {
+            let status = statuses.of(PartitionId {
                 topic: topic.id,
                 index,
             });

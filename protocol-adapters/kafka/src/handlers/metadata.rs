@@ -190,8 +190,9 @@ fn describe(
     operations: i32,
 ) -> MetadataResponseTopic {
     let indexes = (0u32..).take(topic.partitions.len());
+    let mut statuses = context.broker.statuses();
     let partitions = indexes.map(|index| {
-        let status = context.broker.partition_status(PartitionId {
+        let status = statuses.of(PartitionId {
             topic: topic.id,
             index,
         });
