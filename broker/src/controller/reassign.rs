@@ -134,7 +134,11 @@ async fn change_partitions(broker: &Broker, changes: &BTreeMap<PartitionId, Chan
     refused
 }
 
-async fn cancel(broker: &Broker, partition: PartitionId, generation: u32) -> Result<(), BrokerError> {
+async fn cancel(
+    broker: &Broker,
+    partition: PartitionId,
+    generation: u32,
+) -> Result<(), BrokerError> {
     let command = Command::CancelMove {
         partition,
         generation,
@@ -195,7 +199,8 @@ fn plan(
     let mut named: BTreeMap<ShardId, Vec<(PartitionId, Wanted)>> = BTreeMap::new();
     for (id, list) in changes {
         let Some(entry) = catalogue.entry(id) else {
-            plan.refused.insert(id, BrokerError::UnknownTopicOrPartition);
+            plan.refused
+                .insert(id, BrokerError::UnknownTopicOrPartition);
             continue;
         };
         if let Err(error) = check(catalogue, id, list.as_deref()) {
@@ -362,7 +367,9 @@ fn reassignments(catalogue: &Catalogue) -> Vec<Reassignment> {
             let Some(shard) = catalogue.shards.get(&entry.shard) else {
                 continue;
             };
-            let to = entry.moving.and_then(|moving| catalogue.shards.get(&moving.to));
+            let to = entry
+                .moving
+                .and_then(|moving| catalogue.shards.get(&moving.to));
             if let Some(to) = to {
                 let after = wanted_list(to);
                 found.push(reassignment(partition, &shard.replicas, after));

@@ -95,7 +95,10 @@ fn partitions_that_share_a_shard_go_with_it_or_each_for_itself() {
     assert!(plan.refused.is_empty() && plan.partitions.is_empty());
     let plan = check(&catalogue(), &[(0, to)]);
     assert!(plan.shards.is_empty() && plan.refused.is_empty());
-    assert_eq!(plan.partitions, [(partition(0), moves_to(&[2, 3, 4]))].into());
+    assert_eq!(
+        plan.partitions,
+        [(partition(0), moves_to(&[2, 3, 4]))].into()
+    );
     let plan = check(&catalogue(), &[(0, to), (1, Some(&[1, 2, 3])), (2, to)]);
     assert_eq!(plan.shards.len(), 1);
     let expected = [
@@ -116,13 +119,17 @@ fn a_shard_that_a_partition_is_on_its_way_to_is_shared() {
     });
     let plan = check(&catalogue, &[(2, Some(&[4, 2, 3]))]);
     assert!(plan.shards.is_empty());
-    assert_eq!(plan.partitions, [(partition(2), moves_to(&[4, 2, 3]))].into());
+    assert_eq!(
+        plan.partitions,
+        [(partition(2), moves_to(&[4, 2, 3]))].into()
+    );
 }
 
 #[test]
 fn a_move_is_given_up_gone_on_with_or_redirected() {
     let catalogue = moving(&[1, 2, 4]);
-    let change = |list: Option<&[u32]>| check(&catalogue, &[(0, list)]).partitions[&partition(0)].clone();
+    let change =
+        |list: Option<&[u32]>| check(&catalogue, &[(0, list)]).partitions[&partition(0)].clone();
     assert_eq!(change(None), Change::Stay(7));
     assert_eq!(change(Some(&[1, 2, 3])), Change::Stay(7), "where it is");
     assert_eq!(change(Some(&[1, 2, 4])), Change::Nothing, "where it goes");

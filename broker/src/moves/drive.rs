@@ -184,7 +184,11 @@ impl Drive {
 
     /// What the log here adds to terms, if it is active.
     fn activated(&self) -> Option<i64> {
-        let here = self.broker.inner.directory.get_in(self.moving.to, self.id)?;
+        let here = self
+            .broker
+            .inner
+            .directory
+            .get_in(self.moving.to, self.id)?;
         let is_it = here.log_id() == self.log && here.stand != Stand::Filling;
         is_it.then_some(here.epoch_base)
     }
@@ -225,7 +229,12 @@ impl Drive {
 
     /// Copies from the nearest replica, and from the leader at last, until little is missing.
     async fn fill(&self, mut end: Offset) -> Result<Offset, Stuck> {
-        let mut is_near = self.broker.inner.directory.get_in(self.from, self.id).is_some();
+        let mut is_near = self
+            .broker
+            .inner
+            .directory
+            .get_in(self.from, self.id)
+            .is_some();
         let mut ahead = None;
         loop {
             self.check_current()?;
@@ -248,7 +257,9 @@ impl Drive {
                         end = self.begin_at(base).await?;
                     }
                     if base != end {
-                        return stuck(format!("batches from {base} on for a log that ends at {end}"));
+                        return stuck(format!(
+                            "batches from {base} on for a log that ends at {end}"
+                        ));
                     }
                     let bytes = batches.len();
                     let fill = self.propose_one(PartitionOp::Fill {

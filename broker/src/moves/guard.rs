@@ -73,7 +73,10 @@ impl Guard {
             }
             if entry.is_past(*by) {
                 let by = *by;
-                settle.push((*shard, Settle::Unseal(PartitionOp::Unseal { partition, by })));
+                settle.push((
+                    *shard,
+                    Settle::Unseal(PartitionOp::Unseal { partition, by }),
+                ));
                 continue;
             }
             let (_, since_ms) = self.since_ms.entry(*log).or_insert((*by, now_ms));
@@ -173,7 +176,10 @@ mod tests {
             generation: 1,
         });
         let late = SEALED_MS_MAX + 1;
-        assert_eq!(guard.decide(&[sealed(1)], &going, late), [(ShardId(1), cancel)]);
+        assert_eq!(
+            guard.decide(&[sealed(1)], &going, late),
+            [(ShardId(1), cancel)]
+        );
         let unseal = Settle::Unseal(PartitionOp::Unseal {
             partition: ID,
             by: 1,
@@ -182,7 +188,10 @@ mod tests {
         let settle = guard.decide(&[sealed(1)], &cancelled, late);
         assert_eq!(settle, [(ShardId(1), unseal.clone())]);
         let next = image(entry(0, 2, Some(2)));
-        assert_eq!(guard.decide(&[sealed(1)], &next, late), [(ShardId(1), unseal)]);
+        assert_eq!(
+            guard.decide(&[sealed(1)], &next, late),
+            [(ShardId(1), unseal)]
+        );
     }
 
     #[test]
@@ -192,7 +201,10 @@ mod tests {
         for now_ms in [0, SEALED_MS_MAX] {
             assert_eq!(guard.decide(&[sealed(1)], &older, now_ms), []);
         }
-        assert_eq!(guard.decide(&[sealed(1)], &Catalogue::default(), i64::MAX), []);
+        assert_eq!(
+            guard.decide(&[sealed(1)], &Catalogue::default(), i64::MAX),
+            []
+        );
         let moved = image(entry(1, 1, None));
         assert_eq!(guard.decide(&[sealed(1)], &moved, i64::MAX), []);
     }
