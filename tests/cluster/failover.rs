@@ -1,6 +1,6 @@
 //! Nodes that go and come back under load.
 
-use test_support::{Cluster, Load, Loaded, check_replicas};
+use test_support::{Cluster, Cut, Load, Loaded, check_replicas};
 
 use crate::{BINARY, create};
 
@@ -68,6 +68,60 @@ async fn five_nodes_lose_two_at_once_and_nothing_else() {
     cluster.restart(leader);
     cluster.restart(other);
     conclude(&cluster, "five", load, 5).await;
+}
+
+/// What befalls two of five nodes at once.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Kill,
+    Pause,
+    Cut(Cut),
+    /// One is paused, the other cut off.
+    Both,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_nodes_go_on_while_any_two_are_killed_paused_or_cut_off() {
+    let mut cluster = Cluster::start_behind_proxies(BINARY, 5);
+    create(&cluster, "minority", PARTITIONS, 5);
+    let load = Load::start(&cluster.bootstrap(), "minority", PARTITIONS, 300);
+    let turns = [
+        (Fault::Kill, true),
+        (Fault::Pause, true),
+        (Fault::Cut(Cut::BlackHole), true),
+        (Fault::Cut(Cut::Refuse), false),
+        (Fault::Both, true),
+    ];
+    for (turn, (fault, hits_leader)) in turns.into_iter().enumerate() {
+        load.more(RECORDS).await;
+        let leader = cluster.leader("minority", 0).await;
+        let other = (leader + 1 + turn % 4) % 5;
+        let third = (leader + 1 + (turn + 1) % 4) % 5;
+        let hit = [if hits_leader { leader } else { third }, other];
+        println!("{fault:?}: nodes {hit:?}");
+        match fault {
+            Fault::Kill => hit.map(|node| cluster.kill(node)),
+            Fault::Pause => hit.map(|node| cluster.pause(node)),
+            Fault::Cut(cut) => hit.map(|node| cluster.proxies().isolate(node, cut)),
+            Fault::Both => {
+                cluster.pause(hit[0]);
+                cluster.proxies().isolate(hit[1], Cut::BlackHole);
+                [(); 2]
+            }
+        };
+        load.more(RECORDS).await;
+        match fault {
+            Fault::Kill => hit.map(|node| cluster.restart(node)),
+            Fault::Pause => hit.map(|node| cluster.resume(node)),
+            Fault::Cut(_) => [cluster.proxies().heal(); 2],
+            Fault::Both => {
+                cluster.resume(hit[0]);
+                [cluster.proxies().heal(); 2]
+            }
+        };
+        cluster.wait_healthy(5);
+    }
+    conclude(&cluster, "minority", load, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,16 @@ fn node(status: &Value, id: u32) -> Option<&Value> {
     nodes.find(|node| node["id"] == id)
 }
 
+/// The node that leads the catalogue.
+fn controller(cluster: &Cluster) -> usize {
+    let status = cluster.wait_until("a controller", |status| !status["controller"].is_null());
+    let id = status["controller"].as_u64();
+    let mut nodes = cluster.running().into_iter();
+    nodes
+        .find(|node| cluster.known_id(*node).map(u64::from) == id)
+        .expect("the controller runs")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_node_grows_to_three_without_a_stop() {
     let mut cluster = Cluster::start_alone(BINARY);
@@ -66,9 +76,12 @@ async fn nodes_are_replaced_under_load_with_a_kill_in_the_middle() {
         operate(&cluster, 2, &["drain", &id.to_string(), "--no-wait"]).ok();
     }
     load.more(RECORDS).await;
-    cluster.kill(2);
-    load.more(RECORDS).await;
-    cluster.restart(2);
+    // The one that drives it, then one that stays: what was begun is gone on with.
+    for victim in [controller(&cluster), 2] {
+        cluster.kill(victim);
+        load.more(RECORDS).await;
+        cluster.restart(victim);
+    }
     for id in old {
         let id_text = id.to_string();
         let drain = ["drain", &id_text, "--timeout", "60s"];
@@ -86,14 +99,54 @@ async fn nodes_are_replaced_under_load_with_a_kill_in_the_middle() {
     let total = check_replicas(&cluster, "moves", &loaded).await;
     println!("{total} records on the nodes that came");
 
-    // A removed node does not come back.
-    cluster.spawn(0);
+    is_turned_away(&mut cluster, 0, old[0]);
+}
+
+/// Starts a node that was removed: it does not come back.
+fn is_turned_away(cluster: &mut Cluster, at: usize, id: u32) {
+    cluster.spawn(at);
     let log = test_support::eventually("the removed node to be refused", || {
-        let log = cluster.process(0).log();
+        let log = cluster.process(at).log();
         log.contains("removed").then_some(log)
     });
-    assert!(log.contains("removed"), "{log}");
+    // The way out is named.
+    assert!(log.contains("empty data directory"), "{log}");
     cluster.wait_until("the cluster without it", |status| {
-        node(status, old[0]).is_none()
+        node(status, id).is_none()
     });
+    cluster.kill(at);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_removed_while_it_was_away_is_turned_away_and_loses_nobody_anything() {
+    let mut cluster = Cluster::start(BINARY, 4);
+    create(&cluster, "forced", PARTITIONS, 3);
+    let load = Load::start(&cluster.bootstrap(), "forced", PARTITIONS, 300);
+    load.more(RECORDS).await;
+    let gone = cluster.leader("forced", 0).await;
+    let id = cluster.id(gone);
+    cluster.kill(gone);
+    load.more(RECORDS).await;
+    test_support::eventually("every node to miss it", || {
+        let mut running = cluster.running().into_iter();
+        running
+            .all(|other| {
+                let status = cluster.status_of(other);
+                status.is_some_and(|status| {
+                    node(&status, id).is_some_and(|node| node["alive"] == false)
+                })
+            })
+            .then_some(())
+    });
+    let asked = (gone + 1) % 4;
+    operate(&cluster, asked, &["remove", &id.to_string(), "--force"]).ok();
+    cluster.wait_until("the node to be gone", |status| node(status, id).is_none());
+    load.more(RECORDS).await;
+    // Its replicas are made anew on the others.
+    cluster.wait_until("three replicas of everything", |status| all_have(status, 3));
+    is_turned_away(&mut cluster, gone, id);
+    load.more(RECORDS).await;
+    let loaded = load.stop().await;
+    cluster.wait_healthy(3);
+    check_replicas(&cluster, "forced", &loaded).await;
 }

@@ -91,6 +91,45 @@ async fn a_node_that_lost_its_data_is_refused_with_the_way_out() {
     check_replicas(&cluster, "kept", &loaded).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_nodes_directory_that_is_started_beside_it_is_refused() {
+    let mut cluster = Cluster::start(BINARY, 3);
+    create(&cluster, "single", 2, 3);
+    let load = Load::start(&cluster.bootstrap(), "single", 2, 200);
+    load.more(100).await;
+    let mine = cluster.data_dir(2);
+    let copied = mine.with_file_name("copied");
+    cluster.kill(2);
+    let paths = [mine.as_os_str(), copied.as_os_str()];
+    test_support::run(
+        "cp",
+        &[&[std::ffi::OsStr::new("-r")], &paths[..]].concat(),
+        b"",
+    )
+    .ok();
+    cluster.restart(2);
+    cluster.wait_healthy(3);
+
+    let seeds = format!("{},{}", cluster.peers(0), cluster.peers(1));
+    let mut copy = Process::spawn(BINARY, &copied, &["--seeds", &seeds]);
+    // Whichever side says it: one of the two is too many.
+    eventually("the copy to be refused", || {
+        let told = |log: &str| log.contains("another process runs as node 3");
+        let said = [0, 1]
+            .iter()
+            .any(|node| told(&cluster.process(*node).log()));
+        (said || told(&copy.log())).then_some(())
+    });
+    load.more(100).await;
+    // It is no third replica of anything: the real one is.
+    cluster.wait_healthy(3);
+    assert!(copy.ended().is_none_or(|status| !status.success()));
+    copy.kill();
+    let loaded = load.stop().await;
+    cluster.wait_healthy(3);
+    check_replicas(&cluster, "single", &loaded).await;
+}
+
 #[test]
 fn seeds_that_disagree_make_no_cluster() {
     let directory = TempDir::new();
