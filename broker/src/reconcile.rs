@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use storage::partition_log::LogConfig;
 use storage::{LogId, PartitionId, ShardId};
+use tokio::time::Instant;
 
 use crate::Broker;
 use crate::broker::refused;
@@ -22,6 +23,12 @@ use crate::partition::op::PartitionOp;
 const PARTITIONS_PER_OPERATION: usize = 1_000;
 /// Time between two full comparisons when nothing seems to change.
 const FULL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A comparison of many partitions costs milliseconds, and leaders change many at a time: before
+/// the next one for their sake there is a pause of so many times what the last one took, at most
+/// this long.
+const RESTS: u32 = 20;
+const REST_MAX: Duration = Duration::from_millis(200);
 
 /// How long one operation may take. It may still come about: what is to do is found out anew.
 const OPERATION_MAX: Duration = Duration::from_secs(5);
@@ -53,7 +60,10 @@ impl Broker {
         loop {
             let image = images.borrow_and_update().clone();
             changes.borrow_and_update();
-            for (shard, difference) in self.differences() {
+            let began = Instant::now();
+            let differences = self.differences();
+            let rest = (began.elapsed() * RESTS).min(REST_MAX);
+            for (shard, difference) in differences {
                 if !difference.is_empty() && busy.insert(shard) {
                     let broker = self.clone();
                     running.push(async move {
@@ -68,7 +78,12 @@ impl Broker {
             loop {
                 tokio::select! {
                     changed = images.changed() => if changed.is_err() { return },
-                    changed = changes.changed() => if changed.is_err() { return },
+                    changed = changes.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        tokio::time::sleep(rest).await;
+                    }
                     Some((shard, is_done)) = running.next() => {
                         busy.remove(&shard);
                         if !is_done {
@@ -158,7 +173,8 @@ impl Broker {
         if differences.is_empty() {
             return differences;
         }
-        for partition in self.inner.directory.all() {
+        let directory = &self.inner.directory;
+        for partition in directory.select(|one| differences.contains_key(&one.shard)) {
             let Some(difference) = differences.get_mut(&partition.shard) else {
                 continue;
             };

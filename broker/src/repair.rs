@@ -27,8 +27,13 @@ impl Broker {
     /// Runs until it is dropped.
     pub(crate) async fn repair_forever(self) {
         let mut retry_at_ms: HashMap<(LogId, Offset), i64> = HashMap::new();
+        let mut seen = None;
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
+            let notes = self.inner.logs.damage_notes();
+            if seen.replace(notes) == Some(notes) && retry_at_ms.is_empty() {
+                continue;
+            }
             let damaged: Vec<(Arc<Partition>, SegmentInfo)> = self
                 .inner
                 .directory

@@ -267,6 +267,12 @@ impl LogStore {
         })
     }
 
+    /// Rises whenever damage is found in a log: as long as it stands there is nothing new to repair.
+    #[must_use]
+    pub fn damage_notes(&self) -> u64 {
+        self.inner.core.damage_notes()
+    }
+
     /// Whether the writer waits for disk space. It tries again every 200 ms and loses nothing.
     #[must_use]
     pub fn writer_stalled(&self) -> bool {

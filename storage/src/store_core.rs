@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub(crate) struct Core {
     /// Whether the journal has been replayed: only then is it known which logs still exist.
     is_recovered: AtomicBool,
     has_let_go: AtomicBool,
+    /// How often damage was noted.
+    damage_notes: AtomicU64,
     /// The copy of each log that is staged or on its way.
     copies: Mutex<HashMap<LogId, StagedCopy>>,
 }
@@ -75,6 +77,7 @@ impl Core {
             has_failed: AtomicBool::new(false),
             is_recovered: AtomicBool::new(false),
             has_let_go: AtomicBool::new(false),
+            damage_notes: AtomicU64::new(0),
             copies: Mutex::default(),
         }
     }
@@ -147,6 +150,14 @@ impl Core {
     /// store by then.
     pub(crate) fn let_go(&self) {
         self.has_let_go.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn count_damage(&self) {
+        self.damage_notes.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn damage_notes(&self) -> u64 {
+        self.damage_notes.load(Ordering::Acquire)
     }
 
     pub(crate) fn has_let_go(&self) -> bool {

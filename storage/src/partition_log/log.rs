@@ -379,6 +379,7 @@ impl PartitionLog {
         };
         let is_first = memory.damaged.is_empty();
         memory.damaged.entry(base).or_insert(damage);
+        self.shared.core.count_damage();
         // While the journal is replayed, it may still say that this log was deleted: then its
         // missing files are no damage.
         if is_first && self.shared.core.is_recovered() {
