@@ -345,6 +345,17 @@ pub(crate) enum EpochCheck<'a> {
     Known(&'a Epochs),
 }
 
+/// Checks that bytes are whole, undamaged batches of a log, back to back, that continue at `from`;
+/// returns where they end.
+///
+/// # Errors
+/// When they are not.
+pub fn check_copied(bytes: &Bytes, from: Offset) -> Result<Offset, CopyError> {
+    let checked = check_batches(bytes, from, EpochCheck::Rising(0))?;
+    let last = checked.last();
+    Ok(last.map_or(from, |last| last.header.last_offset().plus(1)))
+}
+
 /// Splits bytes into batches that continue at `next`, and checks each.
 pub(crate) fn check_batches(
     bytes: &Bytes,

@@ -22,7 +22,7 @@ pub(crate) mod tail;
 mod timestamps;
 pub(crate) mod walk;
 
-pub use copy::{CopyError, LogCopy};
+pub use copy::{CopyError, LogCopy, check_copied};
 pub use error::{Damage, ReadError, StorageError};
 pub use log::{LogConfig, PartitionLog, SegmentInfo};
 pub use read::ReadBatches;
