@@ -7,7 +7,7 @@ use storage::{NodeId, ShardId};
 use crate::BrokerError;
 use crate::catalogue::command::NewShard;
 use crate::catalogue::{Catalogue, Factor, Node, NodeState, Shard, Topic};
-use crate::controller::{CATALOGUE_SHARD, Ground, Standing, wanted_list};
+use crate::controller::{AUTO_REPLICAS, CATALOGUE_SHARD, Ground, Standing, wanted_list};
 
 /// Longest topic name.
 const TOPIC_NAME_CHARS_MAX: usize = 249;
@@ -62,6 +62,69 @@ fn data_shards(catalogue: &Catalogue) -> impl Iterator<Item = &Shard> {
 
 fn of_factor(catalogue: &Catalogue, factor: Factor) -> impl Iterator<Item = &Shard> {
     data_shards(catalogue).filter(move |shard| shard.factor == factor)
+}
+
+/// Replicas of automatic shards, once they all have as many as there can be.
+const AUTO: Factor = Factor::Fixed(AUTO_REPLICAS);
+
+/// Whether automatic shards are to have as many replicas as they ever get.
+fn is_auto_full(catalogue: &Catalogue) -> bool {
+    let ground = Ground::new(catalogue, &BTreeSet::new(), &BTreeSet::new());
+    ground.wanted(Factor::Auto, 0) == usize::from(AUTO_REPLICAS)
+}
+
+/// The factor whose shards serve a request of this one: one set of standing shards is enough for
+/// both when automatic means the same number, and costs half as much.
+pub(crate) fn serving_factor(catalogue: &Catalogue, factor: Factor) -> Factor {
+    let has = |factor| of_factor(catalogue, factor).next().is_some();
+    match factor {
+        Factor::Auto if !has(Factor::Auto) && has(AUTO) && is_auto_full(catalogue) => AUTO,
+        factor => factor,
+    }
+}
+
+/// How automatic shards may come to serve a request of a fixed factor too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// They cannot, or need not.
+    None,
+    /// They may be pinned: they have that many replicas, and keep them from then on.
+    Pin(Vec<ShardId>),
+    /// They are about to have that many.
+    Soon,
+}
+
+/// See [`Sharing`].
+pub(crate) fn sharing(catalogue: &Catalogue, alive: &BTreeSet<NodeId>, factor: Factor) -> Sharing {
+    let automatic: Vec<&Shard> = of_factor(catalogue, Factor::Auto).collect();
+    let has_own = of_factor(catalogue, AUTO).next().is_some();
+    if factor != AUTO || has_own || automatic.is_empty() || !is_auto_full(catalogue) {
+        return Sharing::None;
+    }
+    let full = |list: &Vec<NodeId>| list.len() == usize::from(AUTO_REPLICAS);
+    let is_full = |shard: &&Shard| full(&shard.replicas) && shard.target.as_ref().is_none_or(full);
+    let active = |node: &&Node| node.state == NodeState::Active;
+    let nodes: Vec<&Node> = catalogue.nodes.values().filter(active).collect();
+    // While all live the controller adds what is missing.
+    let gets_on = nodes.iter().all(|node| alive.contains(&node.id));
+    let are_enough = automatic.len() >= SHARDS_PER_NODE * nodes.len();
+    let are_full = automatic.iter().all(is_full);
+    match (are_full, are_enough, gets_on) {
+        (true, true, _) | (true, false, false) => {
+            Sharing::Pin(automatic.iter().map(|shard| shard.id).collect())
+        }
+        (_, _, true) => Sharing::Soon,
+        (false, _, false) => Sharing::None,
+    }
+}
+
+/// Sets the factor of shards in a picture of the catalogue.
+pub(crate) fn set_factor(catalogue: &mut Catalogue, shards: &[ShardId], factor: Factor) {
+    for id in shards {
+        if let Some(shard) = catalogue.shards.get_mut(id) {
+            shard.factor = factor;
+        }
+    }
 }
 
 /// The standing shards to make before partitions of this factor can be placed: all of them at the
@@ -350,6 +413,64 @@ mod tests {
             .map(|id| catalogue.shards[id].replicas[0])
             .collect();
         assert_eq!(leaders.len(), 3);
+    }
+
+    #[test]
+    fn shards_with_three_replicas_serve_automatic_topics_and_those_that_name_three() {
+        let three = Factor::Fixed(3);
+        let mut catalogue = three_nodes();
+        let alive: BTreeSet<NodeId> = catalogue.nodes.keys().copied().collect();
+        assert_eq!(sharing(&catalogue, &alive, three), Sharing::Soon);
+        let two = [1, 2].map(NodeId).into();
+        assert_eq!(
+            sharing(&catalogue, &two, three),
+            Sharing::None,
+            "one is dead"
+        );
+        for id in [1, 2, 3].map(ShardId) {
+            let shard = catalogue.shards.get_mut(&id).expect("is there");
+            shard.replicas = [1, 2, 3].map(NodeId).into();
+        }
+        let all = [1, 2, 3].map(ShardId);
+        assert_eq!(
+            sharing(&catalogue, &alive, three),
+            Sharing::Soon,
+            "more come"
+        );
+        assert_eq!(sharing(&catalogue, &two, three), Sharing::Pin(all.into()));
+        let more = (0..3).map(|_| NewShard {
+            replicas: [1, 2, 3].map(NodeId).into(),
+            factor: Factor::Auto,
+        });
+        enter(&mut catalogue, more.collect());
+        let all = [1, 2, 3, 4, 5, 6].map(ShardId);
+        assert_eq!(sharing(&catalogue, &alive, three), Sharing::Pin(all.into()));
+        for other in [Factor::Auto, Factor::Fixed(2)] {
+            assert_eq!(sharing(&catalogue, &alive, other), Sharing::None);
+        }
+        set_factor(&mut catalogue, &all, three);
+        assert_eq!(sharing(&catalogue, &alive, three), Sharing::None, "done");
+        assert_eq!(standing(&catalogue, &alive, three), []);
+        assert_eq!(serving_factor(&catalogue, Factor::Auto), three);
+        let placed = place(&catalogue, 6, three, |_| true).expect("places");
+        assert_eq!(placed, all);
+        // On two nodes automatic means two, which these shards never have.
+        let last = catalogue.nodes.get_mut(&NodeId(3)).expect("is there");
+        last.state = NodeState::Draining;
+        assert_eq!(serving_factor(&catalogue, Factor::Auto), Factor::Auto);
+        let made = standing(&catalogue, &alive, Factor::Auto);
+        assert!(made.iter().all(|shard| shard.replicas.len() == 2));
+    }
+
+    #[test]
+    fn automatic_shards_on_fewer_nodes_stay_free_to_grow() {
+        let catalogue = catalogue();
+        let alive = [NodeId(1)].into();
+        for replicas in [1, 3] {
+            let factor = Factor::Fixed(replicas);
+            assert_eq!(sharing(&catalogue, &alive, factor), Sharing::None);
+        }
+        assert_eq!(serving_factor(&catalogue, Factor::Auto), Factor::Auto);
     }
 
     #[test]

@@ -9,10 +9,12 @@ use storage::{NodeId, Offset, PartitionId, ShardId, TopicId};
 use crate::broker::refused;
 use crate::catalogue::command::{Command, NewShard, TopicEntry};
 use crate::catalogue::{Catalogue, Factor, PartitionEntry, Shard, Topic};
+use crate::controller::AUTO_REPLICAS;
 use crate::partition::machine::Outcome;
 use crate::partition::op::PartitionOp;
 use crate::placement::{
-    by_hand, check_assignments, factor_of, may_serve, place, standing, topic_name_problem,
+    Sharing, by_hand, check_assignments, factor_of, may_serve, place, serving_factor, set_factor,
+    sharing, standing, topic_name_problem,
 };
 use crate::{Broker, BrokerError, ConfigEntry, TopicConfig};
 
@@ -29,6 +31,8 @@ const AUTO_CREATE_TIMEOUT_MS: i64 = 2_000;
 
 /// How often the shards for a topic are planned anew because others were made meanwhile.
 const SHARD_ATTEMPTS: usize = 5;
+/// How long the first topic of three replicas waits until the automatic shards have them too.
+const SHARED_WAIT_MS: i64 = 5_000;
 /// How long to wait each time until these others are known here.
 const SHARD_WAIT: Duration = Duration::from_secs(2);
 
@@ -156,20 +160,30 @@ impl Broker {
         topic: &NewTopic,
         validate_only: bool,
     ) -> Result<CreatedTopic, BrokerError> {
+        if !validate_only && topic.assignments.is_empty() {
+            let factor = self.wanted_factor(topic.replication_factor)?;
+            self.wait_until_shared(catalogue, factor).await;
+        }
         for _ in 0..SHARD_ATTEMPTS {
+            let pinned = self.to_pin(catalogue, topic)?;
             let new_shards = self.shards_for(catalogue, topic)?;
             let next = ShardId(catalogue.next_shard_id);
             enter_shards(catalogue, &new_shards);
             let planned = self.plan_topic(catalogue, topic.clone());
             if planned.is_err() || validate_only {
                 leave_shards(catalogue, next);
+                set_factor(catalogue, &pinned, Factor::Auto);
                 return planned.map(|(created, _)| CreatedTopic {
                     id: TopicId::NONE,
                     ..created
                 });
             }
             let (created, entry) = planned?;
-            match self.make_shards(next, new_shards).await {
+            let made = match self.pin_shards(pinned).await {
+                Ok(()) => self.make_shards(next, new_shards).await,
+                Err(error) => Err(error),
+            };
+            match made {
                 Ok(()) => {}
                 // Somebody else made shards meanwhile: look again.
                 Err(BrokerError::Conflict { .. }) => {
@@ -177,7 +191,7 @@ impl Broker {
                     continue;
                 }
                 Err(error) => {
-                    leave_shards(catalogue, next);
+                    *catalogue = Catalogue::clone(&self.catalogue());
                     return Err(error);
                 }
             }
@@ -186,6 +200,46 @@ impl Broker {
             return self.change_catalogue(&command).await.map(|_| created);
         }
         Err(BrokerError::LeaderNotAvailable)
+    }
+
+    /// Waits while automatic shards are about to have the replicas that a topic asks for: those
+    /// can serve it then, and no others need be made.
+    async fn wait_until_shared(&self, catalogue: &mut Catalogue, factor: Factor) {
+        let grows = || {
+            let soon = sharing(&self.catalogue(), &self.alive_nodes(), factor);
+            soon == Sharing::Soon
+        };
+        if grows() {
+            // Where that takes longer the topic gets shards of its own.
+            let _ = self.wait_until(|| !grows(), SHARED_WAIT_MS).await;
+            *catalogue = Catalogue::clone(&self.catalogue());
+        }
+    }
+
+    /// The automatic shards that are to be pinned for a topic, pinned in this picture already.
+    fn to_pin(
+        &self,
+        catalogue: &mut Catalogue,
+        topic: &NewTopic,
+    ) -> Result<Vec<ShardId>, BrokerError> {
+        if !topic.assignments.is_empty() {
+            return Ok(Vec::new());
+        }
+        let factor = self.wanted_factor(topic.replication_factor)?;
+        let Sharing::Pin(shards) = sharing(catalogue, &self.alive_nodes(), factor) else {
+            return Ok(Vec::new());
+        };
+        set_factor(catalogue, &shards, factor);
+        Ok(shards)
+    }
+
+    async fn pin_shards(&self, shards: Vec<ShardId>) -> Result<(), BrokerError> {
+        if shards.is_empty() {
+            return Ok(());
+        }
+        let replicas = AUTO_REPLICAS;
+        let command = Command::PinShards { shards, replicas };
+        self.change_catalogue(&command).await.map(|_| ())
     }
 
     /// The shards that a topic needs and that are not there yet.
@@ -198,6 +252,7 @@ impl Broker {
             return by_hand(catalogue, &topic.assignments);
         }
         let factor = self.wanted_factor(topic.replication_factor)?;
+        let factor = serving_factor(catalogue, factor);
         Ok(standing(catalogue, &self.alive_nodes(), factor))
     }
 
@@ -267,6 +322,7 @@ impl Broker {
             let count = topic.partitions.unwrap_or(config.default_partitions);
             self.check_count(catalogue, count)?;
             let factor = self.wanted_factor(topic.replication_factor)?;
+            let factor = serving_factor(catalogue, factor);
             let serves = self.may_serve();
             let shards = place(catalogue, count, factor, serves)?;
             let replicas = replicas_of(catalogue, shards.first());
@@ -468,8 +524,14 @@ impl Broker {
         let next = ShardId(catalogue.next_shard_id);
         let lists: Option<BTreeMap<i32, Vec<NodeId>>> =
             new.assignments.map(|lists| (0..).zip(lists).collect());
+        let alive = self.alive_nodes();
+        let pinned = match sharing(&catalogue, &alive, factor) {
+            Sharing::Pin(shards) if lists.is_none() => shards,
+            _ => Vec::new(),
+        };
+        set_factor(&mut with_shards, &pinned, factor);
         let new_shards = match &lists {
-            None => standing(&catalogue, &self.alive_nodes(), factor),
+            None => standing(&with_shards, &alive, factor),
             Some(lists) => by_hand(&catalogue, lists)?,
         };
         enter_shards(&mut with_shards, &new_shards);
@@ -489,9 +551,8 @@ impl Broker {
             }
         };
         if !validate_only {
+            self.pin_shards(pinned).await?;
             self.make_shards(next, new_shards).await?;
-        }
-        if !validate_only {
             let from = u32::try_from(present).expect("a count is not negative");
             let command = Command::AddPartitions {
                 topic: topic.id,

@@ -1,6 +1,6 @@
 //! Clusters of brokers in one process whose nodes come and go while records are written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -16,8 +16,10 @@ use storage::disk::Disk;
 use storage::{NodeId, Offset, PartitionId, ShardId};
 use tokio::task::JoinSet;
 
-const DEADLINE: Duration = Duration::from_secs(60);
-const DEADLINE_MS: i64 = 20_000;
+const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE_MS: i64 = 60_000;
+/// So long that a partition which had to wait for an election shows, also on a busy machine.
+const ELECTION_MS_MIN: u64 = 8_000;
 
 /// A directory of this test alone, removed when dropped.
 struct TempDir(PathBuf);
@@ -61,8 +63,8 @@ async fn start(id: u32, peers: Peers, seeds: Vec<String>) -> Running {
         )]),
         shards: 2,
         heartbeat_ms: 100,
-        election_ms_min: 600,
-        election_ms_max: 1_200,
+        election_ms_min: ELECTION_MS_MIN,
+        election_ms_max: ELECTION_MS_MIN + 2_000,
         journal_file_bytes: 1 << 20,
         checkpoint_journal_bytes: 512 << 10,
         ..BrokerConfig::default()
@@ -137,8 +139,36 @@ fn node(status: &ClusterStatus, id: u32) -> Option<&NodeStatus> {
 }
 
 async fn topic(broker: &Broker, partitions: i32, factor: Option<i16>) -> Vec<PartitionId> {
+    let name = format!("t{}", factor.unwrap_or(0));
+    topic_named(broker, &name, partitions, factor).await
+}
+
+fn shards_of(broker: &Broker, partitions: &[PartitionId]) -> BTreeSet<ShardId> {
+    let catalogue = broker.catalogue();
+    let shard = |id: &PartitionId| catalogue.entry(*id).expect("exists").shard;
+    partitions.iter().map(shard).collect()
+}
+
+/// Asks until it is so: a leader may be another one by the time it is asked.
+async fn transfer(broker: &Broker, shard: ShardId, to: NodeId) {
+    let trying = async {
+        while let Err(error) = broker.transfer_leader(shard, to).await {
+            eprintln!("shard {shard} to {to}: {error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let done = tokio::time::timeout(DEADLINE, trying).await;
+    assert!(done.is_ok(), "shard {shard} is never led by {to}");
+}
+
+async fn topic_named(
+    broker: &Broker,
+    name: &str,
+    partitions: i32,
+    factor: Option<i16>,
+) -> Vec<PartitionId> {
     let new = NewTopic {
-        name: format!("t{}", factor.unwrap_or(0)),
+        name: name.to_owned(),
         partitions: Some(partitions),
         replication_factor: factor,
         ..NewTopic::default()
@@ -290,6 +320,16 @@ impl Load {
     }
 }
 
+/// A leader that goes hands over: nobody has to notice that it is gone.
+fn check_silence(longest_ms: i64) {
+    eprintln!("longest silence of a partition: {longest_ms} ms");
+    let election_ms = i64::try_from(ELECTION_MS_MIN).expect("small");
+    assert!(
+        longest_ms < election_ms,
+        "closed for {longest_ms} ms: for an election"
+    );
+}
+
 async fn stop(nodes: BTreeMap<u32, Running>) {
     futures_util::future::join_all(nodes.values().map(|node| node.broker.shutdown())).await;
 }
@@ -298,12 +338,24 @@ async fn stop(nodes: BTreeMap<u32, Running>) {
 async fn a_cluster_of_three_spreads_replicas_voters_and_leaders() {
     let (nodes, _) = cluster(3).await;
     let broker = nodes[&1].broker.clone();
-    let partitions = topic(&broker, 6, Some(3)).await;
-    eventually_at(&broker, "everything on three nodes", |status| {
+    let settled = |status: &ClusterStatus| {
         let full = |shard: &ShardStatus| shard.replicas.len() == 3;
-        is_settled(status) && status.shards.iter().all(full)
-    })
-    .await;
+        is_settled(status) && status.shards.len() == 7 && status.shards.iter().all(full)
+    };
+    eventually_at(&broker, "everything on three nodes", settled).await;
+    // Whether a topic leaves the number of replicas to the cluster or names three: the same shards.
+    let automatic = topic(&broker, 6, None).await;
+    let partitions = topic(&broker, 6, Some(3)).await;
+    for id in automatic.iter().chain(&partitions) {
+        let status = broker.partition_status(*id).expect("exists");
+        assert_eq!(status.replicas.len(), 3);
+    }
+    let automatic = topic_named(&broker, "later", 6, None).await;
+    assert_eq!(
+        shards_of(&broker, &automatic),
+        shards_of(&broker, &partitions)
+    );
+    eventually_at(&broker, "no shards beside those", settled).await;
     let leaders: Vec<Option<NodeId>> = partitions
         .iter()
         .map(|partition| broker.partition_status(*partition).expect("exists").leader)
@@ -320,17 +372,13 @@ async fn a_cluster_of_three_spreads_replicas_voters_and_leaders() {
     // By hand, everywhere and back.
     for to in [1, 2, 3].map(NodeId) {
         for shard in broker.cluster_status().shards {
-            broker
-                .transfer_leader(shard.id, to)
-                .await
-                .unwrap_or_else(|error| panic!("shard {} to {to}: {error}", shard.id));
+            transfer(&broker, shard.id, to).await;
         }
     }
     let moved = broker.rebalance_leaders().await.expect("moves");
     assert!(moved > 0);
     let longest_ms = load.end(&nodes).await;
-    eprintln!("longest silence of a partition: {longest_ms} ms");
-    assert!(longest_ms < 2_000, "closed for {longest_ms} ms");
+    check_silence(longest_ms);
     stop(nodes).await;
 }
 
@@ -374,8 +422,7 @@ async fn a_node_is_drained_and_removed_and_another_added_under_load() {
     })
     .await;
     let longest_ms = load.end(&nodes).await;
-    eprintln!("longest silence of a partition: {longest_ms} ms");
-    assert!(longest_ms < 2_000, "closed for {longest_ms} ms");
+    check_silence(longest_ms);
 
     broker.remove_node(NodeId(2), false).await.expect("removes");
     nodes.remove(&2).expect("runs").broker.shutdown().await;

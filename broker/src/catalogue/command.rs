@@ -122,6 +122,9 @@ pub(crate) enum Command {
         partition: PartitionId,
         generation: u32,
     },
+    /// Fixes the number of replicas of shards that had it left to the cluster, if each of them
+    /// has, and is to have, just so many.
+    PinShards { shards: Vec<ShardId>, replicas: u16 },
 }
 
 impl Command {
@@ -144,6 +147,7 @@ impl Command {
             Command::BeginMove { .. } => 14,
             Command::FinishMove { .. } => 15,
             Command::CancelMove { .. } => 16,
+            Command::PinShards { .. } => 30,
         };
         writer.u8(kind).u8(VERSION);
         self.put_fields(&mut writer);
@@ -237,6 +241,12 @@ impl Command {
             } => {
                 put_partition(writer, *partition);
                 writer.u32(*generation);
+            }
+            Command::PinShards { shards, replicas } => {
+                writer.u16(*replicas).count(shards.len());
+                for shard in shards {
+                    writer.u32(shard.0);
+                }
             }
         }
     }
@@ -332,6 +342,12 @@ impl Command {
             16 => Command::CancelMove {
                 partition: take_partition(reader)?,
                 generation: reader.u32()?,
+            },
+            30 => Command::PinShards {
+                replicas: reader.u16()?,
+                shards: (0..reader.count(4)?)
+                    .map(|_| Ok(ShardId(reader.u32()?)))
+                    .collect::<Result<_, Malformed>>()?,
             },
             _ => return Err(reader.malformed("a known command kind")),
         })

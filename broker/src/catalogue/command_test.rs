@@ -39,6 +39,10 @@ fn commands() -> Vec<Command> {
             internal: false,
         }),
         Command::DeleteTopic(TopicId([8; 16])),
+        Command::PinShards {
+            shards: vec![ShardId(1), ShardId(4)],
+            replicas: 3,
+        },
         Command::AddPartitions {
             topic: TopicId([9; 16]),
             from: 1,

@@ -92,6 +92,9 @@ impl CatalogueMachine {
                 partition,
                 generation,
             } => moves::cancel(state, partition, generation),
+            Command::PinShards { shards, replicas } => {
+                membership::pin_shards(state, &shards, replicas)
+            }
             Command::CreateTopic(entry) => create_topic(state, entry),
             Command::DeleteTopic(id) => match state.names.remove(&id) {
                 Some(name) => {

@@ -342,6 +342,29 @@ fn voters_that_are_reported_count_when_a_lost_node_is_removed() {
 }
 
 #[test]
+fn shards_are_pinned_together_and_only_at_what_they_have() {
+    let (mut machine, images) = three_nodes();
+    let pin = |shards: &[u32], replicas| Command::PinShards {
+        shards: shards.iter().copied().map(ShardId).collect(),
+        replicas,
+    };
+    let factor = |shard| images.borrow().shards[&ShardId(shard)].factor;
+    for (shards, replicas) in [(vec![1, 9], 3), (vec![1, 0], 3), (vec![1, 2], 2)] {
+        let refused = apply(&mut machine, &pin(&shards, replicas));
+        assert!(is_conflict(&refused), "{shards:?}");
+    }
+    apply(&mut machine, &target(2, Some(&[1, 2])));
+    assert!(is_conflict(&apply(&mut machine, &pin(&[1, 2], 3))));
+    assert_eq!(factor(1), Factor::Auto, "all or none");
+    apply(&mut machine, &target(2, Some(&[3, 2, 1])));
+    for _ in 0..2 {
+        assert_eq!(apply(&mut machine, &pin(&[1, 2], 3)), Outcome::Done);
+        assert_eq!((factor(1), factor(2)), (Factor::Fixed(3), Factor::Fixed(3)));
+    }
+    assert!(is_conflict(&apply(&mut machine, &pin(&[1], 2))));
+}
+
+#[test]
 fn a_node_that_is_used_again_keeps_what_was_to_leave_it() {
     let (mut machine, images) = three_nodes();
     apply(&mut machine, &joiner(9, None));

@@ -423,6 +423,29 @@ pub(super) fn set_target(
     Ok(Outcome::Done)
 }
 
+/// Repeated, it finds what it asked for.
+pub(super) fn pin_shards(state: &mut Catalogue, shards: &[ShardId], replicas: u16) -> Done {
+    let pinned = Factor::Fixed(replicas);
+    let wide = |list: &Vec<NodeId>| list.len() == usize::from(replicas);
+    for id in shards {
+        let fits = state.shards.get(id).is_some_and(|shard| {
+            let is_open = shard.factor == Factor::Auto || shard.factor == pinned;
+            is_open && wide(&shard.replicas) && shard.target.as_ref().is_none_or(wide)
+        });
+        if !fits || *id == ShardId(0) {
+            return Err(conflict(format!(
+                "shard {id} has not got {replicas} replicas for good"
+            )));
+        }
+    }
+    for id in shards {
+        if let Some(shard) = state.shards.get_mut(id) {
+            shard.factor = pinned;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
 fn unknown_shard(shard: ShardId) -> BrokerError {
     conflict(format!("there is no shard {shard}"))
 }

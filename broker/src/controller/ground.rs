@@ -11,7 +11,7 @@ use storage::NodeId;
 use crate::catalogue::{Catalogue, Factor, NodeState};
 
 /// Replicas of a shard whose number is left to the cluster, once there are as many nodes.
-const AUTO_REPLICAS: usize = 3;
+pub(crate) const AUTO_REPLICAS: u16 = 3;
 
 /// Where a node stands; a node without a rack counts as a rack of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,7 +125,7 @@ impl Ground {
     /// How many replicas a shard of this factor shall have, now that there are these nodes.
     pub(crate) fn wanted(&self, factor: Factor, present: usize) -> usize {
         match factor {
-            Factor::Auto => AUTO_REPLICAS.min(self.active.len()),
+            Factor::Auto => usize::from(AUTO_REPLICAS).min(self.active.len()),
             Factor::Fixed(replicas) => usize::from(replicas),
             Factor::ByHand => present,
         }

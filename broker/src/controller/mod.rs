@@ -18,7 +18,7 @@ mod stalls;
 mod steps;
 
 pub(crate) use balance::Standing;
-pub(crate) use ground::Ground;
+pub(crate) use ground::{AUTO_REPLICAS, Ground};
 pub(crate) use operations::{
     elect_leaders, log_dirs, quorum_status, rebalance_leaders, transfer_leader,
 };

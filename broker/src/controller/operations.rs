@@ -14,6 +14,8 @@ use crate::{Broker, BrokerError};
 
 /// Time between two leaders moved by one request: clients follow one after the other.
 const REBALANCE_PAUSE: Duration = Duration::from_millis(100);
+/// How long a transfer waits until it is known who leads.
+const LED_WAIT_MS: i64 = 3_000;
 
 fn conflict(reason: String) -> BrokerError {
     BrokerError::Conflict { reason }
@@ -41,7 +43,10 @@ pub(crate) async fn transfer_leader(
             voters.join(", ")
         )));
     }
-    let leader = seen.leader.ok_or(BrokerError::LeaderNotAvailable)?;
+    // One that has just changed is known in a moment.
+    let leader = || broker.shard_seen(shard).leader;
+    let _ = broker.wait_until(|| leader().is_some(), LED_WAIT_MS).await;
+    let leader = leader().ok_or(BrokerError::LeaderNotAvailable)?;
     if leader == to {
         return Ok(());
     }

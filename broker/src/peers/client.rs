@@ -49,7 +49,8 @@ fn may_be_repeated(command: &Command) -> bool {
         | Command::SetTarget { .. }
         | Command::BeginMove { .. }
         | Command::FinishMove { .. }
-        | Command::CancelMove { .. } => true,
+        | Command::CancelMove { .. }
+        | Command::PinShards { .. } => true,
         Command::CreateTopic(_)
         | Command::DeleteTopic(_)
         | Command::AddPartitions { .. }
