@@ -84,7 +84,7 @@ async fn nodes_are_replaced_under_load_with_a_kill_in_the_middle() {
     }
     for id in old {
         let id_text = id.to_string();
-        let drain = ["drain", &id_text, "--timeout", "60s"];
+        let drain = ["drain", &id_text, "--timeout", "120s"];
         operate(&cluster, 3, &drain).ok();
         operate(&cluster, 3, &["remove", &id_text]).ok();
         cluster.wait_until("the node to be gone", |status| node(status, id).is_none());

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use storage::clock::Clock;
 
-use crate::deadline::eventually;
+use crate::deadline::eventually_within;
+
+/// How long a command may take that waits by itself, as long as it is told to.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(180);
 
 /// What became of a command.
 #[derive(Debug, Clone)]
@@ -94,7 +97,7 @@ pub fn run(program: &str, arguments: &[impl AsRef<OsStr>], stdin: &[u8]) -> Fini
     let stdout = crate::process::collect(child.stdout.take().expect("its output is a pipe"));
     let stderr = crate::process::collect(child.stderr.take().expect("its errors are a pipe"));
     let mut child = crate::process::Kill(child);
-    let status = eventually("a command to end", || {
+    let status = eventually_within(COMMAND_PATIENCE, "a command to end", || {
         child.0.try_wait().expect("a child can be waited for")
     });
     let elapsed = Duration::from_millis(u64::try_from(clock.monotonic_ms()).unwrap_or(0));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use storage::clock::Clock;
 
 /// How long a test waits for what should happen at once, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 const POLL: Duration = Duration::from_millis(5);
 
@@ -15,13 +15,23 @@ const POLL: Duration = Duration::from_millis(5);
 ///
 /// When it has not within [`PATIENCE`]; `what` says what was waited for.
 #[track_caller]
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, condition)
+}
+
+/// The same, for what may take longer.
+#[track_caller]
+pub(crate) fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
     let clock = Clock::system();
     loop {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(!is_over(&clock), "waited in vain for {what}");
+        assert!(!is_over(&clock, patience), "waited in vain for {what}");
         std::thread::sleep(POLL);
     }
 }
@@ -37,7 +47,7 @@ pub async fn eventually_async<T>(what: &str, mut condition: impl AsyncFnMut() ->
         if let Some(value) = within(what, condition()).await {
             return value;
         }
-        assert!(!is_over(&clock), "waited in vain for {what}");
+        assert!(!is_over(&clock, PATIENCE), "waited in vain for {what}");
         tokio::time::sleep(POLL).await;
     }
 }
@@ -54,6 +64,6 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-fn is_over(clock: &Clock) -> bool {
-    u128::try_from(clock.monotonic_ms()).unwrap_or(0) > PATIENCE.as_millis()
+fn is_over(clock: &Clock, patience: Duration) -> bool {
+    u128::try_from(clock.monotonic_ms()).unwrap_or(0) > patience.as_millis()
 }

@@ -1,6 +1,7 @@
 //! Three nodes in one process: what Kafka clients see of a cluster.
 
 use std::future::Future;
+use std::time::Duration;
 
 use broker::record::{BatchProducer, decode_batch, split_batches};
 use kafka_client::api::{Acks, FetchOptions, FetchPartition as Wanted, ProducePartition};
@@ -18,6 +19,9 @@ use storage::NodeId;
 
 use crate::harness::*;
 
+/// How often something is looked at again.
+const POLL: Duration = Duration::from_millis(20);
+
 /// Waits until `look` finds what it looks for.
 async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let looking = async {
@@ -25,7 +29,8 @@ async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMu
             if let Some(found) = look().await {
                 return found;
             }
-            tokio::task::yield_now().await;
+            // Looking takes what the nodes need to get there.
+            tokio::time::sleep(POLL).await;
         }
     };
     tokio::time::timeout(DEADLINE, looking)
