@@ -25,6 +25,7 @@ use crate::partition::machine::Outcome;
 use crate::partition::{Directory, Partition};
 use crate::peers::book::Book;
 use crate::producer_ids::ProducerIds;
+use crate::returning::stale::Return;
 use crate::stage::CatchUp;
 use crate::view::ClusterView;
 use crate::{BrokerConfig, BrokerError};
@@ -50,6 +51,10 @@ pub(crate) struct Inner {
     pub(crate) journal: Journal,
     pub(crate) logs: LogStore,
     pub(crate) host: Arc<Host>,
+    /// How far a node that lost its memory has come back.
+    pub(crate) returning: Return,
+    /// Whether what such a node has is taken for good, as whoever runs it said.
+    pub(crate) accepts_loss: bool,
     pub(crate) peers: Peers,
     pub(crate) links: watch::Receiver<BTreeMap<NodeId, LinkState>>,
     pub(crate) catalogue_shard: Shard<CatalogueOutcome>,
@@ -152,6 +157,24 @@ impl Broker {
         self.inner.host.shutdown().await;
         self.inner.peers.shutdown().await;
         close_disk(self.inner.logs.clone(), self.inner.journal.clone()).await;
+        self.end_run().await;
+    }
+
+    /// Notes how the run ended, for the next start.
+    async fn end_run(&self) {
+        let data_dir = self.inner.data_dir.clone();
+        let has_failed =
+            self.inner.failure.borrow().is_some() || self.inner.journal.failed().is_some();
+        let ending = tokio::task::spawn_blocking(move || match has_failed {
+            true => data_dir.note_run_failed(),
+            false => data_dir.end_run_clean(),
+        });
+        match ending.await {
+            Ok(Ok(())) => {}
+            // The next start then takes the run for one that was cut off.
+            Ok(Err(error)) => tracing::warn!(%error, "cannot note how the run ended"),
+            Err(error) => tracing::error!(%error, "noting how the run ended failed"),
+        }
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {

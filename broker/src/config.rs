@@ -31,6 +31,9 @@ pub struct BrokerConfig {
     pub election_ms_max: u64,
     /// When what was written counts.
     pub durability: storage::Durability,
+    /// Whether this node, having lost power while it answered before it synced, trusts what is on
+    /// its disk all the same. For one start.
+    pub accept_power_loss: bool,
     /// Bytes a second that this node pulls to catch up, over all shards; 0: as fast as goes.
     pub catch_up_bytes_per_second: u64,
     /// Time between two passes that read all sealed segments to find damage; 0: none.
@@ -75,6 +78,7 @@ impl Default for BrokerConfig {
             election_ms_min: 300,
             election_ms_max: 600,
             durability: storage::Durability::default(),
+            accept_power_loss: false,
             catch_up_bytes_per_second: 0,
             scrub_interval_ms: 7 * 24 * 3_600_000,
             scrub_bytes_per_second: 8 << 20,

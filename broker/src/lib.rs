@@ -26,6 +26,7 @@ mod reconcile;
 pub mod record;
 mod registration;
 mod repair;
+mod returning;
 mod scrub;
 mod shards;
 mod stage;

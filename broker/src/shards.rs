@@ -87,6 +87,7 @@ impl Broker {
         all.extend(self.inner.journal.shards());
         all.remove(&CATALOGUE_SHARD);
         all.retain(|id| self.data_shard(*id).is_none());
+        let all = self.without_voids(&catalogue, all).await;
         let (all, _) = self.openings(&catalogue, all, is_current);
         for (id, opened) in self.open_all(all).await {
             match opened {
@@ -162,6 +163,7 @@ impl Broker {
             images.borrow_and_update();
             leadership.borrow_and_update();
             self.settle_leaving(&mut watched).await;
+            self.settle_stale(&self.catalogue()).await;
             self.open_assigned(&mut watched).await;
             self.close_foreign(&mut watched).await;
             tokio::select! {
@@ -207,6 +209,7 @@ impl Broker {
     ) -> BTreeSet<ShardId> {
         let mut missing = assigned(catalogue, self.node_id());
         missing.retain(|id| self.data_shard(*id).is_none() && !watched.leaving.contains(*id));
+        let missing = self.without_voids(catalogue, missing).await;
         let (now, later) = self.openings(catalogue, missing, is_current);
         self.open_watched(watched, now).await;
         later

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use raft::{Host, HostConfig, OpenError, PeerIdentity, Peers, PeersConfig, Shard, ShardOptions};
 use storage::clock::Clock;
-use storage::data_dir::{DataDir, Identity};
-use storage::journal::{Journal, JournalConfig};
+use storage::data_dir::{DataDir, Identity, Returning};
+use storage::journal::{Journal, JournalConfig, JournalError};
 use storage::store::{LogStore, LogStoreConfig};
 use storage::{LogId, NodeId, ShardId};
 use tokio::sync::{Semaphore, watch};
@@ -24,6 +24,7 @@ use crate::bootstrap::shell::{Bootstrap, Settled, advertised};
 use crate::broker::{Broker, CATALOGUE_SHARD, Inner, close_disk, fail, refused};
 use crate::catalogue::command::Command;
 use crate::catalogue::machine::{CatalogueMachine, Outcome};
+use crate::catalogue::voids::Comeback;
 use crate::catalogue::{Catalogue, Factor, Node, NodeState, Shard as ShardEntry};
 use crate::ids::Ids;
 use crate::partition::Directory;
@@ -31,6 +32,8 @@ use crate::peers::book::Book;
 use crate::peers::message::read_range;
 use crate::peers::service::Desk;
 use crate::producer_ids::ProducerIds;
+use crate::returning::node::{Comer, Memory};
+use crate::returning::stale::Return;
 use crate::stage::{CatchUp, PeerRanges};
 use crate::{BrokerConfig, BrokerError};
 
@@ -129,9 +132,9 @@ struct Base {
 }
 
 /// The catalogue's shard, and what came of it on this disk.
-struct CatalogueShard {
-    shard: Shard<Outcome>,
-    images: watch::Receiver<Arc<Catalogue>>,
+pub(crate) struct CatalogueShard {
+    pub(crate) shard: Shard<Outcome>,
+    pub(crate) images: watch::Receiver<Arc<Catalogue>>,
 }
 
 impl Broker {
@@ -173,15 +176,29 @@ async fn start(
     peers: &Peers,
 ) -> Result<Broker, StartError> {
     let mut ids = Ids::new(env.seed);
-    let known = data_dir
-        .identity()
-        .map_err(|error| StartError::DataDir(error.to_string()))?;
-    if let Some(identity) = &known {
+    let mut known = data_dir.identity().map_err(data_dir_error)?;
+    let mut memory = Memory::look(&data_dir)?;
+    if let Some(identity) = &known
+        && !memory.has_to_put_aside(identity)
+    {
         check_identity(identity, &config, &env, &data_dir)?;
     }
-    let base = open_disk(&config, &env, &data_dir).await?;
     let desk = Desk::new();
     peers.serve(Arc::new(desk.clone()));
+    let comer = Comer {
+        config: &config,
+        clock: &env.clock,
+        disk: &env.disk,
+        data_dir: &data_dir,
+        peers,
+        desk: &desk,
+        seed: env.seed,
+    };
+    let base = open_or_lose(&comer, &mut memory, &mut known, &env).await?;
+    if let Err(error) = begin_run(&comer, &mut memory, known.as_ref(), &base) {
+        close_disk(base.logs, base.journal).await;
+        return Err(error);
+    }
     let bootstrap = Bootstrap {
         config: &config,
         clock: &env.clock,
@@ -189,29 +206,37 @@ async fn start(
         peers,
         desk: &desk,
     };
-    let settled = if known.is_none() && !base.journal.shards().is_empty() {
+    let (journal, logs) = (base.journal.clone(), base.logs.clone());
+    let begun = match (known, memory.returning.take()) {
         // An empty journal is made with an empty directory; this one is somebody's.
-        Err(StartError::IdentityMissing)
-    } else {
-        bootstrap.settle(known, &mut ids).await
+        (None, _) if !base.journal.shards().is_empty() => Err(StartError::IdentityMissing),
+        (Some(identity), Some(returning)) => {
+            come_back(&comer, identity, returning, (&config, &env, &base)).await
+        }
+        (known, _) => match bootstrap.settle(known, &mut ids).await {
+            Ok(settled) => start_host(
+                &config,
+                &env,
+                &data_dir,
+                &base.journal,
+                peers,
+                &settled.identity,
+            )
+            .map(|host| Begun::settled(settled, host))
+            .map_err(StartError::from),
+            Err(error) => Err(error),
+        },
     };
-    let settled = match settled {
-        Ok(settled) => settled,
+    let begun = match begun {
+        Ok(begun) => begun,
         Err(error) => {
-            close_disk(base.logs, base.journal).await;
+            close_disk(logs, journal).await;
             return Err(error);
         }
     };
-    let (journal, logs) = (base.journal.clone(), base.logs.clone());
-    let host = match start_host(&config, &env, &data_dir, &base.journal, peers, &settled) {
-        Ok(host) => host,
-        Err(error) => {
-            close_disk(logs, journal).await;
-            return Err(error.into());
-        }
-    };
-    let stopping_host = host.clone();
-    let assembled = assemble((config, env, data_dir, peers), settled, base, host, &desk).await;
+    let stopping_host = begun.host.clone();
+    introduce(peers, &begun.settled.identity);
+    let assembled = assemble((config, env, data_dir, peers), begun, base, &desk).await;
     if assembled.is_err() {
         stopping_host.shutdown().await;
         close_disk(logs, journal).await;
@@ -219,30 +244,137 @@ async fn start(
     assembled
 }
 
+/// A node that knows who it is, and its shards' host.
+struct Begun {
+    settled: Settled,
+    host: Arc<Host>,
+    returning: Option<Returning>,
+    /// The catalogue's shard, when it is open already.
+    catalogue: Option<CatalogueShard>,
+}
+
+impl Begun {
+    fn settled(settled: Settled, host: Arc<Host>) -> Begun {
+        Begun {
+            settled,
+            host,
+            returning: None,
+            catalogue: None,
+        }
+    }
+}
+
+fn data_dir_error(error: impl std::fmt::Display) -> StartError {
+    StartError::DataDir(error.to_string())
+}
+
+/// Opens the disk. Where the journal is damaged, or was when the node began to come back, that
+/// takes until the cluster has taken the node back without it.
+async fn open_or_lose(
+    comer: &Comer<'_>,
+    memory: &mut Memory,
+    known: &mut Option<Identity>,
+    env: &Env,
+) -> Result<Base, StartError> {
+    let opened = match known
+        .as_ref()
+        .filter(|known| memory.has_to_put_aside(known))
+    {
+        Some(_) => Err(StartError::Journal(JournalError::Closed)),
+        None => open_disk(comer.config, env, comer.data_dir).await,
+    };
+    let is_lost = |error: &StartError| match error {
+        StartError::Journal(JournalError::Corrupt { .. } | JournalError::Closed) => true,
+        _ => false,
+    };
+    match (opened, known.take()) {
+        (Err(damage), Some(identity)) if is_lost(&damage) => {
+            *known = Some(comer.lose_all(memory, identity, damage).await?);
+            open_disk(comer.config, env, comer.data_dir).await
+        }
+        (opened, identity) => {
+            *known = identity;
+            opened
+        }
+    }
+}
+
+/// Notes what this run may have forgotten, and then that it has begun.
+fn begin_run(
+    comer: &Comer<'_>,
+    memory: &mut Memory,
+    known: Option<&Identity>,
+    base: &Base,
+) -> Result<(), StartError> {
+    if let Some(identity) = known {
+        comer.note_forgotten(memory, identity, base.journal.shards())?;
+    }
+    let begun = comer.data_dir.begin_run(comer.config.durability);
+    begun.map_err(data_dir_error)
+}
+
+/// Starts a node that lost its memory as far as the cluster lets it.
+async fn come_back(
+    comer: &Comer<'_>,
+    identity: Identity,
+    returning: Returning,
+    (config, env, base): (&BrokerConfig, &Env, &Base),
+) -> Result<Begun, StartError> {
+    let (journal, data_dir) = (&base.journal, comer.data_dir);
+    let host = start_host(config, env, data_dir, journal, comer.peers, &identity)?;
+    let back = match comer.come_back(&host, identity, returning).await {
+        Ok(back) => back,
+        Err(error) => {
+            host.shutdown().await;
+            return Err(error);
+        }
+    };
+    Ok(Begun {
+        settled: Settled {
+            identity: back.identity,
+            marker: None,
+            members: back.members,
+        },
+        host,
+        returning: back.returning,
+        catalogue: back.catalogue,
+    })
+}
+
 type Given<'a> = (BrokerConfig, Env, DataDir, &'a Peers);
 
 async fn assemble(
     (config, env, data_dir, peers): Given<'_>,
-    settled: Settled,
+    begun: Begun,
     base: Base,
-    host: Arc<Host>,
     desk: &Desk,
 ) -> Result<Broker, StartError> {
+    let Begun {
+        settled,
+        host,
+        mut returning,
+        catalogue,
+    } = begun;
     let identity = settled.identity;
     let node = identity.node_id;
-    let catalogue = open_catalogue(&host, &settled.marker, &identity).await?;
+    let catalogue = match catalogue {
+        Some(catalogue) => catalogue,
+        None => open_catalogue(&host, &settled.marker, &identity).await?,
+    };
     let CatalogueShard { shard, mut images } = catalogue;
     let has_others = {
         let members = shard.members().borrow().clone();
         members.voters.iter().any(|voter| *voter != node)
     };
-    check_history(
-        &identity,
-        (&settled.marker, has_others),
-        &images.borrow(),
-        &env,
-        &data_dir,
-    )?;
+    if returning.is_none() {
+        check_history(
+            &identity,
+            (&settled.marker, has_others),
+            &images.borrow(),
+            &env,
+            &data_dir,
+        )?;
+    }
     let book = Book::new(settled.members, &images.borrow());
     book.tell(peers, &images.borrow());
     let listeners = advertised(&config, peers);
@@ -265,6 +397,13 @@ async fn assemble(
             }
         }
         None => {}
+    }
+    if let Some(returning) = &mut returning {
+        await_return(&shard, &mut images, &identity, returning).await?;
+        if let Err(error) = shard.checkpoint().await {
+            tracing::warn!(%error, "the catalogue is not in a checkpoint yet");
+        }
+        data_dir.set_returning(returning).map_err(data_dir_error)?;
     }
     if settled.marker.is_some() {
         data_dir
@@ -297,6 +436,8 @@ async fn assemble(
             journal: base.journal,
             logs: base.logs,
             host,
+            accepts_loss: config.accept_power_loss && returning.is_some(),
+            returning: Return::new(returning),
             links: peers.links(),
             peers: peers.clone(),
             catalogue_shard: shard,
@@ -323,6 +464,7 @@ async fn assemble(
             data_dir,
         }),
     };
+    broker.accept_loss().await?;
     broker.open_shards().await?;
     broker.set_aside_unknown().await?;
     broker.inner.logs.note_recovered();
@@ -402,7 +544,8 @@ async fn open_disk(
     logs_config.tail_bytes_max = config.tail_bytes_max;
     logs_config.use_mmap = config.use_mmap;
     logs_config.open_files_max = config.open_files_max;
-    logs_config.durability = config.durability;
+    // A checkpoint says up to where logs are sound, and lets the journal before it go: they are
+    // synced before it is written, in every mode.
     let (disk, clock) = (env.disk.clone(), env.clock.clone());
     let open = move || {
         let journal = Journal::open(&disk, journal_config).map_err(StartError::Journal)?;
@@ -429,20 +572,23 @@ async fn open_disk(
     })
 }
 
+/// From now on others are told who this node is, and it is reached.
+fn introduce(peers: &Peers, identity: &Identity) {
+    peers.set_identity(PeerIdentity {
+        cluster_id: identity.cluster_id.clone(),
+        node: identity.node_id,
+        incarnation: identity.incarnation,
+    });
+}
+
 fn start_host(
     config: &BrokerConfig,
     env: &Env,
     data_dir: &DataDir,
     journal: &Journal,
     peers: &Peers,
-    settled: &Settled,
+    identity: &Identity,
 ) -> Result<Arc<Host>, raft::HostError> {
-    let identity = &settled.identity;
-    peers.set_identity(PeerIdentity {
-        cluster_id: identity.cluster_id.clone(),
-        node: identity.node_id,
-        incarnation: identity.incarnation,
-    });
     let mut host_config = HostConfig::new(identity.node_id, data_dir.shards_dir());
     host_config.checkpoint_journal_bytes = config.checkpoint_journal_bytes;
     host_config.pending_bytes_max = PENDING_BYTES_MAX;
@@ -459,7 +605,7 @@ fn start_host(
     Ok(Arc::new(host))
 }
 
-async fn open_catalogue(
+pub(crate) async fn open_catalogue(
     host: &Host,
     marker: &Option<Marker>,
     identity: &Identity,
@@ -519,7 +665,60 @@ async fn await_catalogue(
     }
 }
 
+/// Waits until a node that came back has a catalogue that knows of it; tells the catalogue itself
+/// where it alone votes for it.
+async fn await_return(
+    shard: &Shard<Outcome>,
+    images: &mut watch::Receiver<Arc<Catalogue>>,
+    identity: &Identity,
+    returning: &mut Returning,
+) -> Result<(), StartError> {
+    let (node, drawn) = (identity.node_id, returning.incarnation);
+    loop {
+        let is_alone = shard.members().borrow().voters.iter().eq([&node]);
+        let is_told = images.borrow().has_returned(node, drawn);
+        if is_alone && !is_told && shard.leadership().borrow().serving {
+            let comeback = Comeback {
+                node,
+                before: identity.incarnation,
+                incarnation: drawn,
+                keeps_incarnation: true,
+                lost_all: returning.has_lost_all,
+            };
+            let op = raft::Op::control(Command::Return(comeback).encode());
+            let done = async { shard.submit(op).await?.await };
+            if let Ok(Outcome::Refused(error)) = done.await.map_err(|error| refused(&error)) {
+                return Err(StartError::Catalogue(error));
+            }
+        }
+        let knows = |catalogue: &Arc<Catalogue>| catalogue.has_returned(node, drawn);
+        match tokio::time::timeout(LOG_INTERVAL, images.wait_for(knows)).await {
+            Ok(Ok(_)) => break,
+            Ok(Err(_)) => return Err(StartError::Catalogue(BrokerError::ShuttingDown)),
+            Err(_) => tracing::info!(
+                cluster_id = identity.cluster_id,
+                "waiting for a catalogue in which this node has come back"
+            ),
+        }
+    }
+    returning.is_answered = true;
+    Ok(())
+}
+
 impl Broker {
+    /// Where whoever runs this node takes what is on its disk for good: says so to the catalogue,
+    /// so that no shard waits until it has gone on without it.
+    async fn accept_loss(&self) -> Result<(), StartError> {
+        let node = self.node_id();
+        let drawn = self.catalogue().returns.get(&node).copied();
+        let Some(incarnation) = drawn.filter(|_| self.inner.accepts_loss) else {
+            return Ok(());
+        };
+        let command = Command::Accept { node, incarnation };
+        let accepted = self.change_catalogue(&command).await;
+        accepted.map(|_| ()).map_err(StartError::Catalogue)
+    }
+
     /// Puts directories of partitions that nobody knows aside; it deletes nothing. Only where this
     /// node is the only replica everything is known at the start: elsewhere a directory may belong
     /// to a partition whose entry is applied when the shard has a leader.

@@ -144,6 +144,7 @@ impl Config {
             election_ms_min: self.peers.election_timeout_min.ms,
             election_ms_max: self.peers.election_timeout_max.ms,
             durability: storage::Durability::default(),
+            accept_power_loss: false,
             catch_up_bytes_per_second: self.storage.catch_up_bytes_per_second.0,
             scrub_interval_ms: self.storage.scrub_interval.ms,
             scrub_bytes_per_second: self.storage.scrub_bytes_per_second.0,

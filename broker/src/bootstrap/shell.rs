@@ -302,7 +302,7 @@ enum NotJoined {
 }
 
 /// Whether the cluster has said no, rather than not now.
-fn is_for_good(error: &BrokerError) -> bool {
+pub(crate) fn is_for_good(error: &BrokerError) -> bool {
     matches!(
         error,
         BrokerError::Conflict { .. } | BrokerError::InvalidRequest { .. }

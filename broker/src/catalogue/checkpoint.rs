@@ -5,13 +5,16 @@
 //! v2: next node id u32, next shard id u32, removed nodes u32*
 //! nodes*, shards*, topics*       each with a u32 count; see `encoding.rs`
 //! v4: moved partitions           see `moves.rs`
+//! v5: voids                      see `voids.rs`
 //! ```
 //! Version 1 is still read: its shards have one replica each and always will (`Fixed(1)`).
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use raft::InstallError;
+use storage::disk::Disk;
 
 use super::Catalogue;
 use super::command::TopicEntry;
@@ -20,10 +23,20 @@ use super::encoding::{
 };
 use super::machine::topic_of;
 use super::moves;
+use super::voids;
 use crate::wire::{Malformed, Reader, Writer};
 
 /// The version that is written.
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
+
+impl Catalogue {
+    /// The catalogue that a checkpoint file holds, for whoever cannot open its shard. Blocks.
+    pub(crate) fn saved(disk: &Disk, path: &Path) -> Result<Option<Catalogue>, String> {
+        let manifest = raft::saved_manifest(disk, path).map_err(|error| error.to_string())?;
+        let catalogue = manifest.map(decode).transpose();
+        catalogue.map_err(|error| error.to_string())
+    }
+}
 
 pub(super) fn encode(state: &Catalogue) -> Bytes {
     let mut writer = Writer::default();
@@ -51,6 +64,7 @@ pub(super) fn encode(state: &Catalogue) -> Bytes {
         put_topic(&mut writer, &entry);
     }
     moves::put(&mut writer, state);
+    voids::put(&mut writer, state);
     writer.finish()
 }
 
@@ -62,7 +76,8 @@ pub(super) fn decode(manifest: Bytes) -> Result<Catalogue, InstallError> {
     match reader.u16().map_err(malformed)? {
         1 => take(&mut reader, 1).map_err(malformed),
         2 => take(&mut reader, 2).map_err(malformed),
-        VERSION => take(&mut reader, 4).map_err(malformed),
+        4 => take(&mut reader, 4).map_err(malformed),
+        VERSION => take(&mut reader, 5).map_err(malformed),
         version => Err(InstallError::UnknownVersion { version }),
     }
 }
@@ -92,6 +107,9 @@ fn take(reader: &mut Reader, version: u8) -> Result<Catalogue, Malformed> {
     }
     if version >= 4 {
         moves::take(reader, &mut state)?;
+    }
+    if version >= 5 {
+        voids::take(reader, &mut state)?;
     }
     reader.end()?;
     if version < 2 {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use raft::Floor;
 use storage::{NodeId, PartitionId, ShardId, TopicId};
 
 use super::encoding::{
@@ -15,6 +16,7 @@ use super::encoding::{
     put_shards, put_state, put_target, put_topic, take_entries, take_factor, take_listeners,
     take_map, take_node, take_nodes, take_rack, take_shards, take_state, take_target, take_topic,
 };
+use super::voids::{Comeback, put_comeback, put_floor, take_comeback, take_floor};
 use super::{Factor, Node, NodeState, PartitionEntry, Shard};
 use crate::partition::op::{put_partition, take_partition};
 use crate::wire::{Malformed, Reader, Writer};
@@ -125,6 +127,18 @@ pub(crate) enum Command {
     /// Fixes the number of replicas of shards that had it left to the cluster, if each of them
     /// has, and is to have, just so many.
     PinShards { shards: Vec<ShardId>, replicas: u16 },
+    /// A node has lost its memory and comes back with another incarnation: every shard that others
+    /// have too must go on without it first. The same incarnation again changes nothing.
+    Return(Comeback),
+    /// A shard has gone on without a node that came back: it may take it in again.
+    Voided {
+        shard: ShardId,
+        node: NodeId,
+        incarnation: [u8; 16],
+        floor: Floor,
+    },
+    /// A node that came back is taken as it is where the shards have not gone on without it.
+    Accept { node: NodeId, incarnation: [u8; 16] },
 }
 
 impl Command {
@@ -148,6 +162,9 @@ impl Command {
             Command::FinishMove { .. } => 15,
             Command::CancelMove { .. } => 16,
             Command::PinShards { .. } => 30,
+            Command::Return(_) => 20,
+            Command::Voided { .. } => 21,
+            Command::Accept { .. } => 22,
         };
         writer.u8(kind).u8(VERSION);
         self.put_fields(&mut writer);
@@ -247,6 +264,19 @@ impl Command {
                 for shard in shards {
                     writer.u32(shard.0);
                 }
+            }
+            Command::Return(comeback) => put_comeback(writer, comeback),
+            Command::Voided {
+                shard,
+                node,
+                incarnation,
+                floor,
+            } => {
+                writer.u32(shard.0).u32(node.0).raw(incarnation);
+                put_floor(writer, *floor);
+            }
+            Command::Accept { node, incarnation } => {
+                writer.u32(node.0).raw(incarnation);
             }
         }
     }
@@ -348,6 +378,17 @@ impl Command {
                 shards: (0..reader.count(4)?)
                     .map(|_| Ok(ShardId(reader.u32()?)))
                     .collect::<Result<_, Malformed>>()?,
+            },
+            20 => Command::Return(take_comeback(reader)?),
+            21 => Command::Voided {
+                shard: ShardId(reader.u32()?),
+                node: NodeId(reader.u32()?),
+                incarnation: reader.array()?,
+                floor: take_floor(reader)?,
+            },
+            22 => Command::Accept {
+                node: NodeId(reader.u32()?),
+                incarnation: reader.array()?,
             },
             _ => return Err(reader.malformed("a known command kind")),
         })

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use storage::{LogIndex, LogPosition, Term};
 
 fn node(id: u32) -> Node {
     Node {
@@ -114,6 +115,30 @@ fn commands() -> Vec<Command> {
             },
             generation: 2,
         },
+        Command::Return(Comeback {
+            node: NodeId(3),
+            before: [1; 16],
+            incarnation: [2; 16],
+            keeps_incarnation: false,
+            lost_all: true,
+        }),
+        Command::Voided {
+            shard: ShardId(1),
+            node: NodeId(3),
+            incarnation: [2; 16],
+            floor: Floor {
+                term: Term(7),
+                leader: NodeId(1),
+                last: LogPosition {
+                    term: Term(6),
+                    index: LogIndex(88),
+                },
+            },
+        },
+        Command::Accept {
+            node: NodeId(3),
+            incarnation: [2; 16],
+        },
     ]
 }
 
@@ -154,7 +179,7 @@ fn commands_of_version_1_are_still_read() {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(
-        kind in 0_u8..20,
+        kind in 0_u8..24,
         version in 0_u8..4,
         rest in proptest::collection::vec(any::<u8>(), 0..80),
     ) {

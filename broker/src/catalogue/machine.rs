@@ -13,6 +13,7 @@ use super::checkpoint;
 use super::command::{Command, TopicEntry};
 use super::membership;
 use super::moves;
+use super::voids;
 use super::{Catalogue, PartitionEntry, Topic};
 use crate::BrokerError;
 use crate::config::TopicConfig;
@@ -95,6 +96,14 @@ impl CatalogueMachine {
             Command::PinShards { shards, replicas } => {
                 membership::pin_shards(state, &shards, replicas)
             }
+            Command::Return(comeback) => voids::come_back(state, &comeback),
+            Command::Voided {
+                shard,
+                node,
+                incarnation,
+                floor,
+            } => voids::clear(state, shard, (node, incarnation), floor),
+            Command::Accept { node, incarnation } => voids::accept(state, node, incarnation),
             Command::CreateTopic(entry) => create_topic(state, entry),
             Command::DeleteTopic(id) => match state.names.remove(&id) {
                 Some(name) => {

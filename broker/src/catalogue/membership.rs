@@ -7,6 +7,7 @@ use storage::{NodeId, ShardId};
 use super::command::{Joiner, NewShard};
 use super::machine::Outcome;
 use super::moves;
+use super::voids;
 use super::{Catalogue, Factor, Node, NodeState, Shard};
 use crate::BrokerError;
 
@@ -26,7 +27,7 @@ const LISTENER_NAME_BYTES_MAX: usize = 64;
 
 type Done = Result<Outcome, BrokerError>;
 
-fn conflict(reason: String) -> BrokerError {
+pub(super) fn conflict(reason: String) -> BrokerError {
     BrokerError::Conflict { reason }
 }
 
@@ -114,14 +115,14 @@ pub(super) fn put_node(state: &mut Catalogue, node: Node) -> Done {
     Ok(Outcome::Done)
 }
 
-fn removed(node: NodeId) -> BrokerError {
+pub(super) fn removed(node: NodeId) -> BrokerError {
     conflict(format!(
         "node {node} was removed from the cluster and its id is never used again: start it on an \
          empty data directory, and with another --node-id or none"
     ))
 }
 
-fn taken(node: NodeId) -> BrokerError {
+pub(super) fn taken(node: NodeId) -> BrokerError {
     conflict(format!(
         "the cluster has a node {node} already, with another data directory: restore that \
          directory; or start with another --node-id or none, which makes a new node, and remove \
@@ -257,10 +258,11 @@ pub(super) fn remove(state: &mut Catalogue, node: NodeId, force: bool) -> Done {
     }
     state.nodes.remove(&node);
     state.removed_nodes.insert(node);
+    voids::forget_gone(state);
     Ok(Outcome::Done)
 }
 
-fn holds_data(state: &Catalogue, id: ShardId) -> bool {
+pub(super) fn holds_data(state: &Catalogue, id: ShardId) -> bool {
     let mut topics = state.topics.values();
     id == ShardId(0) || topics.any(|topic| topic.partitions.iter().any(|entry| entry.shard == id))
 }

@@ -9,12 +9,14 @@ mod encoding;
 pub(crate) mod machine;
 pub(crate) mod membership;
 pub(crate) mod moves;
+pub(crate) mod voids;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use storage::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
 
+pub use self::voids::{Void, Voids};
 use crate::config::TopicConfig;
 
 /// An immutable picture of the cluster. Cheap to share, never changes.
@@ -38,6 +40,10 @@ pub struct Catalogue {
     pub names: BTreeMap<TopicId, String>,
     /// First producer id not handed out yet.
     pub next_producer_id: i64,
+    /// What shards know of nodes that came back without their memory.
+    pub voids: Voids,
+    /// Nodes that came back without their memory, and what they drew when they last did.
+    pub returns: BTreeMap<NodeId, [u8; 16]>,
 }
 
 /// One node of the cluster.

@@ -119,10 +119,22 @@ impl Broker {
     {
         let catalogue = self.catalogue();
         let entry = catalogue.shards.get(&id).ok_or(IDLE)?;
+        let mut voids = catalogue.waiting_voids(id);
+        // Who leads has been accepted as it is.
+        voids.remove(&self.node_id());
+        let is_void = |node: &NodeId| voids.contains(node);
         let wanted = wanted_list(entry);
+        let is_unconfirmed = entry.target.is_some() && !wanted.iter().any(is_void);
+        let wanted: Vec<NodeId> = wanted.iter().filter(|n| !is_void(n)).copied().collect();
+        if wanted.is_empty() {
+            return Err(IDLE);
+        }
         let learners: BTreeSet<NodeId> = if id == CATALOGUE_SHARD {
             let nodes = catalogue.nodes.keys();
-            nodes.filter(|n| !wanted.contains(n)).copied().collect()
+            nodes
+                .filter(|n| !wanted.contains(n) && !is_void(n))
+                .copied()
+                .collect()
         } else {
             BTreeSet::new()
         };
@@ -130,11 +142,12 @@ impl Broker {
         let caught_up = caught_up(shard).ok_or(RETRY)?;
         Ok(next_step(&Stage {
             leader: self.node_id(),
-            wanted,
+            wanted: &wanted,
             learners: &learners,
             members: &members,
+            voids: &voids,
             caught_up: &caught_up,
-            is_unconfirmed: entry.target.is_some(),
+            is_unconfirmed,
         }))
     }
 
@@ -156,6 +169,7 @@ impl Broker {
             Step::Change { voters, learners } => {
                 shard.change_members(voters, learners).await.map_err(text)?
             }
+            Step::Clear(node) => self.clear_void(shard, node).await?,
             Step::Confirm(replicas) => self
                 .confirm(id, replicas)
                 .await

@@ -17,6 +17,9 @@ pub(crate) struct Stage<'a> {
     /// Learners it shall have.
     pub(crate) learners: &'a BTreeSet<NodeId>,
     pub(crate) members: &'a Members,
+    /// Nodes that came back without their memory and must first be no members: none of the
+    /// wanted, nor of the learners.
+    pub(crate) voids: &'a BTreeSet<NodeId>,
     /// Replicas that have nearly everything and answer.
     pub(crate) caught_up: &'a BTreeSet<NodeId>,
     /// Whether the catalogue waits to hear that the change is done.
@@ -30,6 +33,8 @@ pub(crate) enum Step {
     Done,
     /// Tells the catalogue that the members are as wanted: these, which were compared.
     Confirm(Vec<NodeId>),
+    /// Tells the catalogue that the shard goes on without this node, once that is committed.
+    Clear(NodeId),
     /// Lets a node follow the log.
     AddLearner(NodeId),
     /// Waits until these have caught up.
@@ -47,14 +52,18 @@ impl Step {
     /// Whether it changes who votes or follows, which only a current catalogue may ask for: an
     /// older one would take back what was finished since.
     pub(crate) fn changes_members(&self) -> bool {
-        matches!(self, Step::AddLearner(_) | Step::Change { .. })
+        matches!(
+            self,
+            Step::AddLearner(_) | Step::Change { .. } | Step::Clear(_)
+        )
     }
 }
 
 /// See [`Step`]. Voters are changed only to such as can go on by themselves: of those to be, a
 /// majority must answer and have nearly everything, whoever of them votes already.
 pub(crate) fn next_step(stage: &Stage<'_>) -> Step {
-    match towards_wanted(stage) {
+    let step = without_voids(stage).unwrap_or_else(|| towards_wanted(stage));
+    match step {
         Step::Change { voters, learners } => {
             let here = |node: &&NodeId| **node == stage.leader || stage.caught_up.contains(node);
             let (able, unable): (Vec<NodeId>, Vec<NodeId>) =
@@ -67,6 +76,27 @@ pub(crate) fn next_step(stage: &Stage<'_>) -> Step {
         }
         step => step,
     }
+}
+
+/// Members that have lost their memory go before anything else is done.
+fn without_voids(stage: &Stage<'_>) -> Option<Step> {
+    let members = stage.members;
+    let is_member =
+        |node: &&NodeId| members.voters.contains(node) || members.learners.contains(node);
+    if stage.voids.iter().any(|node| is_member(&node)) {
+        let voters = &members.voters - stage.voids;
+        return Some(if voters.is_empty() {
+            // Nobody would be left who may go on.
+            Step::Wait(stage.voids.iter().copied().collect())
+        } else {
+            Step::Change {
+                voters,
+                learners: &members.learners - stage.voids,
+            }
+        });
+    }
+    let gone = stage.voids.first().filter(|_| !members.is_joint);
+    gone.map(|node| Step::Clear(*node))
 }
 
 fn towards_wanted(stage: &Stage<'_>) -> Step {
@@ -147,6 +177,7 @@ mod tests {
             wanted: &wanted,
             learners: &BTreeSet::new(),
             members,
+            voids: &BTreeSet::new(),
             caught_up: &set(caught_up),
             is_unconfirmed: true,
         })
@@ -174,6 +205,54 @@ mod tests {
         assert_eq!(next, change, "the next leader finishes it");
         let done = Step::Confirm([1, 2, 4].map(NodeId).into());
         assert_eq!(at(&members(&[1, 2, 4], &[]), &[]), done);
+    }
+
+    #[test]
+    fn who_lost_its_memory_goes_first_and_is_cleared_when_it_has_gone() {
+        let at = |m: &Members, wanted: &[u32], caught_up: &[u32], voids: &[u32]| {
+            let wanted: Vec<NodeId> = wanted.iter().copied().map(NodeId).collect();
+            next_step(&Stage {
+                leader: NodeId(1),
+                wanted: &wanted,
+                learners: &BTreeSet::new(),
+                members: m,
+                voids: &set(voids),
+                caught_up: &set(caught_up),
+                is_unconfirmed: false,
+            })
+        };
+        let change = |voters: &[u32], learners: &[u32]| Step::Change {
+            voters: set(voters),
+            learners: set(learners),
+        };
+        let three = members(&[1, 2, 3], &[]);
+        assert_eq!(at(&three, &[1, 2], &[1, 2], &[3]), change(&[1, 2], &[]));
+        // The other voter is dead: nothing can be decided without the one that has forgotten.
+        assert_eq!(at(&three, &[1, 2], &[1], &[3]), Step::Wait(vec![NodeId(2)]));
+        let joint = Members {
+            is_joint: true,
+            ..three.clone()
+        };
+        assert_eq!(at(&joint, &[1, 2], &[1, 2], &[3]), change(&[1, 2], &[]));
+        // Also while another change is under way, whose nodes stay.
+        let moving = members(&[1, 2, 3], &[4]);
+        assert_eq!(
+            at(&moving, &[1, 2, 4], &[1, 2], &[3]),
+            change(&[1, 2], &[4])
+        );
+        let learner = members(&[1, 2], &[3]);
+        assert_eq!(at(&learner, &[1, 2], &[1, 2], &[3]), change(&[1, 2], &[]));
+        let gone = members(&[1, 2], &[]);
+        assert_eq!(at(&gone, &[1, 2], &[1, 2], &[3]), Step::Clear(NodeId(3)));
+        let half_gone = Members {
+            is_joint: true,
+            ..gone.clone()
+        };
+        assert_eq!(at(&half_gone, &[1, 2], &[1, 2], &[3]), change(&[1, 2], &[]));
+        assert_eq!(
+            at(&gone, &[1, 2, 3], &[1, 2], &[]),
+            Step::AddLearner(NodeId(3))
+        );
     }
 
     #[test]
@@ -286,6 +365,7 @@ mod tests {
                 wanted: &list,
                 learners: &BTreeSet::new(),
                 members: &now,
+                voids: &BTreeSet::new(),
                 caught_up: &caught_up,
                 is_unconfirmed: true,
             });
@@ -320,6 +400,7 @@ mod tests {
                     wanted: &list,
                     learners: &followers,
                     members: &now,
+                    voids: &BTreeSet::new(),
                     caught_up: &caught_up,
                     is_unconfirmed: true,
                 }) {

@@ -50,7 +50,10 @@ fn may_be_repeated(command: &Command) -> bool {
         | Command::BeginMove { .. }
         | Command::FinishMove { .. }
         | Command::CancelMove { .. }
-        | Command::PinShards { .. } => true,
+        | Command::PinShards { .. }
+        | Command::Return(_)
+        | Command::Voided { .. }
+        | Command::Accept { .. } => true,
         Command::CreateTopic(_)
         | Command::DeleteTopic(_)
         | Command::AddPartitions { .. }

@@ -9,6 +9,7 @@
 //!   5 read range       body, see `stage/range.rs`; its answer comes bare
 //!   6 transfer leader  shard u32, to u32
 //!   7 barrier
+//!  20 return           a comeback, as in the catalogue's command; asked again until there is a floor
 //!  30 seal             see `moves/seal.rs`
 //! answer = 0 u8, body by kind   or   1 u8, error (see `outcome.rs`)
 //! x? = present u8, x
@@ -19,12 +20,15 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use raft::Floor;
 use storage::{NodeId, ShardId};
 
 use super::outcome::{put_error, put_outcome, take_error, take_outcome};
 use crate::BrokerError;
+use crate::catalogue::Void;
 use crate::catalogue::command::{Joiner, put_joiner, take_joiner};
 use crate::catalogue::machine::Outcome;
+use crate::catalogue::voids::{Comeback, put_comeback, put_floor, take_comeback, take_floor};
 use crate::moves::seal::SealRequest;
 use crate::wire::{Malformed, Reader, Writer};
 
@@ -36,6 +40,7 @@ const REPORT: u8 = 4;
 const READ_RANGE: u8 = 5;
 const TRANSFER_LEADER: u8 = 6;
 const BARRIER: u8 = 7;
+const RETURN: u8 = 20;
 const SEAL: u8 = 30;
 
 /// Terms become leader epochs, which have 31 bits.
@@ -58,6 +63,8 @@ pub(crate) enum Request {
     TransferLeader { shard: ShardId, to: NodeId },
     /// How far is the catalogue, for certain? Asked of its leader.
     Barrier,
+    /// Take me back, who lost my memory. Asked of anybody.
+    Return(Comeback),
     /// Seal a partition's log that is moved; asked of the leader of its shard.
     Seal(SealRequest),
 }
@@ -196,6 +203,7 @@ impl Request {
             Request::Barrier => {
                 writer.u8(BARRIER);
             }
+            Request::Return(comeback) => put_comeback(writer.u8(RETURN), comeback),
             Request::Seal(request) => request.put(writer.u8(SEAL)),
         }
         writer.finish()
@@ -228,6 +236,7 @@ impl Request {
                 to: NodeId(reader.u32()?),
             },
             BARRIER => Request::Barrier,
+            RETURN => Request::Return(take_comeback(&mut reader)?),
             SEAL => Request::Seal(SealRequest::take(&mut reader)?),
             _ => return Err(reader.malformed("a known kind of request")),
         };
@@ -361,31 +370,75 @@ impl Answer for Discovered {
     }
 }
 
+fn put_addresses(writer: &mut Writer, members: &[Address]) {
+    writer.count(members.len());
+    for member in members {
+        writer.u32(member.node.0).raw(&member.incarnation);
+        writer.text(&member.host).u16(member.port);
+    }
+}
+
+fn take_addresses(reader: &mut Reader) -> Result<Vec<Address>, Malformed> {
+    let take = |reader: &mut Reader| {
+        Ok(Address {
+            node: NodeId(reader.u32()?),
+            incarnation: reader.array()?,
+            host: reader.text()?,
+            port: reader.u16()?,
+        })
+    };
+    (0..reader.count(26)?).map(|_| take(reader)).collect()
+}
+
 impl Answer for Joined {
     fn put(&self, writer: &mut Writer) {
         writer.text(&self.cluster_id).u32(self.node.0);
-        writer.count(self.members.len());
-        for member in &self.members {
-            writer.u32(member.node.0).raw(&member.incarnation);
-            writer.text(&member.host).u16(member.port);
-        }
+        put_addresses(writer, &self.members);
     }
 
     fn take(reader: &mut Reader) -> Result<Joined, Malformed> {
-        let take = |reader: &mut Reader| {
-            Ok(Address {
-                node: NodeId(reader.u32()?),
-                incarnation: reader.array()?,
-                host: reader.text()?,
-                port: reader.u16()?,
-            })
-        };
         Ok(Joined {
             cluster_id: reader.text()?,
             node: NodeId(reader.u32()?),
-            members: (0..reader.count(26)?)
-                .map(|_| take(reader))
-                .collect::<Result<_, _>>()?,
+            members: take_addresses(reader)?,
+        })
+    }
+}
+
+/// A node that came back is known with its new incarnation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Returned {
+    pub(crate) cluster_id: String,
+    /// Whether the catalogue's shard has gone on without it, and what it is to remember then;
+    /// `None`: it may go on with what it has.
+    pub(crate) catalogue: Option<Void>,
+    pub(crate) members: Vec<Address>,
+}
+
+impl Answer for Returned {
+    fn put(&self, writer: &mut Writer) {
+        writer.text(&self.cluster_id);
+        let (kind, floor) = match self.catalogue {
+            None => (0, Floor::default()),
+            Some(Void::Waiting) => (1, Floor::default()),
+            Some(Void::Cleared(floor)) => (2, floor),
+        };
+        put_floor(writer.u8(kind), floor);
+        put_addresses(writer, &self.members);
+    }
+
+    fn take(reader: &mut Reader) -> Result<Returned, Malformed> {
+        let cluster_id = reader.text()?;
+        let (kind, floor) = (reader.u8()?, take_floor(reader)?);
+        Ok(Returned {
+            cluster_id,
+            catalogue: match kind {
+                0 => None,
+                1 => Some(Void::Waiting),
+                2 => Some(Void::Cleared(floor)),
+                _ => return Err(reader.malformed("a known mark")),
+            },
+            members: take_addresses(reader)?,
         })
     }
 }

@@ -41,6 +41,13 @@ fn requests() -> Vec<Request> {
             to: NodeId(2),
         },
         Request::Barrier,
+        Request::Return(Comeback {
+            node: NodeId(3),
+            before: [1; 16],
+            incarnation: [2; 16],
+            keeps_incarnation: false,
+            lost_all: false,
+        }),
         Request::Seal(SealRequest {
             shard: ShardId(3),
             log: LogId {

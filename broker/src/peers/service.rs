@@ -136,6 +136,10 @@ impl Desk {
         match (request, from) {
             (Request::Discover(asker), _) => encode_answer(&self.discover(asker)),
             (Request::Join(joiner), _) => encode_answer(&self.join(joiner).await),
+            (Request::Return(comeback), _) => {
+                let taken = async { self.broker()?.take_back(comeback).await };
+                encode_answer(&taken.await)
+            }
             (Request::Propose(command), Caller::Member(_)) => {
                 let command = Command::decode(command);
                 let proposed = async {

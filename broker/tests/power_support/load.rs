@@ -131,11 +131,21 @@ impl Load {
         }
     }
 
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Ends it without a look at what became of the records.
+    pub(crate) async fn abandon(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.writers.join_all().await;
+    }
+
     /// Waits until so many more records are acknowledged.
     pub(crate) async fn goes_on(&self, records: u64) {
-        let before = self.acknowledged.load(Ordering::SeqCst);
+        let before = self.acknowledged();
         eventually("records are acknowledged", async || {
-            (self.acknowledged.load(Ordering::SeqCst) >= before + records).then_some(())
+            (self.acknowledged() >= before + records).then_some(())
         })
         .await;
     }

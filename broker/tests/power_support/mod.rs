@@ -11,10 +11,11 @@ use std::time::Duration;
 use broker::*;
 use futures_util::future::join_all;
 use raft::{Peers, PeersConfig};
+use storage::PartitionId;
 use storage::clock::Clock;
 use storage::data_dir::DataDir;
 use storage::disk::{Disk, SimDisk};
-use storage::{NodeId, PartitionId};
+use storage::journal::{self, JournalError};
 use tokio::task::JoinHandle;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -126,8 +127,19 @@ impl Cluster {
         self.table().values().cloned().collect()
     }
 
-    pub(crate) fn broker(&self, at: usize) -> Broker {
-        self.table()[&at].clone()
+    /// What tells a node's lives apart.
+    pub(crate) fn incarnation(&self, at: usize) -> [u8; 16] {
+        let broker = self.table()[&at].clone();
+        let catalogue = broker.catalogue();
+        catalogue.nodes[&broker.node_id()].incarnation
+    }
+
+    /// Waits until one that was begun to be started is up.
+    pub(crate) async fn started(&self, at: usize, one: JoinHandle<Result<Broker, StartError>>) {
+        let one = tokio::time::timeout(DEADLINE, one).await;
+        let broker = one.expect("it starts in time").expect("no panic");
+        let broker = broker.unwrap_or_else(|error| panic!("place {at}: {error}"));
+        self.table().insert(at, broker);
     }
 
     /// Starts these together and waits until they are up.
@@ -241,16 +253,39 @@ impl Cluster {
             assert!(!bytes.into_iter().all(|bytes| bytes.is_empty()));
         }
     }
-
-    pub(crate) fn node_ids(&self) -> BTreeMap<usize, NodeId> {
-        let table = self.table();
-        table.iter().map(|(at, one)| (*at, one.node_id())).collect()
-    }
 }
 
 impl Place {
     pub(crate) fn disk(&self) -> Disk {
         Disk::Sim(self.disk.clone())
+    }
+
+    /// Whether the directory says that its node is being taken back.
+    pub(crate) fn is_returning(&self) -> bool {
+        self.has("returning")
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let path = Path::new(DATA_DIR).join(name);
+        self.disk().exists(&path).expect("looked up")
+    }
+
+    /// Flips a bit that proves the journal damaged; answers which.
+    pub(crate) fn damage_journal(&self) -> (PathBuf, u64) {
+        let dir = Path::new(DATA_DIR).join("journal");
+        for file in self.files(&dir, ".journal") {
+            for bit in (0..1 << 20).step_by(4_099) {
+                if self.disk.flip_bit(&file, bit).is_err() {
+                    break;
+                }
+                let found = journal::verify(&self.disk(), &dir).error;
+                if matches!(found, Some(JournalError::Corrupt { .. })) {
+                    return (file, bit);
+                }
+                self.disk.flip_bit(&file, bit).expect("flipped back");
+            }
+        }
+        panic!("no bit of the journal matters");
     }
 
     /// Files in a directory whose names end so, in order.

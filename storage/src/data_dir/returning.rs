@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! body of the state file `returning`, little-endian:
-//! | before 16 | incarnation 16 | is answered u8 | act from u64 | stale shards: count u32, id u32* |
+//! | before 16 | incarnation 16 | is answered u8 | has lost all u8 | stale shards: count u32, id u32* |
 //! ```
 
 use std::collections::BTreeSet;
@@ -20,11 +20,13 @@ const RETURNING_VERSION: u16 = 1;
 pub struct Returning {
     /// Its incarnation until now.
     pub before: [u8; 16],
-    /// The one it returns with.
+    /// Drawn for this return: the incarnation it returns with, unless it keeps its own.
     pub incarnation: [u8; 16],
-    /// Index of the catalogue's log from which on the cluster knows of the return; `None` until the
-    /// cluster has said so. Older pictures of the cluster are not to be acted on.
-    pub act_from: Option<u64>,
+    /// Whether the cluster has said that it knows of this return. Pictures of the cluster that do
+    /// not have it are older, and not to be acted on.
+    pub is_answered: bool,
+    /// Whether nothing is left of what the node had: its journal is damaged.
+    pub has_lost_all: bool,
     /// Shards of which what is on this disk counts for nothing, unless the catalogue says that no
     /// other node has them.
     pub stale: BTreeSet<ShardId>,
@@ -33,8 +35,7 @@ pub struct Returning {
 impl Returning {
     fn encode(&self) -> Vec<u8> {
         let mut body = [self.before, self.incarnation].concat();
-        body.push(u8::from(self.act_from.is_some()));
-        body.extend_from_slice(&self.act_from.unwrap_or(0).to_le_bytes());
+        body.extend([self.is_answered, self.has_lost_all].map(u8::from));
         let count = u32::try_from(self.stale.len()).expect("shard ids have 32 bits");
         body.extend_from_slice(&count.to_le_bytes());
         for shard in &self.stale {
@@ -46,22 +47,20 @@ impl Returning {
     fn decode(body: &[u8]) -> Option<Returning> {
         let (before, rest) = body.split_first_chunk()?;
         let (incarnation, rest) = rest.split_first_chunk()?;
-        let (is_answered, rest) = rest.split_first()?;
-        let (act_from, rest) = rest.split_first_chunk()?;
+        let (flags, rest) = rest.split_first_chunk::<2>()?;
         let (count, rest) = rest.split_first_chunk()?;
         let (ids, left) = rest.as_chunks();
         if !left.is_empty() || ids.len() != usize::try_from(u32::from_le_bytes(*count)).ok()? {
             return None;
         }
-        let act_from = u64::from_le_bytes(*act_from);
+        if flags.iter().any(|flag| *flag > 1) {
+            return None;
+        }
         Some(Returning {
             before: *before,
             incarnation: *incarnation,
-            act_from: match is_answered {
-                0 => None,
-                1 => Some(act_from),
-                _ => return None,
-            },
+            is_answered: flags[0] == 1,
+            has_lost_all: flags[1] == 1,
             stale: ids
                 .iter()
                 .map(|id| ShardId(u32::from_le_bytes(*id)))
@@ -135,13 +134,14 @@ mod tests {
         let mut returning = Returning {
             before: [1; 16],
             incarnation: [2; 16],
-            act_from: None,
+            is_answered: false,
+            has_lost_all: true,
             stale: [0, 3, 7].map(ShardId).into(),
         };
-        for act_from in [None, Some(0), Some(99)] {
-            returning.act_from = act_from;
+        for (seed, is_answered) in [(1, false), (2, true), (3, true)] {
+            returning.is_answered = is_answered;
             open().set_returning(&returning).unwrap();
-            sim.crash(act_from.unwrap_or(7));
+            sim.crash(seed);
             assert_eq!(open().returning().unwrap(), Some(returning.clone()));
             returning.stale.pop_first();
         }

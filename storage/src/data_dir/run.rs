@@ -20,6 +20,9 @@ const RUN_VERSION: u16 = 2;
 /// Length of a boot id at most, in bytes; Linux's has 36.
 const BOOT_ID_BYTES_MAX: usize = 255;
 
+/// Stands for a boot that has no id.
+const UNKNOWN_BOOT: &str = "unknown";
+
 const RUNNING: u8 = 0;
 const CLEAN: u8 = 1;
 const FAILED: u8 = 2;
@@ -89,12 +92,14 @@ impl DataDir {
     /// durable before [`DataDir::begin_run`].
     ///
     /// # Errors
-    /// When the directory cannot be read, or the system does not tell its boots apart.
+    /// When the directory cannot be read.
     pub fn previous_run(&self) -> Result<PreviousRun, DataDirError> {
         let Some(run) = self.read_run()? else {
             return Ok(PreviousRun::First);
         };
-        let is_same_boot = run.boot_id == self.boot_id()?.as_bytes();
+        // Where boots cannot be told apart it may be another one.
+        let boot_id = self.boot_id();
+        let is_same_boot = boot_id.is_ok_and(|id| id.as_bytes() == run.boot_id);
         let durability = run.durability;
         Ok(match run.state {
             CLEAN => PreviousRun::Clean,
@@ -108,9 +113,13 @@ impl DataDir {
     /// Notes that a run begins which answers as `durability` says; durable on return.
     ///
     /// # Errors
-    /// When the directory cannot be written, or the system does not tell its boots apart.
+    /// When the directory cannot be written. When the system does not tell its boots apart, unless
+    /// everything is synced before it is answered.
     pub fn begin_run(&self, durability: Durability) -> Result<(), DataDirError> {
-        let boot_id = self.boot_id()?;
+        let boot_id = match self.boot_id() {
+            Err(DataDirError::NoBootId(_)) if !durability.is_relaxed() => UNKNOWN_BOOT.to_owned(),
+            boot_id => boot_id?,
+        };
         let mut durability = encode_durability(durability);
         if let Some(before) = self.read_run()?
             && before.state == RUNNING
@@ -141,8 +150,9 @@ impl DataDir {
         }
     }
 
-    /// Notes that the run ended with everything closed, and makes everything written durable. To
-    /// be called last, and only when neither the journal nor the log store has failed.
+    /// Notes that the run ended with everything closed. To be called last, and only when neither
+    /// the journal nor the log store has failed. What a relaxed run wrote is made durable before;
+    /// on a disk that cannot be synced as a whole such a run never counts as ended cleanly.
     ///
     /// # Errors
     /// When the directory cannot be written.
@@ -153,14 +163,16 @@ impl DataDir {
         if run.state != RUNNING {
             return Ok(());
         }
-        self.sync_all()?;
+        if run.durability.is_relaxed() {
+            if !self.disk.can_sync_file_system() {
+                return Ok(());
+            }
+            self.sync_all()?;
+        }
         self.write_run(CLEAN, encode_durability(run.durability), &run.boot_id)
     }
 
     fn sync_all(&self) -> Result<(), DataDirError> {
-        if !self.disk.can_sync_file_system() {
-            return Ok(());
-        }
         self.disk
             .sync_file_system(&self.path)
             .map_err(io_error("sync all files of", &self.path))
@@ -232,11 +244,17 @@ mod tests {
         assert!(LOST_OS.may_have_forgotten());
         sim.crash(3);
         assert_eq!(previous(Durability::interval()), LOST_FSYNC);
-        let (data_dir, _) = begin(&sim, Durability::interval());
-        data_dir.end_run_clean().unwrap();
-        drop(data_dir);
+        let end = |durability| {
+            let (data_dir, _) = begin(&sim, durability);
+            data_dir.end_run_clean().unwrap();
+        };
+        sim.crash(7);
+        end(Durability::Fsync);
         sim.crash(4);
-        assert_eq!(previous(Durability::Os), PreviousRun::Clean);
+        assert_eq!(previous(Durability::Fsync), PreviousRun::Clean);
+        end(Durability::Os);
+        sim.crash(5);
+        assert_eq!(previous(Durability::Fsync), LOST_OS, "nothing was synced");
     }
 
     #[test]
