@@ -602,6 +602,53 @@ async fn an_orderly_restart_of_each_node_leaves_hardly_a_gap() {
     hosts.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_refused_while_leadership_moves_can_wait_for_the_next_leader() {
+    let hosts = Hosts::with(3, |config| {
+        config.heartbeat_ms = 300;
+        config.election_ms_min = 8_000;
+        config.election_ms_max = 12_000;
+    })
+    .await;
+    let mut history = History::default();
+    hosts.write(&mut history, 20).await;
+    for _ in 0..5 {
+        let leader = hosts.leader().await;
+        let to = NodeId(leader % 3 + 1);
+        let (old, new) = (hosts.shard(leader).clone(), hosts.shard(to.0).clone());
+        old.settled().await;
+        let refused = async {
+            loop {
+                let answer = match old.submit(op("asking")).await {
+                    Ok(pending) => pending.await,
+                    Err(error) => Err(error),
+                };
+                if answer.is_err() {
+                    return;
+                }
+            }
+        };
+        let asking = async {
+            refused.await;
+            // Once is enough unless the machine is slow.
+            while old.leadership().borrow().leader != Some(to) {
+                old.settled().await;
+                tokio::task::yield_now().await;
+            }
+            while !new.leadership().borrow().serving {
+                new.settled().await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let (moved, ()) = tokio::join!(
+            in_time("the transfer", old.transfer_leader(to)),
+            in_time("who leads", asking)
+        );
+        moved.unwrap();
+    }
+    hosts.shutdown().await;
+}
+
 /// One node's disk stands still for longer than the shortest election time-out while clients write:
 /// nobody's term changes.
 async fn a_stuck_disk(pick: fn(u32) -> u32) {
