@@ -104,8 +104,9 @@ impl Drive {
             Ok(()) => return,
             Err(Stuck::Over) => {}
             Err(Stuck::Now(reason)) => {
-                tracing::info!(partition = %self.id, from = %self.from, to = %self.moving.to, reason,
-                    "a move has to wait");
+                // Said often: it is tried again until it goes on or is called off.
+                tracing::debug!(partition = %self.id, from = %self.from, to = %self.moving.to,
+                    reason, "a move has to wait");
             }
         }
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -200,6 +201,8 @@ impl Drive {
             return Ok(here.log.end_offset());
         }
         let base = self.first_base().await?;
+        tracing::info!(partition = %self.id, from = %self.from, to = %self.moving.to, %base,
+            "begins to move a partition");
         self.begin_at(base).await
     }
 

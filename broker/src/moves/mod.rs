@@ -10,6 +10,8 @@ mod drive;
 mod guard;
 pub(crate) mod seal;
 #[cfg(test)]
+mod stuck_test;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -55,14 +57,20 @@ impl Broker {
         let mut changes = self.inner.changes.subscribe();
         let mut driven: BTreeMap<Id, PartitionId> = BTreeMap::new();
         let mut drives = JoinSet::new();
+        let mut last = None;
         let mut guard = Guard::default();
         loop {
             let image = images.borrow_and_update().clone();
             changes.borrow_and_update();
-            for (id, entry, moving) in self.led_moves(&image) {
+            let mut moves = self.led_moves(&image);
+            // Those that cannot go on now do not keep the others from their turn.
+            let after = moves.iter().position(|(id, ..)| Some(*id) == last);
+            moves.rotate_left(after.map_or(0, |after| (after + 1) % moves.len()));
+            for (id, entry, moving) in moves {
                 if driven.len() < DRIVES_MAX && !driven.values().any(|other| *other == id) {
                     let drive = Drive::new(self.clone(), id, entry, moving);
                     driven.insert(drives.spawn(drive.run()).id(), id);
+                    last = Some(id);
                 }
             }
             let settling = guard.look(&self, &image).into_iter();

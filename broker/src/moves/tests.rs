@@ -57,8 +57,7 @@ impl Node {
         let logs = open_logs(&disk);
         let directory = Directory::new(images.clone());
         let machine = |shard: &u32| {
-            let machine =
-                PartitionsMachine::new(ShardId(*shard), logs.clone(), directory.clone());
+            let machine = PartitionsMachine::new(ShardId(*shard), logs.clone(), directory.clone());
             (*shard, machine)
         };
         Node {
@@ -87,7 +86,10 @@ impl Node {
     /// Loses what was not synced, and applies again what came after the checkpoints.
     fn restart(&mut self, seed: u64, history: &BTreeMap<u32, Vec<(EntryAt, Op)>>) {
         let shards: Vec<u32> = history.keys().copied().collect();
-        let carried: Vec<u32> = shards.into_iter().filter(|one| self.carries(*one)).collect();
+        let carried: Vec<u32> = shards
+            .into_iter()
+            .filter(|one| self.carries(*one))
+            .collect();
         self.machines.clear();
         self.logs.close();
         self.disk.crash(seed);
@@ -167,7 +169,9 @@ impl World {
         let (catalogue, images) = CatalogueMachine::new();
         let nodes = (1..).zip(NODES);
         let mut world = World {
-            nodes: nodes.map(|(seed, shards)| Node::new(seed, shards, &images)).collect(),
+            nodes: nodes
+                .map(|(seed, shards)| Node::new(seed, shards, &images))
+                .collect(),
             catalogue,
             images,
             history: [(1, Vec::new()), (2, Vec::new())].into(),
@@ -242,7 +246,10 @@ impl World {
         let outcomes: Vec<Outcome> = machines
             .map(|machine| machine.apply(at, std::slice::from_ref(&op)).remove(0))
             .collect();
-        assert!(outcomes.windows(2).all(|two| two[0] == two[1]), "{outcomes:?}");
+        assert!(
+            outcomes.windows(2).all(|two| two[0] == two[1]),
+            "{outcomes:?}"
+        );
         outcomes.into_iter().next().expect("some replica")
     }
 
@@ -286,7 +293,11 @@ impl World {
         match self.apply(shard, PartitionOp::Append { partition, batch }) {
             Outcome::Appended(appended, _) => {
                 let epoch = served.epoch_in(Term(self.terms[&shard])).0;
-                assert!(epoch >= self.last_epoch, "{epoch} after {}", self.last_epoch);
+                assert!(
+                    epoch >= self.last_epoch,
+                    "{epoch} after {}",
+                    self.last_epoch
+                );
                 self.last_epoch = epoch;
                 Some(appended.base_offset)
             }
@@ -466,7 +477,10 @@ impl World {
             let served = self.nodes[node].directory.get(ID).expect("is served");
             assert_eq!(served.generation(), entry.generation);
             assert_eq!(served.log.start_offset(), Offset(self.start));
-            assert_eq!(served.high_watermark(), Offset(self.model.len().try_into().expect("few")));
+            assert_eq!(
+                served.high_watermark(),
+                Offset(self.model.len().try_into().expect("few"))
+            );
             all.push(read(&served, Offset(self.start), usize::MAX));
         }
         assert!(all.windows(2).all(|two| two[0] == two[1]));
@@ -493,7 +507,11 @@ impl World {
             }
             let _ = round;
         }
-        assert_eq!(self.entry().moving, None, "a move that nothing holds up comes to its end");
+        assert_eq!(
+            self.entry().moving,
+            None,
+            "a move that nothing holds up comes to its end"
+        );
         self.settle();
         for producer in 0..PRODUCERS {
             assert!(self.produce(producer), "it takes appends again");
@@ -503,7 +521,11 @@ impl World {
         for (node, shards) in NODES.iter().enumerate() {
             let all = self.nodes[node].directory.all();
             let carries = shards.contains(&self.entry().shard.0);
-            assert_eq!(all.len(), usize::from(carries), "nothing is left over: {all:?}");
+            assert_eq!(
+                all.len(),
+                usize::from(carries),
+                "nothing is left over: {all:?}"
+            );
         }
         for (seed, node) in (0..).zip(&mut self.nodes) {
             node.restart(seed, &self.history);
@@ -517,7 +539,9 @@ fn read(partition: &Partition, from: Offset, bytes_max: usize) -> Bytes {
     let end = partition.log.end_offset();
     let read = partition.log.read(from, end, bytes_max).expect("reads");
     let mut joined = BytesMut::new();
-    read.batches.iter().for_each(|batch| joined.extend_from_slice(batch));
+    read.batches
+        .iter()
+        .for_each(|batch| joined.extend_from_slice(batch));
     joined.freeze()
 }
 
@@ -579,7 +603,7 @@ fn run(steps: Vec<Step>) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn a_partition_that_moves_is_what_it_would_be_had_it_stayed(
@@ -632,11 +656,17 @@ fn a_partition_that_moved_away_is_never_made_again_where_it_was() {
     world.nodes[0].restart(1, &world.history);
     let partitions = vec![ID];
     world.apply(1, PartitionOp::Create { partitions });
-    assert!(world.here(0, 1).is_none(), "nor after a start from a checkpoint");
+    assert!(
+        world.here(0, 1).is_none(),
+        "nor after a start from a checkpoint"
+    );
     assert_eq!(world.nodes[0].directory.departed(), [(ShardId(1), ID)]);
     let partitions = vec![ID];
     world.apply(1, PartitionOp::Delete { partitions });
-    assert!(world.nodes[0].directory.departed().is_empty(), "nothing is remembered for ever");
+    assert!(
+        world.nodes[0].directory.departed().is_empty(),
+        "nothing is remembered for ever"
+    );
 }
 
 #[test]
@@ -665,12 +695,24 @@ fn batches_that_do_not_fit_are_refused_and_change_nothing() {
         let filled = world.apply(to, fill(0, batches));
         assert!(matches!(filled, Outcome::Refused(_)), "{filled:?}");
     }
-    assert_eq!(world.apply(to, fill(1, all.slice(one..))), Outcome::Filled(Offset(0)));
-    assert_eq!(world.apply(to, fill(0, all.slice(..one))), Outcome::Filled(Offset(1)));
-    assert_eq!(world.apply(to, fill(0, all.slice(..one))), Outcome::Filled(Offset(1)));
+    assert_eq!(
+        world.apply(to, fill(1, all.slice(one..))),
+        Outcome::Filled(Offset(0))
+    );
+    assert_eq!(
+        world.apply(to, fill(0, all.slice(..one))),
+        Outcome::Filled(Offset(1))
+    );
+    assert_eq!(
+        world.apply(to, fill(0, all.slice(..one))),
+        Outcome::Filled(Offset(1))
+    );
     let here = world.here(1, to).expect("is there");
     assert_eq!(read(&here, Offset(0), usize::MAX), all.slice(..one));
-    assert!(world.nodes[1].directory.get(ID).is_none(), "it serves nobody");
+    assert!(
+        world.nodes[1].directory.get(ID).is_none(),
+        "it serves nobody"
+    );
     let activate = PartitionOp::Activate {
         log,
         start: Offset(0),

@@ -336,6 +336,7 @@ impl Apply for PartitionsMachine {
         })?;
         let mut before = std::mem::take(&mut self.hosted);
         let mut replaced = Vec::new();
+        let mut over = Vec::new();
         for state in states {
             let (id, log_id) = (state.id, state.log_id());
             let PartitionState {
@@ -352,9 +353,7 @@ impl Apply for PartitionsMachine {
                 old => (None, old),
             };
             // Another stay of the partition in this shard, which is over.
-            if let Some(other) = other {
-                self.retire(&other);
-            }
+            over.extend(other);
             let partition = match same {
                 Some(old) if is_same(&old, &log) => {
                     old.log.raise_start(log.start);
@@ -378,9 +377,8 @@ impl Apply for PartitionsMachine {
             self.hosted.insert(id, hosted);
         }
         self.directory.insert(replaced.iter().cloned());
-        for gone in before.into_values() {
-            self.retire(&gone.partition);
-        }
+        over.extend(before.into_values().map(|hosted| hosted.partition));
+        over.iter().for_each(|gone| self.retire(gone));
         self.departed = departed.into_iter().collect();
         self.tell_departed();
         // Readers of what was replaced find what has come.
