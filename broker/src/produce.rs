@@ -391,6 +391,7 @@ mod tests {
             voters: [1, 2, 3, 5].map(NodeId).into(),
             learners: [NodeId(4)].into(),
             is_joint: false,
+            at: None,
         };
         let with = |index| voters_with(&members, &replicas, LogIndex(index));
         assert_eq!((with(8), with(9), with(10)), (2, 1, 0));
@@ -402,6 +403,7 @@ mod tests {
             voters: (1..=count).map(NodeId).collect(),
             learners: BTreeSet::new(),
             is_joint,
+            at: None,
         };
         assert!(is_implied(2, &members(3, false)));
         assert!(!is_implied(3, &members(3, false)));

@@ -19,12 +19,17 @@ pub struct Members {
     pub learners: BTreeSet<NodeId>,
     /// Whether a change of voters is under way.
     pub is_joint: bool,
+    /// Index of the entry that made them so, which may not be committed yet.
+    pub at: Option<LogIndex>,
 }
 
 impl Members {
     pub(crate) fn of(membership: &StoredMembership) -> Members {
+        let at = membership.log_id().as_ref();
+        let at = at.map(|id| LogIndex(id.index));
         let membership = membership.membership();
         Members {
+            at,
             voters: membership.voter_ids().map(node_id).collect(),
             learners: membership.learner_ids().map(node_id).collect(),
             is_joint: membership.get_joint_config().len() > 1,

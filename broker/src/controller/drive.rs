@@ -95,7 +95,7 @@ impl Broker {
                 Err(pause) => return pause,
             };
         }
-        if !matches!(step, Step::Done | Step::Wait(_)) {
+        if !matches!(step, Step::Done | Step::Wait(_) | Step::Settle) {
             tracing::info!(shard = %id, ?step, "changing members");
         }
         let done = tokio::time::timeout(STEP_MAX, self.take_step(id, shard, step));
@@ -140,6 +140,8 @@ impl Broker {
         };
         let members = shard.members().borrow().clone();
         let caught_up = caught_up(shard).ok_or(RETRY)?;
+        let applied = shard.progress().applied.map(|applied| applied.index);
+        let is_committed = members.at.is_none_or(|at| applied >= Some(at));
         Ok(next_step(&Stage {
             leader: self.node_id(),
             wanted: &wanted,
@@ -148,6 +150,7 @@ impl Broker {
             voids: &voids,
             caught_up: &caught_up,
             is_unconfirmed,
+            is_committed,
         }))
     }
 
@@ -163,7 +166,7 @@ impl Broker {
         let text = |error: MembersError| error.to_string();
         match step {
             Step::Done => return Ok(IDLE),
-            Step::Wait(_) => {}
+            Step::Wait(_) | Step::Settle => {}
             Step::AddLearner(node) => shard.add_learner(node).await.map_err(text)?,
             Step::Transfer(to) => shard.transfer_leader(to).await.map_err(text)?,
             Step::Change { voters, learners } => {

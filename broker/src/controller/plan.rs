@@ -296,7 +296,9 @@ impl<'a> Round<'a> {
     }
 
     /// Voters of the catalogue: 5 on five nodes, 3 on three or four, else 1. It grows only onto
-    /// nodes that are alive, and shrinks only when nodes are drained or removed.
+    /// nodes that are alive, and shrinks only when nodes are drained or removed. Two nodes that are
+    /// left of more both keep their vote: either can stop the catalogue then, as either stops the
+    /// shards of two replicas that they share, but no single disk is all there is of it.
     fn wanted_voters(&self, shard: &Shard) -> usize {
         let odd = |nodes: usize| match nodes {
             0..3 => 1,
@@ -311,7 +313,11 @@ impl<'a> Round<'a> {
                 .takers()
                 .filter(|node| !present.contains(node))
                 .count();
-        let most = odd(self.ground.active().len());
+        let active = self.ground.active().len();
+        if active == 2 && present.iter().filter(stay).count() == 2 {
+            return 2;
+        }
+        let most = odd(active);
         most.min(odd(grown).max(present.len())).max(1)
     }
 

@@ -274,6 +274,26 @@ fn the_catalogue_has_one_voter_on_two_nodes_three_on_three_and_five_on_five() {
 }
 
 #[test]
+fn two_nodes_that_are_left_both_keep_the_catalogue() {
+    let mut cluster = of(3);
+    cluster.state(3, NodeState::Draining);
+    cluster.settle();
+    assert_eq!(cluster.list(0), ids(&[1, 2]));
+    // From there on as well as back.
+    cluster.add_node(4, None);
+    cluster.settle();
+    assert_eq!(cluster.list(0).len(), 3);
+    cluster.catalogue.nodes.remove(&NodeId(4));
+    cluster.view.alive.remove(&NodeId(4));
+    cluster.settle();
+    assert_eq!(cluster.list(0).len(), 2);
+    cluster.state(2, NodeState::Draining);
+    cluster.settle();
+    assert_eq!(cluster.list(0), ids(&[1]));
+    assert_eq!(cluster.carries(2), 0);
+}
+
+#[test]
 fn a_third_node_that_is_dead_makes_no_voter() {
     let mut cluster = of(2);
     cluster.add_node(3, None);

@@ -24,6 +24,8 @@ pub(crate) struct Stage<'a> {
     pub(crate) caught_up: &'a BTreeSet<NodeId>,
     /// Whether the catalogue waits to hear that the change is done.
     pub(crate) is_unconfirmed: bool,
+    /// Whether the members are committed; else another leader may have others yet.
+    pub(crate) is_committed: bool,
 }
 
 /// What a leader does next.
@@ -31,10 +33,12 @@ pub(crate) struct Stage<'a> {
 pub(crate) enum Step {
     /// Nothing: it is as it shall be.
     Done,
-    /// Tells the catalogue that the members are as wanted: these, which were compared.
-    Confirm(Vec<NodeId>),
     /// Tells the catalogue that the shard goes on without this node, once that is committed.
     Clear(NodeId),
+    /// Tells the catalogue that the members are as wanted: these, which were compared.
+    Confirm(Vec<NodeId>),
+    /// Waits until the members as they are are committed.
+    Settle,
     /// Lets a node follow the log.
     AddLearner(NodeId),
     /// Waits until these have caught up.
@@ -103,10 +107,10 @@ fn towards_wanted(stage: &Stage<'_>) -> Step {
     let wanted: BTreeSet<NodeId> = stage.wanted.iter().copied().collect();
     let members = stage.members;
     if !members.is_joint && members.voters == wanted && members.learners == *stage.learners {
-        return if stage.is_unconfirmed {
-            Step::Confirm(stage.wanted.to_vec())
-        } else {
-            Step::Done
+        return match (stage.is_unconfirmed, stage.is_committed) {
+            (false, _) => Step::Done,
+            (true, false) => Step::Settle,
+            (true, true) => Step::Confirm(stage.wanted.to_vec()),
         };
     }
     let follows = |node: &NodeId| members.voters.contains(node) || members.learners.contains(node);
@@ -167,6 +171,7 @@ mod tests {
             voters: set(voters),
             learners: set(learners),
             is_joint: false,
+            at: None,
         }
     }
 
@@ -180,6 +185,7 @@ mod tests {
             voids: &BTreeSet::new(),
             caught_up: &set(caught_up),
             is_unconfirmed: true,
+            is_committed: true,
         })
     }
 
@@ -264,6 +270,32 @@ mod tests {
             "in its order"
         );
         assert!(!done.changes_members());
+    }
+
+    #[test]
+    fn what_another_leader_may_undo_is_not_confirmed() {
+        let wanted = [1, 2].map(NodeId);
+        let members = members(&[1, 2], &[]);
+        let stage = Stage {
+            leader: NodeId(1),
+            wanted: &wanted,
+            learners: &BTreeSet::new(),
+            members: &members,
+            caught_up: &set(&[1, 2]),
+            is_unconfirmed: true,
+            is_committed: false,
+        };
+        assert_eq!(next_step(&stage), Step::Settle);
+        let committed = Stage {
+            is_committed: true,
+            ..stage.clone()
+        };
+        assert_eq!(next_step(&committed), Step::Confirm(wanted.into()));
+        let known = Stage {
+            is_unconfirmed: false,
+            ..stage
+        };
+        assert_eq!(next_step(&known), Step::Done);
     }
 
     #[test]
@@ -357,6 +389,7 @@ mod tests {
                 learners: &of(&learners) - &of(&voters),
                 voters: of(&voters),
                 is_joint,
+                at: None,
             };
             let leader = *now.voters.first().expect("not empty");
             let caught_up = of(&caught_up);
@@ -368,6 +401,7 @@ mod tests {
                 voids: &BTreeSet::new(),
                 caught_up: &caught_up,
                 is_unconfirmed: true,
+            is_committed: true,
             });
             if let Step::Change { voters, .. } = step {
                 let here = |node: &&NodeId| **node == leader || caught_up.contains(node);
@@ -389,6 +423,7 @@ mod tests {
                 learners: &of(&learners) - &of(&voters),
                 voters: of(&voters),
                 is_joint: is_joint && voters.len() > 1,
+                at: None,
             };
             let mut leader = *now.voters.first().expect("not empty");
             let list: Vec<NodeId> = of(&wanted).into_iter().collect();
@@ -403,6 +438,7 @@ mod tests {
                     voids: &BTreeSet::new(),
                     caught_up: &caught_up,
                     is_unconfirmed: true,
+            is_committed: true,
                 }) {
                     Step::Confirm(confirmed) => {
                         prop_assert_eq!(&confirmed, &list);
@@ -425,7 +461,7 @@ mod tests {
                         if !voters.contains(&leader) {
                             leader = *voters.first().expect("not empty");
                         }
-                        now = Members { voters, learners, is_joint: false };
+                        now = Members { voters, learners, is_joint: false, at: None };
                     }
                     step => prop_assert!(false, "{step:?}"),
                 }

@@ -149,9 +149,17 @@ fn healthy(cluster: &Cluster) -> String {
         .filter(|shard| shard.target.is_some())
         .count();
     let mut said = vec!["Healthy".to_owned()];
+    let stalled = cluster.shards.iter();
+    let stalled = stalled
+        .filter(|shard| shard.stalled_seconds.is_some())
+        .count();
     if moving > 0 {
+        let stuck = match stalled {
+            0 => String::new(),
+            count => format!(" ({count} without progress)"),
+        };
         said.push(format!(
-            "{} {} moving",
+            "{} {} moving{stuck}",
             counted(moving, "shard"),
             is_or_are(moving)
         ));
@@ -178,10 +186,39 @@ fn is_behind(shard: &Shard) -> bool {
 fn lose_sentence(can_lose: usize, cluster: &Cluster) -> String {
     match can_lose {
         0 if cluster.nodes.len() == 1 => "Can lose no node: there is only one.".to_owned(),
-        0 => "Can lose no more nodes.".to_owned(),
+        0 => match too_few_voters(cluster) {
+            Some(why) => format!("Can lose no more nodes: {why}."),
+            None => "Can lose no more nodes.".to_owned(),
+        },
         1 => "Can lose 1 more node.".to_owned(),
         count => format!("Can lose {count} more nodes."),
     }
+}
+
+/// Why no node may be lost even though none is: a shard of one voter is gone with it, and one of
+/// two stops without either.
+fn too_few_voters(cluster: &Cluster) -> Option<String> {
+    let voters = cluster.shards.iter().map(|shard| shard.voters.len());
+    let fewest = voters.min().filter(|fewest| (1..=2).contains(fewest))?;
+    let narrow = || {
+        let shards = cluster.shards.iter();
+        shards.filter(|shard| shard.voters.len() == fewest)
+    };
+    let count = counted(narrow().count(), "shard");
+    let is_one = narrow().count() == 1;
+    let has_catalogue = narrow().any(|shard| shard.id == 0);
+    Some(match (fewest, has_catalogue) {
+        (1, true) => {
+            let node = narrow().find_map(|shard| shard.voters.first());
+            let node = node.copied().unwrap_or_default();
+            format!("node {node} alone keeps the catalogue")
+        }
+        (1, false) if is_one => format!("{count} has a single replica"),
+        (1, false) => format!("{count} have a single replica each"),
+        (_, true) => "the catalogue needs both nodes that keep it".to_owned(),
+        (_, false) if is_one => format!("{count} needs both of its replicas"),
+        (_, false) => format!("{count} need both of their replicas"),
+    })
 }
 
 fn are_down(down: &[u32]) -> String {
@@ -312,7 +349,7 @@ mod tests {
         );
         says(
             &cluster(2, &[2]),
-            "Healthy. Can lose no more nodes.",
+            "Healthy. Can lose no more nodes: the catalogue needs both nodes that keep it.",
             Healthy,
             0,
         );
@@ -324,10 +361,20 @@ mod tests {
         );
         says(
             &cluster(3, &[3, 1]),
-            "Healthy. Can lose no more nodes.",
+            "Healthy. Can lose no more nodes: 1 shard has a single replica.",
             Healthy,
             0,
         );
+        says(
+            &cluster(3, &[2, 2]),
+            "Healthy. Can lose no more nodes: 2 shards need both of their replicas.",
+            Healthy,
+            0,
+        );
+        let mut grows = cluster(2, &[2]);
+        grows.shards[0] = shard(0, &[1]);
+        let alone = "Healthy. Can lose no more nodes: node 1 alone keeps the catalogue.";
+        says(&grows, alone, Healthy, 0);
         let mut five = cluster(5, &[5]);
         five.shards[0] = shard(0, &[1, 2, 3, 4, 5]);
         says(&five, "Healthy. Can lose 2 more nodes.", Healthy, 2);
@@ -422,7 +469,15 @@ mod tests {
             Health::Healthy,
             1,
         );
+        four.shards[1].stalled_seconds = Some(700);
+        says(
+            &four,
+            "Healthy, 1 shard is moving (1 without progress), node 1 is being drained. Can lose 1 more node.",
+            Health::Healthy,
+            1,
+        );
         four.shards[1].target = None;
+        four.shards[1].stalled_seconds = None;
         four.nodes[0].replicas = 0;
         says(
             &four,
