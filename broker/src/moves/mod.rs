@@ -64,8 +64,9 @@ impl Broker {
             changes.borrow_and_update();
             let mut moves = self.led_moves(&image);
             // Those that cannot go on now do not keep the others from their turn.
-            let after = moves.iter().position(|(id, ..)| Some(*id) == last);
-            moves.rotate_left(after.map_or(0, |after| (after + 1) % moves.len()));
+            let at = moves.iter().position(|(id, ..)| Some(*id) == last);
+            let turn = at.map_or(0, |at| (at + 1) % moves.len());
+            moves.rotate_left(turn);
             for (id, entry, moving) in moves {
                 if driven.len() < DRIVES_MAX && !driven.values().any(|other| *other == id) {
                     let drive = Drive::new(self.clone(), id, entry, moving);
