@@ -87,6 +87,7 @@ mod tests {
             in_sync: in_sync.iter().map(|id| NodeId(*id)).collect(),
             partitions: 1,
             catching_up: Vec::new(),
+            returning: Vec::new(),
             stalled_ms: None,
         }
     }

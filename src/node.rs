@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use broker::{Broker, BrokerError, Env, StartError};
@@ -154,6 +155,7 @@ struct Parts {
     config: Config,
     env: Env,
     data_dir: DataDir,
+    is_first_run: AtomicBool,
 }
 
 /// Where a node's listeners are bound, or shall be.
@@ -184,6 +186,7 @@ impl Parts {
             config,
             env,
             data_dir,
+            is_first_run: AtomicBool::new(true),
         })
     }
 
@@ -247,6 +250,8 @@ impl Parts {
     async fn run_broker(&self, bound: Addresses, peers: Peers) -> Result<Broker, NodeError> {
         let listeners = self.config.advertised(bound.kafka, bound.http, bound.peers);
         let mut config = self.config.broker();
+        // Said of the power that went before this process; what the disk loses now is news.
+        config.accept_power_loss &= self.is_first_run.swap(false, Ordering::SeqCst);
         config.advertised.clone_from(&listeners);
         let env = self.env.clone();
         let broker = Broker::start(config, env, self.data_dir.clone(), peers).await?;

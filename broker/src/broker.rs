@@ -127,6 +127,7 @@ impl Broker {
         tasks.spawn(self.until_stopped(self.clone().upkeep_forever()));
         tasks.spawn(self.until_stopped(self.clone().repair_forever()));
         tasks.spawn(self.until_stopped(self.clone().scrub_forever()));
+        tasks.spawn(self.until_stopped(self.clone().tell_returns_forever()));
         tasks.spawn(self.until_stopped(self.clone().watch_host()));
     }
 

@@ -69,6 +69,8 @@ pub struct ShardStatus {
     /// Replicas that are being filled, and the bytes that they lack; 0 while
     /// that is not known.
     pub catching_up: Vec<(NodeId, u64)>,
+    /// Nodes that lost their memory, and that the shard has to go on without before they come back.
+    pub returning: Vec<NodeId>,
     /// For how many milliseconds the change under way has made no progress, once that is long.
     pub stalled_ms: Option<i64>,
 }

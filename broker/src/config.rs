@@ -198,7 +198,8 @@ static TOPIC_CONFIGS: [ConfigDefinition; 16] = [
         kind: ConfigKind::Long,
         default: "1",
         settable: false,
-        documentation: "Every record is synced to disk before it is acknowledged.",
+        documentation: "Records are acknowledged once synced to disk, unless the broker's durability \
+                        says otherwise.",
     },
     ConfigDefinition {
         key: "index.interval.bytes",
@@ -456,6 +457,19 @@ pub fn broker_config_entries(config: &BrokerConfig) -> Vec<ConfigEntry> {
             "Replicas of a topic that does not say; 0: three, or one on each node while there are \
              fewer.",
             config.default_replication_factor.to_string(),
+        ),
+        entry(
+            "durability",
+            ConfigKind::String,
+            "fsync",
+            "When a record counts on this node: once synced (fsync), or once written and synced \
+             soon after (interval) or some time (os).",
+            match config.durability {
+                storage::Durability::Fsync => "fsync",
+                storage::Durability::Interval { .. } => "interval",
+                storage::Durability::Os => "os",
+            }
+            .to_owned(),
         ),
         entry(
             "node.id",

@@ -149,7 +149,7 @@ impl Broker {
         data_dir: DataDir,
         peers: Peers,
     ) -> Result<Broker, StartError> {
-        let started = start(config, env, data_dir, &peers).await;
+        let started = Box::pin(start(config, env, data_dir, &peers)).await;
         if started.is_err() {
             peers.shutdown().await;
         }
@@ -283,9 +283,11 @@ async fn open_or_lose(
         Some(_) => Err(StartError::Journal(JournalError::Closed)),
         None => open_disk(comer.config, env, comer.data_dir).await,
     };
-    let is_lost = |error: &StartError| match error {
-        StartError::Journal(JournalError::Corrupt { .. } | JournalError::Closed) => true,
-        _ => false,
+    let is_lost = |error: &StartError| {
+        matches!(
+            error,
+            StartError::Journal(JournalError::Corrupt { .. } | JournalError::Closed)
+        )
     };
     match (opened, known.take()) {
         (Err(damage), Some(identity)) if is_lost(&damage) => {

@@ -320,6 +320,7 @@ pub(crate) fn cluster_status(broker: &Broker) -> ClusterStatus {
             in_sync: seen.in_sync.into_iter().collect(),
             partitions: partitions.get(&shard.id).copied().unwrap_or_default(),
             catching_up: catching_up.collect(),
+            returning: catalogue.waiting_voids(shard.id).into_iter().collect(),
             stalled_ms: stalls.stalled_ms(shard.id, &settings),
         }
     };

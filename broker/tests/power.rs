@@ -44,7 +44,7 @@ async fn all_nodes_lose_power_at_once_again_and_again_and_nothing_acknowledged_i
     load.goes_on(20).await;
     cluster.settled().await;
     let acknowledged = load.end(&cluster.running).await;
-    println!("{round} power cuts, {acknowledged} records");
+    eprintln!("{round} power cuts, {acknowledged} records");
     cluster.compare(&partitions).await;
 }
 
@@ -76,7 +76,7 @@ async fn nodes_in_turn_lose_power(durability: Durability, seed: u64) {
     }
     load.goes_on(20).await;
     let acknowledged = load.end(&cluster.running).await;
-    println!("{acknowledged} records");
+    eprintln!("{acknowledged} records");
     cluster.compare(&partitions).await;
 }
 

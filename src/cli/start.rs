@@ -45,6 +45,10 @@ pub(super) struct StartArguments {
     /// Sets one key of the configuration, such as kafka.port=0
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// After a loss of power with durability `interval` or `os`: trust what is on this disk, and do
+    /// not wait for the other nodes. Records acknowledged in the last moments before may be gone
+    #[arg(long)]
+    accept_power_loss: bool,
     /// Stop when standard input ends: whoever started this node is gone
     #[arg(long, hide = true)]
     end_with_stdin: bool,
@@ -70,6 +74,7 @@ impl StartArguments {
         if let Some(port_offset) = self.port_offset {
             config.port_offset = port_offset;
         }
+        config.accept_power_loss = self.accept_power_loss;
         config.validate().map_err(|error| {
             Failure::new(Kind::Usage, error.to_string())
                 .help("`braidlog config show` prints the configuration in use")

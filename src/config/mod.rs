@@ -18,7 +18,8 @@ use storage::NodeId;
 use crate::node::{HTTP_LISTENER, KAFKA_LISTENER, PEERS_LISTENER};
 
 pub use sections::{
-    Config, HttpConfig, KafkaConfig, LimitsConfig, PeersConfig, StorageConfig, TopicsConfig,
+    Config, Durability, HttpConfig, KafkaConfig, LimitsConfig, PeersConfig, StorageConfig,
+    TopicsConfig,
 };
 
 /// Kafka's port, before `port_offset`.
@@ -143,8 +144,12 @@ impl Config {
             heartbeat_ms: self.peers.heartbeat.ms,
             election_ms_min: self.peers.election_timeout_min.ms,
             election_ms_max: self.peers.election_timeout_max.ms,
-            durability: storage::Durability::default(),
-            accept_power_loss: false,
+            durability: match self.durability {
+                Durability::Fsync => storage::Durability::Fsync,
+                Durability::Interval => storage::Durability::interval(),
+                Durability::Os => storage::Durability::Os,
+            },
+            accept_power_loss: self.accept_power_loss,
             catch_up_bytes_per_second: self.storage.catch_up_bytes_per_second.0,
             scrub_interval_ms: self.storage.scrub_interval.ms,
             scrub_bytes_per_second: self.storage.scrub_bytes_per_second.0,
@@ -279,6 +284,32 @@ mod tests {
         assert_eq!(config.storage.tail_bytes_max, ByteSize(1 << 20));
         assert_eq!(config.rack.as_deref(), Some("eu-1"));
         assert_eq!(config.data_dir, PathBuf::from("/tmp/x"));
+    }
+
+    #[test]
+    fn durability_reaches_the_broker() {
+        for (text, durability) in [
+            ("fsync", storage::Durability::Fsync),
+            ("interval", storage::Durability::interval()),
+            ("os", storage::Durability::Os),
+        ] {
+            let config = read("", &[&format!("durability={text}")]).unwrap();
+            assert_eq!(config.broker().durability, durability);
+            assert!(
+                config
+                    .to_toml()
+                    .contains(&format!("durability = \"{text}\""))
+            );
+        }
+        assert_eq!(
+            Config::default().broker().durability,
+            storage::Durability::Fsync
+        );
+        assert!(read("", &["durability=sometimes"]).is_err());
+        assert!(
+            read("", &["accept_power_loss=true"]).is_err(),
+            "never from a file"
+        );
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub struct Config {
     /// Nodes of the cluster, `host:port` of their peer listeners. With none, an empty directory
     /// founds a cluster of this node alone. Default none.
     pub seeds: Vec<String>,
+    /// When a record counts on this node: `fsync`, once it is synced to disk; `interval`, once it
+    /// is written, with a sync behind every 256 KiB or 100 ms; `os`, once it is written, and the
+    /// system syncs when it likes. The same on every node. Default `fsync`.
+    pub durability: Durability,
     /// The Kafka listener.
     pub kafka: KafkaConfig,
     /// The listener for the other nodes of the cluster.
@@ -37,6 +41,23 @@ pub struct Config {
     pub storage: StorageConfig,
     /// Limits of this node.
     pub limits: LimitsConfig,
+    /// Whether this start trusts what is on the disk after a loss of power, where records were
+    /// acknowledged before they were synced. Of the command line only, and for one start.
+    #[serde(skip)]
+    pub accept_power_loss: bool,
+}
+
+/// When a record counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// Once synced.
+    #[default]
+    Fsync,
+    /// Once written; synced soon after.
+    Interval,
+    /// Once written.
+    Os,
 }
 
 /// The Kafka listener.
@@ -179,12 +200,14 @@ impl Default for Config {
             port_offset: 0,
             log: "info,openraft=error,openraft::core::heartbeat=off".to_owned(),
             seeds: Vec::new(),
+            durability: Durability::default(),
             kafka: KafkaConfig::default(),
             peers: PeersConfig::default(),
             http: HttpConfig::default(),
             topics: TopicsConfig::default(),
             storage: StorageConfig::default(),
             limits: LimitsConfig::default(),
+            accept_power_loss: false,
         }
     }
 }

@@ -12,10 +12,33 @@ use crate::peers::message::Returned;
 use crate::peers::service::addresses;
 use crate::{Broker, BrokerError};
 
+/// Time between two lines of the log about shards that cannot go on without a node yet.
+const TELL_PAUSE: Duration = Duration::from_secs(5);
 /// Pause between two looks at how far a shard is.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 impl Broker {
+    /// Says, as the catalogue's leader, which shards cannot go on yet without nodes that lost their
+    /// memory. Runs until it is dropped.
+    pub(crate) async fn tell_returns_forever(self) {
+        loop {
+            tokio::time::sleep(TELL_PAUSE).await;
+            if !self.inner.catalogue_shard.leadership().borrow().serving {
+                continue;
+            }
+            let catalogue = self.catalogue();
+            for shard in catalogue.voids.keys() {
+                let nodes = catalogue.waiting_voids(*shard);
+                if nodes.is_empty() {
+                    continue;
+                }
+                tracing::warn!(%shard, ?nodes,
+                    "a shard waits until a majority of its voters has gone on without nodes that \
+                     lost their memory: start the voters that are down");
+            }
+        }
+    }
+
     /// Makes a node known with the incarnation it comes back with, and says how far the catalogue's
     /// shard has gone on without its former self. To be asked again until it has.
     pub(crate) async fn take_back(&self, comeback: Comeback) -> Result<Returned, BrokerError> {

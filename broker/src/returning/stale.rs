@@ -1,7 +1,7 @@
 //! What a node that came back has on its disk: kept where nobody else has it, dropped where the
 //! shard has gone on without it, left alone while that is open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use raft::Floor;
@@ -154,14 +154,6 @@ impl Broker {
         if let Err(reason) = self.inner.returning.settle(&self.inner.data_dir, None) {
             tracing::warn!(reason, "cannot note how far the return has come");
         }
-    }
-
-    /// Shards that wait until they have gone on without what some nodes were.
-    pub(crate) fn waiting_returns(&self) -> BTreeMap<ShardId, BTreeSet<NodeId>> {
-        let catalogue = self.catalogue();
-        let shards = catalogue.voids.keys();
-        let waiting = shards.map(|shard| (*shard, catalogue.waiting_voids(*shard)));
-        waiting.filter(|(_, nodes)| !nodes.is_empty()).collect()
     }
 }
 

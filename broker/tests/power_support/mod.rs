@@ -43,7 +43,7 @@ pub(crate) struct Cluster {
 pub(crate) fn seed(default: u64) -> u64 {
     let given = std::env::var("SEED").ok();
     let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or(default);
-    println!("SEED={seed}");
+    eprintln!("SEED={seed}");
     seed
 }
 

@@ -278,6 +278,7 @@ fn shard(status: &ShardStatus) -> model::Shard {
                 bytes_left: Some(*bytes_left).filter(|bytes| *bytes > 0),
             })
             .collect(),
+        returning: numbers(&status.returning),
         stalled_seconds: status
             .stalled_ms
             .and_then(|ms| u64::try_from(ms / 1_000).ok()),

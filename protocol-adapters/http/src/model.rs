@@ -89,6 +89,9 @@ pub struct Shard {
     pub partitions: usize,
     /// Replicas that copy what they lack.
     pub catching_up: Vec<CatchingUp>,
+    /// Nodes that lost their memory, and that the shard has to go on without before they come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub returning: Vec<u32>,
     /// For how long the change under way has made no progress, once that is long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalled_seconds: Option<u64>,

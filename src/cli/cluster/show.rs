@@ -204,6 +204,12 @@ fn shard_table(shards: &[&Shard]) -> Table {
         if let Some(target) = &shard.target {
             on_its_way.push(format!("to {}", joined(target)));
         }
+        if !shard.returning.is_empty() {
+            on_its_way.push(format!(
+                "waits to go on without {}",
+                joined(&shard.returning)
+            ));
+        }
         if let Some(seconds) = shard.stalled_seconds {
             on_its_way.push(format!("no progress for {} min", seconds / 60));
         }
