@@ -25,10 +25,7 @@ async fn reassign(broker: &Broker, id: PartitionId, list: Option<&[u32]>) {
         match broker.alter_reassignments(changes).await.remove(0).1 {
             Ok(()) => Some(()),
             // As a client does that is told to try again.
-            Err(error) => {
-                println!("{id}: {error}");
-                None
-            }
+            Err(_) => None,
         }
     })
     .await;
@@ -101,10 +98,6 @@ async fn a_partition_moves_under_load_and_its_neighbours_stay() {
     assert_eq!(after[0], after[2], "the same list is the same shard");
     assert!(after[..3].iter().all(|shard| !before.contains(shard)));
     let written = load.end().await;
-    println!(
-        "longest pause: {} ms",
-        written.iter().map(|one| one.longest_ms).max().unwrap_or(0)
-    );
     trio.check(&written).await;
     trio.stop().await;
 }

@@ -500,12 +500,11 @@ impl World {
 
     /// Finishes what is under way, or cancels it, and looks at everything.
     fn end(&mut self) {
-        for round in 0..40 {
+        for _ in 0..40 {
             self.settle();
             for step in [1, 2, 1, 3] {
                 self.drive(step, usize::MAX);
             }
-            let _ = round;
         }
         assert_eq!(
             self.entry().moving,
