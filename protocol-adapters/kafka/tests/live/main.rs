@@ -8,6 +8,7 @@ mod fetch;
 mod harness;
 mod hostile;
 mod metadata;
+mod moves;
 mod offsets;
 mod produce;
 mod three;
