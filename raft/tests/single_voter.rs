@@ -31,7 +31,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), waiting)
+    tokio::time::timeout(Duration::from_secs(60), waiting)
         .await
         .expect(what);
 }
@@ -440,7 +440,7 @@ async fn a_panic_in_apply_stops_the_host_and_leaves_nobody_waiting() {
         .unwrap();
     assert!(matches!(pending.await, Err(ProposeError::Unknown { .. })));
     let waiting = failed.wait_for(Option::is_some);
-    tokio::time::timeout(Duration::from_secs(10), waiting)
+    tokio::time::timeout(Duration::from_secs(60), waiting)
         .await
         .unwrap()
         .unwrap();

@@ -294,14 +294,14 @@ impl Cluster {
             .unwrap();
     }
 
-    /// Waits until `holds`, at most ten seconds.
+    /// Waits until `holds`, at most a minute.
     pub(super) async fn until(&self, what: impl Display, holds: impl Fn(&Cluster) -> bool) {
         let waiting = async {
             while !holds(self) {
                 tokio::time::sleep(Duration::from_millis(3)).await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(10), waiting)
+        if tokio::time::timeout(Duration::from_secs(60), waiting)
             .await
             .is_err()
         {
@@ -335,7 +335,7 @@ impl Cluster {
                 }
             }
         };
-        if tokio::time::timeout(Duration::from_secs(10), electing)
+        if tokio::time::timeout(Duration::from_secs(60), electing)
             .await
             .is_err()
         {
@@ -378,7 +378,7 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(15), asking)
+        if tokio::time::timeout(Duration::from_secs(60), asking)
             .await
             .is_err()
         {
@@ -424,7 +424,7 @@ impl Cluster {
                 }
             }
         };
-        if tokio::time::timeout(Duration::from_secs(15), writing)
+        if tokio::time::timeout(Duration::from_secs(60), writing)
             .await
             .is_err()
         {
@@ -460,7 +460,7 @@ impl Cluster {
     pub(super) async fn release(&self, captured: Captured) -> u64 {
         let Captured { node, made } = captured;
         self.ledger(node).hold_checkpoints(false);
-        let made = tokio::time::timeout(Duration::from_secs(10), made)
+        let made = tokio::time::timeout(Duration::from_secs(60), made)
             .await
             .unwrap();
         let index = made.unwrap().unwrap().index.0;
@@ -518,7 +518,7 @@ impl Cluster {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(10), waiting)
+        if tokio::time::timeout(Duration::from_secs(60), waiting)
             .await
             .is_err()
         {

@@ -71,7 +71,7 @@ struct History {
 }
 
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
+    tokio::time::timeout(Duration::from_secs(60), future)
         .await
         .expect(what)
 }
@@ -101,9 +101,9 @@ impl Hosts {
         let net = Arc::clone(&self.net);
         let replica = self.replica(node);
         let config = HostConfig {
-            heartbeat_ms: 30,
-            election_ms_min: 100,
-            election_ms_max: 250,
+            heartbeat_ms: 50,
+            election_ms_min: 300,
+            election_ms_max: 600,
             checkpoint_journal_bytes: 4_000,
             entry_cache_bytes_max: 1_000,
             ..replica.computer.config()

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use raft::{
-    HostConfig, Members, OpenError, PeerIdentity, PeerMember, ProposeError, Shard, ShardOptions,
-    Stage, StageError, StageProgress,
+    HostConfig, Members, MembersError, OpenError, PeerIdentity, PeerMember, ProposeError, Shard,
+    ShardOptions, Stage, StageError, StageProgress,
 };
 use storage::{NodeId, ShardId};
 
@@ -95,7 +95,7 @@ pub(crate) struct History {
 }
 
 pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future)
+    tokio::time::timeout(Duration::from_secs(60), future)
         .await
         .unwrap_or_else(|_| panic!("never: {what}"))
 }
@@ -146,9 +146,9 @@ impl Hosts {
             }
         });
         let mut config = HostConfig {
-            heartbeat_ms: 40,
-            election_ms_min: 200,
-            election_ms_max: 400,
+            heartbeat_ms: 50,
+            election_ms_min: 600,
+            election_ms_max: 1_200,
             ..replica.computer.config()
         };
         (self.adjust)(&mut config);
@@ -271,7 +271,7 @@ impl Hosts {
                 tokio::time::sleep(Duration::from_millis(3)).await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(30), waiting)
+        if tokio::time::timeout(Duration::from_secs(60), waiting)
             .await
             .is_err()
         {
@@ -317,6 +317,46 @@ impl Hosts {
                     return;
                 }
                 let _ = self.shard(leader).transfer_leader(NodeId(number)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Changes members while this node leads. A busy machine may take its leadership away
+    /// meanwhile: then again.
+    pub(crate) async fn change_members(&self, leader: u32, voters: impl IntoIterator<Item = u32>) {
+        let voters = nodes(voters);
+        self.steer(leader, |shard| {
+            let voters = voters.clone();
+            async move { shard.change_members(voters, BTreeSet::new()).await }
+        })
+        .await;
+    }
+
+    /// As [`Hosts::change_members`].
+    pub(crate) async fn add_learner(&self, leader: u32, node: u32) {
+        self.steer(leader, |shard| async move {
+            shard.add_learner(NodeId(node)).await
+        })
+        .await;
+    }
+
+    async fn steer<F>(&self, leader: u32, act: impl Fn(Shard<Outcome>) -> F)
+    where
+        F: Future<Output = Result<(), MembersError>>,
+    {
+        in_time("a change of members", async {
+            loop {
+                self.make_leader(leader).await;
+                match act(self.shard(leader).clone()).await {
+                    Ok(()) => return,
+                    Err(
+                        MembersError::NotLeader { .. }
+                        | MembersError::Unknown
+                        | MembersError::InProgress,
+                    ) => {}
+                    Err(other) => panic!("{other}"),
+                }
             }
         })
         .await;
