@@ -20,6 +20,9 @@ LINES = 210
 BOOTSTRAP = sys.argv[1]
 NODES = len(BOOTSTRAP.split(","))
 
+# What is asked again while leaders move.
+MOVING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+
 # What is asked again while nodes are away.
 PASSING = {
     KafkaError._TRANSPORT,
@@ -128,14 +131,13 @@ def read_whole(topic, reader=None):
 
 
 def watermarks(reader, topic):
-    """Start and end; asked again when the leader moves just then, as every client has to."""
+    """Start and end; asked again when the leader moves just then or a node that was away answers."""
     deadline = time.monotonic() + SECONDS_MAX
     while True:
         try:
             return reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=SECONDS_MAX)
         except KafkaException as problem:
-            moved = problem.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
-            if not moved or time.monotonic() > deadline:
+            if problem.args[0].code() not in MOVING or time.monotonic() > deadline:
                 raise
         time.sleep(0.05)
 

@@ -70,17 +70,45 @@ async function dropAdmin() {
   if (dropped) await dropped.disconnect()
 }
 
-async function withProducer(settings, action, by = kafka) {
-  const producer = by.producer({
+async function withProducer(settings, action, connect = connectOnce) {
+  const producer = await connect({
     createPartitioner: kafkajs.Partitioners.DefaultPartitioner,
     ...settings,
   })
-  await producer.connect()
   try {
     return await action(producer)
   } finally {
     await producer.disconnect()
   }
+}
+
+async function connectOnce(settings, by = kafka) {
+  const producer = by.producer(settings)
+  await producer.connect()
+  return producer
+}
+
+// While nodes are away: kafkajs asks once for a producer id, whatever happens to that node.
+async function connectPatiently(settings) {
+  const begun = Date.now()
+  for (;;) {
+    try {
+      return await connectOnce(settings, patientKafka)
+    } catch (problem) {
+      if (!mayPass(problem) || Date.now() - begun > PATIENCE_MS) throw problem
+      await sleep(200)
+    }
+  }
+}
+
+// Whether a request may be answered otherwise a little later.
+function mayPass(problem) {
+  const inner = innermost(problem)
+  return (
+    problem.retriable ||
+    inner.retriable ||
+    /Connection|Timeout|NumberOfRetriesExceeded|BrokerNotFound|Closed/.test(`${problem.name} ${inner.name}`)
+  )
 }
 
 // Reading
@@ -104,7 +132,7 @@ async function* fetchFrom(cluster, topic, start, end, partition = 0, replica = {
   const deadline = Date.now() + 300_000
   for (let next = start; next < end; ) {
     if (Date.now() > deadline) throw new Error(`read up to offset ${next} of ${end}`)
-    const { responses } = await broker.fetch({
+    const asking = broker.fetch({
       replicaId: -1,
       isolationLevel: 0,
       maxWaitTime: 1_000,
@@ -112,6 +140,12 @@ async function* fetchFrom(cluster, topic, start, end, partition = 0, replica = {
       maxBytes: 8 << 20,
       rackId: replica.rackId || '',
       topics: [{ topic, partitions: [{ partition, fetchOffset: String(next), maxBytes: 4 << 20 }] }],
+    })
+    const { responses } = await asking.catch(async problem => {
+      // A replica that knows of no leader just then.
+      if (!replica.nodeId || !mayPass(problem)) throw problem
+      await sleep(50)
+      return { responses: [{ partitions: [{ messages: [] }] }] }
     })
     for (const message of responses[0].partitions[0].messages) {
       const offset = Number(message.offset)
@@ -124,8 +158,21 @@ async function* fetchFrom(cluster, topic, start, end, partition = 0, replica = {
   }
 }
 
+// Asked again when the leader moves just then.
+async function offsetsOf(topic) {
+  const begun = Date.now()
+  for (;;) {
+    try {
+      return await (await admin()).fetchTopicOffsets(topic)
+    } catch (problem) {
+      if (!mayPass(problem) || Date.now() - begun > SECONDS_MAX * 1_000) throw problem
+      await sleep(50)
+    }
+  }
+}
+
 async function readWhole(topic, take, replica) {
-  const [{ low, high }] = await (await admin()).fetchTopicOffsets(topic)
+  const [{ low, high }] = await offsetsOf(topic)
   await withCluster(async cluster => {
     const messages = fetchFrom(cluster, topic, Number(low), Number(high), 0, replica)
     for await (const message of messages) take(message)
@@ -150,14 +197,10 @@ async function createPatiently(...wanted) {
     try {
       return await create(...wanted)
     } catch (problem) {
-      const { name, type } = innermost(problem)
+      const { type } = innermost(problem)
       // An earlier try did it, though its answer was lost.
       if (again && type === 'TOPIC_ALREADY_EXISTS') return
-      const passes =
-        innermost(problem).retriable ||
-        problem.retriable ||
-        type === 'INVALID_REPLICATION_FACTOR' || // fewer nodes than replicas are known to live
-        /Connection|Timeout|NumberOfRetriesExceeded|BrokerNotFound|Closed/.test(`${problem.name} ${name}`)
+      const passes = mayPass(problem) || type === 'INVALID_REPLICATION_FACTOR' // too few nodes known to live
       if (!passes || Date.now() - begun > PATIENCE_MS) throw problem
       await dropAdmin().catch(() => {})
       await sleep(200)
@@ -202,7 +245,7 @@ async function produce(topic, codec, path) {
     }
     await send()
   }
-  await withProducer({ idempotent: true, maxInFlightRequests: 1 }, sendAll, patientKafka)
+  await withProducer({ idempotent: true, maxInFlightRequests: 1 }, sendAll, connectPatiently)
   return count
 }
 

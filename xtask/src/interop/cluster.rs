@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::install::Workshop;
 use super::node::{Node, build};
@@ -13,6 +14,9 @@ use crate::process::{finish, succeed};
 const HEALTHY_LIMIT: &str = "120s";
 /// For a command of ours, that limit included.
 const COMMAND_LIMIT: Duration = Duration::from_secs(150);
+
+/// How often something is looked at again.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Brokers that were started here.
 pub(crate) struct Cluster {
@@ -88,30 +92,48 @@ impl Cluster {
         Ok(command)
     }
 
-    /// Waits until every node lives and every replica is in sync.
+    /// Waits until every node lives and every replica is in sync, as each of them sees it.
     pub(crate) fn wait_healthy(&self) -> Result<(), String> {
-        let (count, http) = (self.len().to_string(), self.nodes[0].http());
-        let wait = ["cluster", "wait", "--healthy", "--nodes", &count];
-        let how = ["--http", &http, "--timeout", HEALTHY_LIMIT];
-        let mut command = self.command(&[&wait[..], &how].concat())?;
-        succeed(&mut command, COMMAND_LIMIT).map(|_| ())
+        let count = self.len().to_string();
+        self.nodes.iter().try_for_each(|node| {
+            let wait = ["cluster", "wait", "--healthy", "--nodes", &count];
+            let how = ["--http", &node.http(), "--timeout", HEALTHY_LIMIT];
+            let mut command = self.command(&[&wait[..], &how].concat())?;
+            succeed(&mut command, COMMAND_LIMIT).map(|_| ())
+        })
     }
 
     /// The node that leads a topic's only partition, as the first that answers sees it.
     pub(crate) fn leader(&self, topic: &str) -> Option<u32> {
-        self.nodes.iter().find_map(|node| {
-            let describe = ["topic", "describe", topic, "--replicas", "-o", "json"];
-            let how = ["--server", &node.address(), "--timeout", "2s"];
-            let mut command = self.command(&[&describe[..], &how].concat()).ok()?;
-            let said = finish(&mut command, COMMAND_LIMIT).ok()?.text();
-            let (_, leader) = said.split_once("\"leader\":")?;
-            let digits = leader.trim_start().split(|c: char| !c.is_ascii_digit());
-            let leader = digits.into_iter().next()?.parse().ok()?;
-            self.nodes
-                .iter()
-                .any(|node| node.id == leader)
-                .then_some(leader)
-        })
+        let mut nodes = self.nodes.iter();
+        nodes.find_map(|node| self.leader_seen_by(node, topic))
+    }
+
+    /// Waits until every node knows who leads these topics: one that was away learns of them a
+    /// moment after the others, and clients remember that it did not know a topic.
+    pub(crate) fn wait_known(&self, topics: &[String]) -> Result<(), String> {
+        let deadline = Instant::now() + COMMAND_LIMIT;
+        for (node, topic) in (self.nodes.iter()).flat_map(|n| topics.iter().map(move |t| (n, t))) {
+            while self.leader_seen_by(node, topic).is_none() {
+                if Instant::now() > deadline {
+                    return Err(format!("node {} does not know who leads {topic}", node.id));
+                }
+                sleep(POLL_INTERVAL);
+            }
+        }
+        Ok(())
+    }
+
+    fn leader_seen_by(&self, node: &Node, topic: &str) -> Option<u32> {
+        let describe = ["topic", "describe", topic, "--replicas", "-o", "json"];
+        let how = ["--server", &node.address(), "--timeout", "2s"];
+        let mut command = self.command(&[&describe[..], &how].concat()).ok()?;
+        let said = finish(&mut command, COMMAND_LIMIT).ok()?.text();
+        let (_, leader) = said.split_once("\"leader\":")?;
+        let digits = leader.trim_start().split(|c: char| !c.is_ascii_digit());
+        let leader = digits.into_iter().next()?.parse().ok()?;
+        let mut nodes = self.nodes.iter();
+        nodes.any(|node| node.id == leader).then_some(leader)
     }
 
     /// Ends every node without warning, all at once, and starts them again.

@@ -250,9 +250,10 @@ impl Rounds {
             load.end();
             (sent, faulty.join())
         });
-        self.cluster = Some(cluster);
         let done = done.unwrap_or_else(|_| Err("whoever makes the faults panicked".to_owned()));
-        (topics, sent.and(done))
+        let known = done.and_then(|()| cluster.wait_known(&topics));
+        self.cluster = Some(cluster);
+        (topics, sent.and(known))
     }
 
     /// Each topic from every node: by every client, or by each in turn when that is to be quick.
@@ -281,7 +282,9 @@ impl Rounds {
                         .iter()
                         .try_for_each(|topic| {
                             let id = u32::try_from(node).map_err(|e| e.to_string())?;
-                            same_records(reader.digest_of(topic, id, &rack(id), file.bytes)?, file)
+                            reader
+                                .digest_of(topic, id, &rack(id), file.bytes)
+                                .and_then(|found| same_records(found, file))
                                 .map_err(|why| format!("{topic}: {why}"))
                         })
                         .into(),
