@@ -189,11 +189,13 @@ impl Broker {
                 }
             }
         }
-        for (shard, id) in self.inner.directory.departed() {
+        let departed: BTreeSet<(ShardId, PartitionId)> =
+            self.inner.directory.departed().into_iter().collect();
+        for (shard, id) in &departed {
             if catalogue.topic_by_id(id.topic).is_none()
-                && let Some(difference) = differences.get_mut(&shard)
+                && let Some(difference) = differences.get_mut(shard)
             {
-                difference.extra.push(id);
+                difference.extra.push(*id);
             }
         }
         for topic in catalogue.topics.values() {
@@ -206,6 +208,8 @@ impl Broker {
                 if entry.generation == 0
                     && let Some(difference) = differences.get_mut(&entry.shard)
                     && self.inner.directory.get_in(entry.shard, id).is_none()
+                    // Or the catalogue here is from before it moved away.
+                    && !departed.contains(&(entry.shard, id))
                 {
                     difference.missing.push(id);
                 }
