@@ -9,6 +9,7 @@ mod cuts;
 mod dev;
 mod failover;
 mod membership;
+mod moves;
 mod readme;
 mod strangers;
 mod tls;
