@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -17,6 +18,9 @@ use crate::catalogue::Catalogue;
 use crate::catalogue::command::{Command, Joiner};
 use crate::catalogue::machine::Outcome;
 use crate::{Broker, BrokerError};
+
+/// How long it may take to find out whether the catalogue here is current.
+const CURRENT_MAX: Duration = Duration::from_millis(600);
 
 /// How far this node has come.
 #[derive(Clone)]
@@ -109,6 +113,24 @@ impl Desk {
         }
     }
 
+    /// A catalogue that lags may know a node by what it was before it last came back: only a
+    /// current one refuses a member.
+    async fn discover_surely(&self, asker: Option<Named>) -> Result<Discovered, BrokerError> {
+        let found = self.discover(asker.clone())?;
+        if found.refusal.is_none() {
+            return Ok(found);
+        }
+        let current = async { self.broker()?.catalogue_is_current().await };
+        match tokio::time::timeout(CURRENT_MAX, current).await {
+            Ok(Ok(())) => self.discover(asker),
+            Ok(Err(_)) | Err(_) if is_of_cluster(asker.as_ref(), &found) => Ok(Discovered {
+                refusal: None,
+                ..found
+            }),
+            Ok(Err(_)) | Err(_) => Ok(found),
+        }
+    }
+
     async fn join(&self, joiner: Joiner) -> Result<Joined, BrokerError> {
         let broker = self.broker()?;
         let command = Command::Join(joiner);
@@ -134,7 +156,7 @@ impl Desk {
             }
         };
         match (request, from) {
-            (Request::Discover(asker), _) => encode_answer(&self.discover(asker)),
+            (Request::Discover(asker), _) => encode_answer(&self.discover_surely(asker).await),
             (Request::Join(joiner), _) => encode_answer(&self.join(joiner).await),
             (Request::Return(comeback), _) => {
                 let taken = async { self.broker()?.take_back(comeback).await };
@@ -183,6 +205,14 @@ impl Desk {
 impl PeerService for Desk {
     fn ask(&self, from: Caller, request: Bytes) -> BoxFuture<'static, Bytes> {
         Box::pin(self.clone().answer(from, request))
+    }
+}
+
+/// Whether whoever asks names the cluster of who answers; else no catalogue makes it a member.
+fn is_of_cluster(asker: Option<&Named>, found: &Discovered) -> bool {
+    match (&found.standing, asker) {
+        (Standing::Member { cluster_id, .. }, Some(asker)) => *cluster_id == asker.cluster_id,
+        _ => false,
     }
 }
 
