@@ -100,7 +100,10 @@ fn without_voids(stage: &Stage<'_>) -> Option<Step> {
         });
     }
     let gone = stage.voids.first().filter(|_| !members.is_joint);
-    gone.map(|node| Step::Clear(*node))
+    gone.map(|node| match stage.is_committed {
+        true => Step::Clear(*node),
+        false => Step::Settle,
+    })
 }
 
 fn towards_wanted(stage: &Stage<'_>) -> Step {
@@ -225,6 +228,7 @@ mod tests {
                 voids: &set(voids),
                 caught_up: &set(caught_up),
                 is_unconfirmed: false,
+                is_committed: true,
             })
         };
         let change = |voters: &[u32], learners: &[u32]| Step::Change {
@@ -281,11 +285,17 @@ mod tests {
             wanted: &wanted,
             learners: &BTreeSet::new(),
             members: &members,
+            voids: &BTreeSet::new(),
             caught_up: &set(&[1, 2]),
             is_unconfirmed: true,
             is_committed: false,
         };
         assert_eq!(next_step(&stage), Step::Settle);
+        let lost = Stage {
+            voids: &set(&[3]),
+            ..stage.clone()
+        };
+        assert_eq!(next_step(&lost), Step::Settle);
         let committed = Stage {
             is_committed: true,
             ..stage.clone()
