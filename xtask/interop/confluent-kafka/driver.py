@@ -131,7 +131,7 @@ def read_whole(topic, reader=None):
 
 
 def watermarks(reader, topic):
-    """Start and end; asked again when the leader moves just then or a node that was away answers."""
+    """Start and end; asked again when the leader moves just then, as every client has to."""
     deadline = time.monotonic() + SECONDS_MAX
     while True:
         try:
