@@ -70,7 +70,6 @@ async fn moved(cluster: &Cluster, topic: &str, partition: i32, replicas: &[i32])
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stdout, reason = "the figure of a test")]
 async fn a_partition_moves_under_load_and_is_closed_for_a_moment() {
     let cluster = Cluster::start(BINARY, 3);
     create(&cluster, "moves", PARTITIONS, 3);

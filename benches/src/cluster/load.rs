@@ -52,6 +52,11 @@ impl Seen {
 }
 
 impl Load {
+    /// One writer to one partition, as fast as it goes.
+    pub(crate) fn of(addresses: Vec<String>, topic: &str, partition: i32) -> Load {
+        Load::to(addresses, topic, &[partition], Duration::ZERO)
+    }
+
     /// Starts the writers, spread over the partitions. Each begins a record when its last one is
     /// done, but not before `pace` after it began that.
     pub(crate) fn start(
@@ -60,6 +65,15 @@ impl Load {
         partitions: i32,
         (writers, pace): (usize, Duration),
     ) -> Load {
+        let number = i32::try_from(writers).unwrap_or(1);
+        let spread: Vec<i32> = (0..number)
+            .map(|writer| writer * partitions / number)
+            .collect();
+        Load::to(addresses, topic, &spread, pace)
+    }
+
+    /// One writer to each of these partitions.
+    fn to(addresses: Vec<String>, topic: &str, partitions: &[i32], pace: Duration) -> Load {
         let client = Arc::new(client(&addresses));
         let (stop, written) = (
             Arc::new(AtomicBool::new(false)),
@@ -67,14 +81,11 @@ impl Load {
         );
         let clock = Clock::system();
         let mut tasks = JoinSet::new();
-        for writer in 0..writers {
-            let number = i32::try_from(writer).unwrap_or(0);
-            let of = i32::try_from(writers).unwrap_or(1);
-            let partition = number * partitions / of;
+        for partition in partitions {
             tasks.spawn(write_on(
                 Arc::clone(&client),
                 pace,
-                (topic.to_owned(), partition),
+                (topic.to_owned(), *partition),
                 Arc::clone(&stop),
                 Arc::clone(&written),
             ));
@@ -84,7 +95,7 @@ impl Load {
             stop,
             written,
             writers: tasks,
-            count: u64::try_from(writers).unwrap_or(0),
+            count: partitions.len() as u64,
         }
     }
 

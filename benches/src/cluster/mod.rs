@@ -20,6 +20,8 @@ use nodes::Nodes;
 const PARTITIONS: [i32; 3] = [12, 1_000, 10_000];
 /// How often a leader is killed at each size.
 const KILLS: usize = 3;
+/// Partitions that are moved at each size.
+const MOVES: i32 = 6;
 /// Writers that go on while a leader is killed.
 const WRITERS: usize = 16;
 /// How often each of them writes while a node catches up: work, but not all that the machine can do.
@@ -76,6 +78,7 @@ async fn measure(binary: &str, sizes: &[i32]) -> Result<(), Failure> {
         for _ in 0..KILLS {
             killed_leader(&clock, &mut nodes, &client, &topic, *partitions).await?;
         }
+        moved(&nodes, &client, &topic, *partitions).await?;
         planned_stop(&clock, &mut nodes, &client, &topic, *partitions).await?;
         idle(&nodes, *partitions).await?;
         whole_restart(&clock, &mut nodes, &topic, *partitions).await?;
@@ -115,6 +118,30 @@ async fn killed_leader(
     );
     nodes.restart(victim)?;
     nodes.all_in_sync(client, topic, PATIENCE).await
+}
+
+/// Moves single partitions to other shards while one writer each goes on: how long it had to wait.
+async fn moved(
+    nodes: &Nodes,
+    client: &ClusterClient,
+    topic: &str,
+    partitions: i32,
+) -> Result<(), Failure> {
+    let mut closed = Vec::new();
+    for partition in 0..MOVES.min(partitions) {
+        let load = Load::of(nodes.addresses(), topic, partition);
+        load.warmed_up().await;
+        nodes.reverse_replicas(client, topic, partition).await?;
+        closed.push(load.stop().await.percentile_ms(100));
+    }
+    closed.sort_unstable_by(f64::total_cmp);
+    let closed: Vec<String> = closed.iter().map(|ms| format!("{ms:.0}")).collect();
+    line(
+        &format!("partition moved, {partitions} partitions"),
+        &format!("longest pause of its writer {} ms", closed.join(", ")),
+        "one after the other",
+    );
+    Ok(())
 }
 
 /// Stops a node as an operator does: how long each written partition was closed.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use kafka_client::api::{CreateTopic, Metadata};
-use kafka_client::{ClusterClient, ClusterOptions, ConnectOptions, ErrorCode};
+use kafka_client::api::{CreateTopic, Metadata, Reassignment};
+use kafka_client::{ClientError, ClusterClient, ClusterOptions, ConnectOptions, ErrorCode};
 use rustix::process::{Pid, Signal, kill_process};
 use storage::clock::Clock;
 use storage::disk::{Disk, OpenMode};
@@ -151,6 +151,52 @@ impl Nodes {
                     "{topic} is not in sync after {} s",
                     patience.as_secs()
                 ));
+            }
+            tokio::time::sleep(20 * POLL).await;
+        }
+    }
+
+    /// Gives one partition its replicas in reverse order, the last one as the leader, which takes
+    /// another shard; waits until it is there.
+    pub(crate) async fn reverse_replicas(
+        &self,
+        client: &ClusterClient,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(), Failure> {
+        let described = |error: ClientError| error.to_string();
+        let of = async |client: &ClusterClient| {
+            let metadata = client.metadata(Some(&[topic])).await.map_err(described)?;
+            let mut all = metadata
+                .topics
+                .into_iter()
+                .flat_map(|topic| topic.partitions);
+            let found = all.find(|one| one.index == partition);
+            found.ok_or_else(|| format!("{topic} has no partition {partition}"))
+        };
+        let mut replicas = of(client).await?.replicas;
+        replicas.reverse();
+        let wanted = Reassignment {
+            topic: topic.to_owned(),
+            partition,
+            replicas: Some(replicas.clone()),
+        };
+        let controller = client.controller().await.map_err(described)?;
+        let altered = controller
+            .alter_partition_reassignments(std::slice::from_ref(&wanted), false, 10_000)
+            .await
+            .map_err(described)?;
+        if altered[0].error != ErrorCode::NONE {
+            return Err(format!("{:?} {:?}", altered[0].error, altered[0].message));
+        }
+        let clock = Clock::system();
+        loop {
+            let now = of(client).await?;
+            if now.replicas == replicas && now.leader == replicas[0] {
+                return Ok(());
+            }
+            if elapsed(&clock) > PATIENCE {
+                return Err(format!("partition {partition} of {topic} is not moved"));
             }
             tokio::time::sleep(20 * POLL).await;
         }
