@@ -192,6 +192,7 @@ impl Broker {
             return Err(BrokerError::DiskFull.into());
         }
         let batch = self.check(batch, &topic.config).await?;
+        let bytes = batch.len();
         let op = PartitionOp::Append {
             partition: id,
             batch,
@@ -214,7 +215,7 @@ impl Broker {
                 let Some((appended, index)) = finished? else {
                     return Err(broker.moved_away(log).await.into());
                 };
-                broker.inner.catch_up.pace().produced(began_us);
+                broker.inner.catch_up.pace().produced(bytes, began_us);
                 let is_implied = is_implied(required, &members)
                     && (required <= 1 || *shard.shard.members().borrow() == members);
                 if !is_implied {

@@ -1,9 +1,10 @@
 //! How fast ranges are served: so that producers hardly notice.
 //!
-//! While nothing is served, the time within which 99 of a hundred produces are done here is learnt.
-//! While ranges are served, more than one produce in a hundred above twice that time slows the
-//! serving down, fewer let it go faster: a rate that falls by a part and rises in small steps, as
-//! TCP's does. A node without producers serves as fast as it can.
+//! While nothing is served, the times that produces of ordinary size take here are kept for some
+//! seconds; when serving begins, 99 of a hundred of them were within the normal time. While ranges
+//! are served, more than one produce in a hundred above twice that time slows the serving down,
+//! fewer let it go faster: a rate that falls by a part and rises in small steps, as TCP's does. A
+//! node without producers serves as fast as it can.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,8 +19,10 @@ const BYTES_PER_SECOND_MIN: f64 = 8.0 * 1_048_576.0;
 const BYTES_PER_SECOND_MAX: f64 = 4_096.0 * 1_048_576.0;
 /// Time over which produces are counted before the rate is changed,
 const WINDOW_US: i64 = 100_000;
-/// and how many there must be, unless the window is ten times as long.
-const WINDOW_PRODUCES: u64 = 50;
+/// and how many there must be, unless the window is five times as long.
+const WINDOW_PRODUCES: u64 = 200;
+/// Slow ones among them that may be chance.
+const CHANCE: u64 = 1;
 /// What the rate falls to, of what it was.
 const FALL: f64 = 0.7;
 /// What the rate rises by: this part of it, and these bytes a second.
@@ -27,13 +30,15 @@ const RISE: (f64, f64) = (0.1, 2.0 * 1_048_576.0);
 /// So long after the last range a produce still counts as one beside it.
 const BESIDE_US: i64 = 1_000_000;
 /// How many times its normal time a produce may take.
-const SLOW: f64 = 2.0;
-/// The part of the produces that lies above their normal time.
-const ABOVE: f64 = 0.01;
-/// How fast the normal time follows what is seen.
-const LEARN: f64 = 0.05;
-/// Produces that must have been seen before there is a normal time.
-const LEARNT: u64 = 500;
+const SLOW: i64 = 2;
+/// Produces above this size take as long as they take.
+const ORDINARY_BYTES_MAX: usize = 64 << 10;
+/// Produces that must have been seen before there is a normal time,
+const LEARNT: u64 = 100;
+/// within the last one or two of these.
+const LEARNT_OVER_US: i64 = 5_000_000;
+/// Of a hundred, so many are done within the normal time.
+const WITHIN: u64 = 99;
 
 /// The pace of the ranges that a node serves, shared by all of them.
 #[derive(Debug)]
@@ -44,14 +49,87 @@ pub(crate) struct Pace {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Microseconds; wanders around the 99th percentile.
-    normal_us: f64,
-    learnt: u64,
+    times: Times,
+    /// Microseconds; `None` while too little was seen, and then nobody waits.
+    normal_us: Option<i64>,
     window: Window,
     bytes_per_second: f64,
     /// When the next range may begin, and when the last one did.
     free_us: i64,
     served_us: Option<i64>,
+}
+
+/// How long produces took lately: counts by magnitude, four to each power of two.
+#[derive(Debug)]
+struct Times {
+    began_us: i64,
+    now: [u32; Times::COUNT],
+    before: [u32; Times::COUNT],
+}
+
+impl Default for Times {
+    fn default() -> Times {
+        Times {
+            began_us: 0,
+            now: [0; Times::COUNT],
+            before: [0; Times::COUNT],
+        }
+    }
+}
+
+impl Times {
+    /// Up to more than an hour.
+    const COUNT: usize = 128;
+
+    fn add(&mut self, took_us: i64, now_us: i64) {
+        self.turn(now_us);
+        let magnitude = Times::magnitude(took_us);
+        self.now[magnitude] = self.now[magnitude].saturating_add(1);
+    }
+
+    fn turn(&mut self, now_us: i64) {
+        let age_us = now_us.saturating_sub(self.began_us);
+        if age_us >= LEARNT_OVER_US {
+            let now = std::mem::replace(&mut self.now, [0; Times::COUNT]);
+            self.before = if age_us < 2 * LEARNT_OVER_US {
+                now
+            } else {
+                [0; Times::COUNT]
+            };
+            self.began_us = now_us;
+        }
+    }
+
+    fn magnitude(took_us: i64) -> usize {
+        let us = u64::try_from(took_us).unwrap_or(0).max(4);
+        let power = us.ilog2();
+        let quarter = (us >> (power - 2)) & 3;
+        let magnitude = u64::from(power) * 4 + quarter;
+        usize::try_from(magnitude).map_or(Times::COUNT - 1, |at| at.min(Times::COUNT - 1))
+    }
+
+    /// The least time that is above all of a magnitude, microseconds.
+    fn above(magnitude: usize) -> i64 {
+        let (power, quarter) = (magnitude / 4, magnitude % 4);
+        let quarters = i64::try_from(5 + quarter).unwrap_or(8);
+        quarters << power.saturating_sub(2)
+    }
+
+    /// What most of them took at most, when there were enough.
+    fn normal_us(&mut self, now_us: i64) -> Option<i64> {
+        self.turn(now_us);
+        let counts = || {
+            let both = self.now.iter().zip(&self.before);
+            both.map(|(now, before)| u64::from(*now) + u64::from(*before))
+        };
+        let total: u64 = counts().sum();
+        let mut below = 0;
+        let at = counts().position(|count| {
+            below += count;
+            below * 100 >= total * WITHIN
+        })?;
+        (total >= LEARNT).then(|| Times::above(at))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -74,8 +152,12 @@ impl Pace {
         self.clock.monotonic_us()
     }
 
-    /// A produce that began then is done. Never waits: one that finds another at it is not counted.
-    pub(crate) fn produced(&self, began_us: i64) {
+    /// A produce of so many bytes that began then is done. Never waits: one that finds another at it
+    /// is not counted.
+    pub(crate) fn produced(&self, bytes: usize, began_us: i64) {
+        if bytes > ORDINARY_BYTES_MAX {
+            return;
+        }
         if let Ok(mut state) = self.state.try_lock() {
             let now_us = self.clock.monotonic_us();
             state.produced(now_us.saturating_sub(began_us), now_us);
@@ -96,41 +178,30 @@ impl Pace {
 
 impl State {
     fn produced(&mut self, took_us: i64, now_us: i64) {
-        let took = micros(took_us);
         let is_beside = self
             .served_us
             .is_some_and(|served_us| now_us.saturating_sub(served_us) < BESIDE_US);
         if !is_beside {
-            self.learn(took);
+            self.times.add(took_us, now_us);
             return;
         }
+        let is_slow = self
+            .normal_us
+            .is_some_and(|normal_us| took_us > SLOW * normal_us);
         self.window.produces += 1;
-        self.window.slow += u64::from(took > SLOW * self.normal_us);
+        self.window.slow += u64::from(is_slow);
         self.adjust(now_us);
-    }
-
-    /// Moves the normal time so that it comes to rest where one in a hundred lies above it.
-    fn learn(&mut self, took: f64) {
-        if self.learnt == 0 {
-            self.normal_us = took.max(1.0);
-        }
-        self.learnt += 1;
-        self.normal_us *= if took > self.normal_us {
-            1.0 + LEARN * (1.0 - ABOVE)
-        } else {
-            1.0 - LEARN * ABOVE
-        };
     }
 
     /// Changes the rate once enough was seen.
     fn adjust(&mut self, now_us: i64) {
         let age_us = now_us.saturating_sub(self.window.began_us);
         let Window { produces, slow, .. } = self.window;
-        if age_us < WINDOW_US || (produces < WINDOW_PRODUCES && age_us < 10 * WINDOW_US) {
+        if age_us < WINDOW_US || (produces < WINDOW_PRODUCES && age_us < 5 * WINDOW_US) {
             return;
         }
-        let is_slow = slow * 100 > produces;
-        self.bytes_per_second = if is_slow && self.learnt >= LEARNT {
+        let is_slow = slow > CHANCE && slow * 100 >= produces;
+        self.bytes_per_second = if is_slow {
             self.bytes_per_second * FALL
         } else {
             self.bytes_per_second * (1.0 + RISE.0) + RISE.1
@@ -149,10 +220,10 @@ impl State {
             .is_none_or(|served_us| now_us.saturating_sub(served_us) > FORGET_AFTER_US);
         if is_first {
             // Nobody to be careful of: as fast as goes, until somebody comes.
-            self.bytes_per_second = if self.learnt < LEARNT {
-                BYTES_PER_SECOND_MAX
-            } else {
-                BYTES_PER_SECOND_FIRST
+            self.normal_us = self.times.normal_us(now_us);
+            self.bytes_per_second = match self.normal_us {
+                None => BYTES_PER_SECOND_MAX,
+                Some(_) => BYTES_PER_SECOND_FIRST,
             };
             self.window = Window {
                 began_us: now_us,
@@ -174,25 +245,67 @@ impl State {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "durations: far below 2^52")]
-fn micros(us: i64) -> f64 {
-    us.max(0) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const RANGE: usize = 4 << 20;
 
-    /// A node whose produces normally take 1 to 2 ms.
+    /// A node whose produces take 1 to 2 ms.
     fn learnt() -> State {
         let mut state = State::default();
         for number in 0..5_000 {
             state.produced(1_000 + (number * 37) % 1_000, number * 100);
         }
-        assert!((1_900.0..2_300.0).contains(&state.normal_us), "{state:?}");
         state
+    }
+
+    #[test]
+    fn the_normal_time_is_what_most_took_lately() {
+        let mut times = Times::default();
+        for number in 0..1_000 {
+            times.add(50_000, number * 1_000);
+        }
+        for number in 0..1_000 {
+            times.add(1_000 + number % 1_000, 7_000_000 + number * 1_000);
+        }
+        // Slow ones of a moment ago still count,
+        assert!(times.normal_us(8_000_000).is_some_and(|us| us > 40_000));
+        for number in 0..1_000 {
+            times.add(1_000 + number % 1_000, 13_000_000 + number);
+        }
+        // not those of long ago.
+        let normal = times.normal_us(13_500_000);
+        assert!(
+            normal.is_some_and(|us| (1_900..2_600).contains(&us)),
+            "{normal:?}"
+        );
+        assert_eq!(times.normal_us(60_000_000), None);
+    }
+
+    #[test]
+    fn a_magnitude_holds_what_is_below_its_end() {
+        for us in [
+            0,
+            4,
+            5,
+            7,
+            8,
+            9,
+            1_000,
+            1_023,
+            1_024,
+            123_456,
+            10_000_000,
+            i64::MAX,
+        ] {
+            let at = Times::magnitude(us);
+            assert!(Times::above(at) > us || at == Times::COUNT - 1, "{us}");
+            assert!(
+                Times::above(at) <= us.max(4).saturating_add(us / 4 + 1) || at == Times::COUNT - 1,
+                "{us}"
+            );
+        }
     }
 
     /// Serves for some seconds while each produce takes what `takes_us` says for the rate.
@@ -217,14 +330,14 @@ mod tests {
     #[test]
     fn producers_that_do_not_notice_let_it_go_faster() {
         let mut state = learnt();
-        serve(&mut state, 60_000_000, 5, |_| 1_500);
+        serve(&mut state, 1_000_000, 10, |_| 1_500);
         assert!(state.bytes_per_second > 1e9, "{state:?}");
     }
 
     #[test]
     fn producers_that_suffer_slow_it_down_and_it_never_stops() {
         let mut state = learnt();
-        serve(&mut state, 60_000_000, 5, |_| 10_000);
+        serve(&mut state, 1_000_000, 5, |_| 10_000);
         assert!(state.bytes_per_second <= BYTES_PER_SECOND_MIN + RISE.1);
         let wait_us = state.turn(RANGE, state.free_us);
         assert!(wait_us < 1_000_000);
@@ -234,7 +347,7 @@ mod tests {
     fn it_finds_the_rate_that_producers_bear() {
         let mut state = learnt();
         let bears = 200e6;
-        serve(&mut state, 60_000_000, 20, |rate| {
+        serve(&mut state, 1_000_000, 20, |rate| {
             if rate > bears { 8_000 } else { 1_500 }
         });
         let rate = state.bytes_per_second;
@@ -244,7 +357,10 @@ mod tests {
     #[test]
     fn what_it_was_is_forgotten_after_a_rest() {
         let mut state = learnt();
-        serve(&mut state, 60_000_000, 5, |_| 10_000);
+        serve(&mut state, 1_000_000, 5, |_| 10_000);
+        for number in 0..1_000 {
+            state.produced(1_500, 99_000_000 + number * 1_000);
+        }
         state.turn(RANGE, 100_000_000);
         assert!((state.bytes_per_second - BYTES_PER_SECOND_FIRST).abs() < 1.0);
     }
