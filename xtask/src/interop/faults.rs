@@ -16,7 +16,7 @@ const ABSENCE: Duration = Duration::from_millis(500);
 /// How long nodes are paused or cut off: several of the longest election time-outs.
 const SILENCE: Duration = Duration::from_millis(3_500);
 /// How long a topic that is being made may be without a leader.
-const LEADER_LIMIT: Duration = Duration::from_secs(90);
+const LEADER_LIMIT: Duration = Duration::from_secs(150);
 /// How often something is looked at again.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 

@@ -75,6 +75,7 @@ impl Node {
             let mut command = vec![
                 binary.to_string_lossy().into_owned(),
                 "start".to_owned(),
+                "--end-with-stdin".to_owned(),
                 "--data-dir".to_owned(),
                 data.to_string_lossy().into_owned(),
             ];
@@ -279,8 +280,10 @@ fn spawn(command: &[String], log: &Path) -> Result<Owned, String> {
     let (output, errors) =
         opened.map_err(|problem| format!("cannot open {}: {problem}", log.display()))?;
     let mut node = Command::new(&command[0]);
+    // The pipe stays open as long as the child is held: a node of ours ends with it, so that none
+    // outlives a run that was killed.
     node.args(&command[1..])
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(output)
         .stderr(errors);
     Owned::spawn(&mut node)

@@ -40,19 +40,11 @@ pub(crate) fn compare(cluster: &Cluster) -> Result<Compared, String> {
         partitions: 0,
         bytes: 0,
     };
+    // What is being deleted or was set aside is no partition's log any more.
+    names.retain(|name| !name.ends_with(".deleted") && !name.ends_with(".unknown"));
     for name in names {
-        let replicas = folders.iter().map(|folder| segments(&folder.join(&name)));
-        let mut replicas = replicas.collect::<Result<Vec<Vec<PathBuf>>, String>>()?;
-        // A node that has none of it is no replica, or nothing was ever written.
-        replicas.retain(|segments| !segments.is_empty());
-        let Some((first, others)) = replicas.split_first() else {
-            continue;
-        };
-        let mut bytes = 0;
-        for other in others {
-            bytes = same(first, other).map_err(|why| format!("{name}: {why}"))?;
-        }
-        if replicas.len() == folders.len() && bytes > 0 {
+        let bytes = everywhere(&folders, &name).map_err(|why| format!("{name}: {why}"))?;
+        if bytes > 0 {
             compared.partitions += 1;
             compared.bytes += bytes;
         }
@@ -61,6 +53,22 @@ pub(crate) fn compare(cluster: &Cluster) -> Result<Compared, String> {
         0 => Err("no partition with records is on every node".to_owned()),
         _ => Ok(compared),
     }
+}
+
+/// Compares a partition's replicas; the bytes of each. Records are sent only to topics with as many
+/// replicas as there are nodes, so a node without any lacks them.
+fn everywhere(folders: &[PathBuf], name: &str) -> Result<u64, String> {
+    let replicas = folders.iter().map(|folder| segments(&folder.join(name)));
+    let replicas = replicas.collect::<Result<Vec<Vec<PathBuf>>, String>>()?;
+    let Some((first, others)) = replicas.split_first() else {
+        return Ok(0);
+    };
+    let mut bytes = 0;
+    for (other, folder) in others.iter().zip(&folders[1..]) {
+        let between = format!("{} and {}", folders[0].display(), folder.display());
+        bytes = same(first, other).map_err(|why| format!("{between}: {why}"))?;
+    }
+    Ok(bytes)
 }
 
 fn entries(folder: &Path) -> Result<Vec<String>, String> {
@@ -84,18 +92,16 @@ fn segments(folder: &Path) -> Result<Vec<PathBuf>, String> {
 
 /// Compares two rows of files, each as one; the bytes of either.
 fn same(left: &[PathBuf], right: &[PathBuf]) -> Result<u64, String> {
-    let between = format!("{} and {}", left[0].display(), right[0].display());
     let mut readers = [chained(left)?, chained(right)?];
     let mut buffers = [vec![0; BUFFER_BYTES], vec![0; BUFFER_BYTES]];
     let mut at = 0;
     loop {
         let mut counts = [0; 2];
         for ((reader, buffer), count) in readers.iter_mut().zip(&mut buffers).zip(&mut counts) {
-            *count = fill(reader, buffer)
-                .map_err(|problem| format!("cannot read {between}: {problem}"))?;
+            *count = fill(reader, buffer).map_err(|problem| format!("cannot read: {problem}"))?;
         }
         if counts[0] != counts[1] || buffers[0][..counts[0]] != buffers[1][..counts[1]] {
-            return Err(format!("{between} differ after byte {at}"));
+            return Err(format!("they differ after byte {at}"));
         }
         if counts[0] == 0 {
             return Ok(at);
@@ -148,6 +154,19 @@ mod tests {
         assert!(same(&replica("a"), &replica("c")).is_err());
         assert!(same(&replica("a"), &replica("d")).is_err());
         assert!(replica("nowhere").is_empty());
+        let on = |names: &[&str], name: &str| {
+            let nodes: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+            everywhere(&nodes, name)
+        };
+        for name in ["node-1/p", "node-2/p", "node-1/q"] {
+            write(&format!("{name}/00.log"), b"records");
+        }
+        write("node-2/r/00.log", b"");
+        let nodes = ["node-1", "node-2"];
+        assert_eq!(on(&nodes, "p"), Ok(7));
+        assert!(on(&nodes, "q").is_err(), "the second node lacks it");
+        assert_eq!(on(&nodes, "r"), Ok(0), "nothing was written");
+        assert!(on(&["node-2", "node-1"], "q").is_err());
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Rounds {
     cluster: Option<Cluster>,
     /// Nothing more is tried: every request would wait for a broker that is gone.
     is_node_gone: bool,
+    /// Some client has sent records.
+    has_sent: bool,
 }
 
 impl Rounds {
@@ -53,6 +55,7 @@ impl Rounds {
             words: Vec::new(),
             cluster,
             is_node_gone: false,
+            has_sent: false,
         }
     }
 
@@ -81,10 +84,15 @@ impl Rounds {
                 .add("node", "SIGTERM ends it with exit code 0", ended);
             if is_cluster && is_ended {
                 let started = Instant::now();
-                let found = replicas::compare(&cluster).map(|found| {
-                    let mib = found.bytes >> 20;
-                    println!("{} partitions, {mib} MiB, on every node", found.partitions);
-                });
+                let found: Outcome = match self.has_sent {
+                    true => replicas::compare(&cluster)
+                        .map(|found| {
+                            let mib = found.bytes >> 20;
+                            println!("{} partitions, {mib} MiB, on every node", found.partitions);
+                        })
+                        .into(),
+                    false => Outcome::NotRun("nothing was sent".to_owned()),
+                };
                 let behaviour = "replicas are intact and equal byte for byte";
                 self.report
                     .add_timed("node", behaviour, found, Some(started.elapsed()));
@@ -135,6 +143,7 @@ impl Rounds {
                 .create(&topic, &[])
                 .and_then(|()| self.clients[writer].produce_lines(&topic, base_ms));
             let headers = sent.as_ref().ok().copied();
+            self.has_sent |= sent.is_ok();
             let sent = sent.map(|_| ());
             self.report
                 .add(name, "send keys, headers, nulls and timestamps", sent);
@@ -207,12 +216,17 @@ impl Rounds {
                 self.report.add(name, behaviour, node_is_gone());
                 continue;
             }
+            if self.creator().is_none() {
+                self.report.add(name, behaviour, no_creator());
+                continue;
+            }
             let faults = match is_quick {
                 true => faults::one_of_each(writer),
                 false => faults::all(),
             };
             let started = Instant::now();
             let (topics, sent) = self.fill_under_faults(writer, file, &faults);
+            self.has_sent |= !topics.is_empty();
             self.report
                 .add_timed(name, behaviour, sent, Some(started.elapsed()));
             self.read_every_replica(writer, &topics, file, is_quick);
@@ -345,9 +359,10 @@ impl Rounds {
                 .and_then(|()| self.clients[writer].produce(&topic, codec, file))
                 .into()
         } else {
-            Outcome::NotRun("no client at hand creates topics with configs".to_owned())
+            no_creator()
         };
         let is_sent = matches!(sent, Outcome::Passed);
+        self.has_sent |= is_sent;
         self.report
             .add_timed(name, &behaviour, sent, Some(started.elapsed()));
         if !is_sent {
@@ -399,6 +414,10 @@ impl Rounds {
 
 fn node_is_gone() -> Outcome {
     Outcome::NotRun("the node is gone".to_owned())
+}
+
+fn no_creator() -> Outcome {
+    Outcome::NotRun("no client at hand creates topics with configs".to_owned())
 }
 
 fn read_same(reader: &mut dyn Client, filled: &Filled) -> Result<(), String> {
