@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use storage::disk::{Disk, OpKind, SimDisk};
-use storage::journal::{self, Journal, JournalConfig, JournalError};
-use storage::{Durability, ShardId};
+use storage::journal::{self, Journal, JournalConfig, JournalEntry, JournalError};
+use storage::{Durability, LogIndex, LogPosition, ShardId, Term};
 
 use journal_support::{Answers, DEADLINE, Model, Op, sim_disk};
 
@@ -325,6 +325,32 @@ fn a_clean_close_syncs_everything() {
         assert!(journal::verify(&disk, &config.dir).is_sealed);
         let journal = Journal::open(&disk, config).unwrap();
         outcome.states[outcome.issued].check(&journal);
+    }
+}
+
+#[test]
+fn what_must_not_be_forgotten_is_synced_before_it_is_answered_in_every_mode() {
+    for (seed, is_of_shard) in (0..30).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let (sim, disk, mut config) = relaxed(seed, Durability::Os);
+        config.always_synced = is_of_shard.then_some(ShardId(1));
+        let journal = Journal::open(&disk, config.clone()).unwrap();
+        let answers = Answers::new();
+        let position = LogPosition {
+            term: Term(1),
+            index: LogIndex(4),
+        };
+        let pieces = vec![vec![7; 600].into()];
+        let entries = vec![JournalEntry { position, pieces }];
+        match is_of_shard {
+            true => journal.append(ShardId(1), entries, answers.synced(0)),
+            false => journal.append_always_synced(ShardId(1), entries, answers.synced(0)),
+        }
+        .unwrap();
+        answers.next().1.unwrap();
+        sim.crash(seed);
+        drop(journal);
+        let journal = Journal::open(&disk, config).unwrap();
+        assert_eq!(journal.shard_log(ShardId(1)).last, Some(position));
     }
 }
 

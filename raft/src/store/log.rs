@@ -72,6 +72,8 @@ impl RaftLogStorage<Types> for Log {
     {
         let mut written = Vec::new();
         let mut total = 0;
+        // A replica that forgets who else is a member may find itself alone, and go on alone.
+        let mut has_membership = false;
         {
             let is_empty = self.last().is_none();
             let mut state = self.state();
@@ -83,6 +85,7 @@ impl RaftLogStorage<Types> for Log {
                 let bytes: usize = pieces.iter().map(bytes::Bytes::len).sum();
                 total += bytes as u64;
                 if let EntryPayload::Membership(membership) = &entry.payload {
+                    has_membership = true;
                     state
                         .memberships
                         .insert(entry.log_id.index, membership.clone());
@@ -98,10 +101,12 @@ impl RaftLogStorage<Types> for Log {
         self.inner.node_bytes.fetch_add(total, Ordering::Relaxed);
         let synced: Synced =
             Box::new(move |result| callback.io_completed(result.map_err(journal_io)));
-        self.inner
-            .journal
-            .append(self.inner.shard, written, synced)
-            .map_err(journal_io)
+        let (journal, shard) = (&self.inner.journal, self.inner.shard);
+        let appended = match has_membership {
+            true => journal.append_always_synced(shard, written, synced),
+            false => journal.append(shard, written, synced),
+        };
+        appended.map_err(journal_io)
     }
 
     /// Not waited for: whatever is appended behind it is synced behind it.

@@ -101,8 +101,10 @@ impl Flusher {
 
     /// Makes a batch durable and calls back; false when the journal has failed.
     fn flush(&mut self, batch: Batch) -> bool {
+        let is_always_synced =
+            (batch.queued.iter()).any(|queued| self.shared.is_always_synced(queued));
         let (frames, callbacks) = frames_of(batch);
-        let must_sync = self.pool.is_short_of_space() || frames.iter().any(is_always_synced);
+        let must_sync = self.pool.is_short_of_space() || is_always_synced;
         let written = self.write_round(&frames).and_then(|written| {
             if must_sync {
                 self.wait_synced()?;
@@ -307,12 +309,6 @@ impl Flusher {
     }
 }
 
-/// Whether a frame is durable before it is answered, in every mode: a vote given is not given
-/// again, and a shard removed does not come back.
-fn is_always_synced((head, _): &QueuedFrame) -> bool {
-    matches!(head.kind, Kind::Vote | Kind::RemoveShard)
-}
-
 /// The frames of a batch, and whom to call when they are durable.
 fn frames_of(batch: Batch) -> (Vec<QueuedFrame>, Vec<Synced>) {
     let mut frames = Vec::with_capacity(batch.queued.len() + batch.committed.len());
@@ -333,7 +329,7 @@ fn frames_of(batch: Batch) -> (Vec<QueuedFrame>, Vec<Synced>) {
     {
         callbacks.push(synced);
         let frame = match change {
-            Change::Append(entries) => {
+            Change::Append { entries, .. } => {
                 frames.extend(
                     entries
                         .into_iter()

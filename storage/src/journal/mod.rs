@@ -53,8 +53,11 @@ pub struct JournalConfig {
     /// Files kept ready ahead of need. While they cannot be made, [`Journal::admits_data`] is
     /// false.
     pub spare_files: usize,
-    /// When changes are answered. Votes and removals of shards are always synced before.
+    /// When changes are answered. Votes, removals of shards and what is appended with
+    /// [`Journal::append_always_synced`] are always synced before.
     pub durability: Durability,
+    /// A shard of which every change is synced before it is answered, in every mode.
+    pub always_synced: Option<ShardId>,
 }
 
 impl JournalConfig {
@@ -67,6 +70,7 @@ impl JournalConfig {
             round_bytes_max: 4 << 20,
             spare_files: 1,
             durability: Durability::default(),
+            always_synced: None,
         }
     }
 }
@@ -171,7 +175,8 @@ impl Journal {
         let files = files_in_use(disk, &scan, &file)?;
 
         let round_bytes_max = config.round_bytes_max;
-        let shared = Arc::new(Shared::new(scan.indexes, files, round_bytes_max));
+        let shared = Shared::new(scan.indexes, files, round_bytes_max, config.always_synced);
+        let shared = Arc::new(shared);
         let behind = config
             .durability
             .is_relaxed()
@@ -261,12 +266,40 @@ impl Journal {
         entries: Vec<JournalEntry>,
         synced: Synced,
     ) -> Result<(), JournalError> {
+        self.append_as(shard, entries, false, synced)
+    }
+
+    /// As [`Journal::append`], and synced before it is answered in every mode: for entries that
+    /// must not be forgotten.
+    ///
+    /// # Errors
+    /// As for [`Journal::append`].
+    ///
+    /// # Panics
+    /// As [`Journal::append`] does.
+    pub fn append_always_synced(
+        &self,
+        shard: ShardId,
+        entries: Vec<JournalEntry>,
+        synced: Synced,
+    ) -> Result<(), JournalError> {
+        self.append_as(shard, entries, true, synced)
+    }
+
+    fn append_as(
+        &self,
+        shard: ShardId,
+        entries: Vec<JournalEntry>,
+        is_always_synced: bool,
+        synced: Synced,
+    ) -> Result<(), JournalError> {
         for entry in &entries {
             let bytes: usize = entry.pieces.iter().map(Bytes::len).sum();
             assert!(bytes <= PAYLOAD_BYTES_MAX, "a payload of {bytes} bytes");
         }
         let state = self.inner.shared.lock_usable()?;
-        self.inner.shared.append(state, shard, entries, synced);
+        let shared = &self.inner.shared;
+        shared.append(state, shard, entries, is_always_synced, synced);
         Ok(())
     }
 

@@ -25,7 +25,11 @@ pub(super) struct Queued {
 
 #[derive(Debug)]
 pub(super) enum Change {
-    Append(Vec<(LogPosition, Arc<[Bytes]>)>),
+    Append {
+        entries: Vec<(LogPosition, Arc<[Bytes]>)>,
+        /// Synced before it is answered, in every mode.
+        is_always_synced: bool,
+    },
     Vote(Bytes),
     /// Down to the entry named, or to the floor.
     Truncate(Option<LogPosition>),
@@ -80,6 +84,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     work: Condvar,
     round_bytes_max: usize,
+    always_synced: Option<ShardId>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -93,6 +98,7 @@ impl Shared {
         shards: BTreeMap<ShardId, ShardIndex>,
         files: BTreeMap<u64, FileInUse>,
         round_bytes_max: usize,
+        always_synced: Option<ShardId>,
     ) -> Shared {
         let state = State {
             shards,
@@ -108,7 +114,21 @@ impl Shared {
             state: Mutex::new(state),
             work: Condvar::new(),
             round_bytes_max,
+            always_synced,
         }
+    }
+
+    /// Whether a change is durable before it is answered, in every mode: a vote given is not given
+    /// again, a shard removed does not come back, and what the caller says must not be forgotten.
+    pub(super) fn is_always_synced(&self, queued: &Queued) -> bool {
+        let is_such = match queued.change {
+            Change::Vote(_) | Change::RemoveShard => true,
+            Change::Append {
+                is_always_synced, ..
+            } => is_always_synced,
+            Change::Truncate(_) | Change::Purge { .. } => false,
+        };
+        is_such || self.always_synced == Some(queued.shard)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -142,7 +162,9 @@ impl Shared {
         synced: Synced,
     ) {
         let bytes = match &change {
-            Change::Append(entries) => entries.iter().map(|(_, pieces)| frame_bytes(pieces)).sum(),
+            Change::Append { entries, .. } => {
+                entries.iter().map(|(_, pieces)| frame_bytes(pieces)).sum()
+            }
             Change::Vote(vote) => format::frame_bytes(vote.len()),
             Change::Truncate(_) | Change::Purge { .. } | Change::RemoveShard => {
                 format::frame_bytes(0)
@@ -167,6 +189,7 @@ impl Shared {
         mut state: MutexGuard<'_, State>,
         shard: ShardId,
         entries: Vec<JournalEntry>,
+        is_always_synced: bool,
         synced: Synced,
     ) {
         let index = state.shards.entry(shard).or_default();
@@ -178,7 +201,11 @@ impl Shared {
             index.append(position, Place::Memory(pieces.clone()), bytes);
             queued.push((position, pieces));
         }
-        self.enqueue(state, shard, Change::Append(queued), synced);
+        let change = Change::Append {
+            entries: queued,
+            is_always_synced,
+        };
+        self.enqueue(state, shard, change, synced);
     }
 
     /// Waits for work and takes a round's worth; `None` when the journal is closed and drained.
@@ -263,7 +290,7 @@ impl Shared {
             + state.active_bytes
     }
 
-    /// Fails the journal: answers everything queued and everybody who asked to know.
+    /// Fails the journal: tells everybody who asked to know, then answers everything queued.
     pub(super) fn fail(&self, error: JournalError) {
         let mut state = self.lock();
         if state.failed.is_none() {
@@ -273,10 +300,10 @@ impl Shared {
         let queued = std::mem::take(&mut state.queue);
         let on_failure = std::mem::take(&mut state.on_failure);
         drop(state);
+        on_failure.into_iter().for_each(|f| f(error.clone()));
         queued
             .into_iter()
             .for_each(|queued| (queued.synced)(Err(error.clone())));
-        on_failure.into_iter().for_each(|f| f(error.clone()));
     }
 
     pub(super) fn on_failure(&self, f: OnFailure) {

@@ -22,6 +22,7 @@ pub fn config(dir: impl Into<PathBuf>) -> JournalConfig {
         round_bytes_max: 4 << 10,
         spare_files: 1,
         durability: storage::Durability::Fsync,
+        always_synced: None,
     }
 }
 
