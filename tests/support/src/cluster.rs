@@ -3,12 +3,13 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use kafka_client::{ClusterClient, ClusterOptions, ConnectOptions};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::deadline::eventually;
+use crate::deadline::eventually_within;
 use crate::http::{Answer, request};
 use crate::ports::free_port;
 use crate::process::Process;
@@ -19,6 +20,8 @@ use crate::temp_dir::TempDir;
 const CONFLICT: i32 = 7;
 /// How often a node is started on other ports before the test gives up.
 const STARTS_MAX: usize = 5;
+/// How long a cluster may take to become what is waited for, on a busy machine.
+const CLUSTER_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Nodes of one cluster. They go, with their data, when this value does.
 #[derive(Debug)]
@@ -425,7 +428,7 @@ impl Cluster {
     pub fn wait_until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let last = std::cell::RefCell::new(Value::Null);
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            eventually(what, || {
+            eventually_within(CLUSTER_PATIENCE, what, || {
                 self.running().into_iter().find_map(|node| {
                     let status = self.status_of(node)?;
                     last.replace(status.clone());
