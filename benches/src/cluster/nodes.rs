@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use kafka_client::api::{CreateTopic, Metadata, Reassignment};
@@ -55,14 +55,16 @@ impl Nodes {
         let mut command = Command::new(&self.binary);
         command
             .arg("start")
+            .arg("--end-with-stdin")
             .arg("--data-dir")
             .arg(self.data_dir(node));
         command.args(["--seeds", &seeds.join(",")]);
         for (listener, port) in ["kafka", "peers", "http"].iter().zip(self.ports[node]) {
             command.args(["--set", &format!("{listener}.port={port}")]);
         }
+        // The pipe is held with the child, so that no node outlives a run that was killed.
         command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -156,8 +158,8 @@ impl Nodes {
         }
     }
 
-    /// Gives one partition its replicas in reverse order, the last one as the leader, which takes
-    /// another shard; waits until it is there.
+    /// Gives one partition its replicas in reverse order, which takes another shard; waits until it
+    /// is there.
     pub(crate) async fn reverse_replicas(
         &self,
         client: &ClusterClient,
@@ -192,7 +194,7 @@ impl Nodes {
         let clock = Clock::system();
         loop {
             let now = of(client).await?;
-            if now.replicas == replicas && now.leader == replicas[0] {
+            if now.replicas == replicas && now.leader >= 0 {
                 return Ok(());
             }
             if elapsed(&clock) > PATIENCE {
@@ -256,7 +258,7 @@ impl Nodes {
     pub(crate) fn terminate(&mut self, node: usize) -> Result<(), Failure> {
         let mut child = self.children[node].take().ok_or("it does not run")?;
         signal(&child)?;
-        let status = child.wait().map_err(|error| error.to_string())?;
+        let status = wait(&mut child)?;
         status
             .success()
             .then_some(())
@@ -268,7 +270,7 @@ impl Nodes {
         self.children.iter().flatten().try_for_each(signal)?;
         for child in &mut self.children {
             if let Some(mut child) = child.take() {
-                child.wait().map_err(|error| error.to_string())?;
+                wait(&mut child)?;
             }
         }
         Ok(())
@@ -378,6 +380,13 @@ fn read(path: PathBuf) -> Result<String, Failure> {
         filled += count;
     }
     Ok(String::from_utf8_lossy(&bytes[..filled]).into_owned())
+}
+
+/// Waits until a node that was asked to end has.
+fn wait(child: &mut Child) -> Result<ExitStatus, Failure> {
+    // Else it would be closed first, which a node takes for a second signal: to stop at once.
+    let _stdin = child.stdin.take();
+    child.wait().map_err(|error| error.to_string())
 }
 
 fn signal(child: &Child) -> Result<(), Failure> {
