@@ -136,7 +136,7 @@ impl<A: Apply> Follow<A> {
             *leads_since_ms = None;
             Contact::Unneeded
         };
-        let role = match (members.is_alone(), leads) {
+        let role = match (members.is_alone(self.shared.config.node), leads) {
             (true, _) => Role::Alone,
             (false, true) => Role::Leads,
             (false, false) => Role::Follows,

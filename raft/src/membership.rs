@@ -36,9 +36,11 @@ impl Members {
         }
     }
 
-    /// Whether no other node takes part: such a shard needs no ticks.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.voters.len() <= 1 && self.learners.is_empty()
+    /// Whether no node but this one takes part: such a shard needs no ticks. Where another is the
+    /// only voter that is not so: it may lack the entry that made it so, and then it is for this
+    /// node to lead once more.
+    pub(crate) fn is_alone(&self, me: NodeId) -> bool {
+        self.voters.iter().all(|voter| *voter == me) && self.learners.is_empty()
     }
 }
 

@@ -353,6 +353,42 @@ async fn a_sole_voter_that_is_left_over_takes_the_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_voter_leads_once_more_when_the_one_that_is_left_lost_its_removal() {
+    let mut hosts = Hosts::new(2).await;
+    let mut history = History::default();
+    hosts.make_leader(1).await;
+    hosts.write(&mut history, 10).await;
+    hosts.check(&history, &[1, 2]).await;
+    let shard = hosts.shard(1).clone();
+    // Node 2 takes its time, so that the removal has not reached its disk when its power goes.
+    let sim = hosts.replicas[&2].computer.sim.clone();
+    sim.slow_down(Duration::from_millis(300));
+    let changing = tokio::spawn(async move { shard.change_members(nodes([2]), nodes([])).await });
+    hosts
+        .until("who is removed knows it", |hosts| {
+            let members = hosts.members(1);
+            members.voters == nodes([2]) && !members.is_joint
+        })
+        .await;
+    hosts.crash(2, 1).await;
+    // In good order: it has written everything then.
+    hosts.stop(1).await;
+    let _ = in_time("the change", changing).await;
+    hosts.start(2).await.unwrap();
+    assert!(hosts.members(2).is_joint, "{:?}", hosts.members(2));
+    hosts.start(1).await.unwrap();
+    hosts.write(&mut history, 10).await;
+    hosts
+        .until("only the one that is left votes", |hosts| {
+            let members = hosts.members(2);
+            members.voters == nodes([2]) && !members.is_joint
+        })
+        .await;
+    hosts.check(&history, &[2]).await;
+    hosts.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_moves_where_it_is_told() {
     let hosts = Hosts::new(3).await;
     let mut history = History::default();
