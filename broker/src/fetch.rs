@@ -12,6 +12,7 @@ use storage::{LeaderEpoch, NodeId, Offset, PartitionId};
 
 use crate::list_offsets::end_offset_for_epoch;
 use crate::partition::Partition;
+use crate::partition::manifest::Stand;
 use crate::partition::waiters::Waiter;
 use crate::{Broker, BrokerError, ByteBudget, ByteShare};
 
@@ -242,6 +243,12 @@ impl Broker {
     /// The partition, if this node leads it, or follows it and the reader takes that (KIP-392).
     fn readable(&self, id: PartitionId, rack: Option<&str>) -> Result<Readable, BrokerError> {
         match self.led(id) {
+            // What serves appends is not left behind: it would have been sealed first.
+            Ok((partition, ..))
+                if partition.stand != Stand::Serving && self.has_moved_on(partition.log_id()) =>
+            {
+                Err(self.why_absent(id))
+            }
             Ok((partition, _, leadership)) => Ok(Readable {
                 partition,
                 leadership,
@@ -276,7 +283,9 @@ impl Broker {
         check_epoch(wanted.current_leader_epoch, current)?;
         let (start, end) = (partition.log.start_offset(), partition.high_watermark());
         let requested = wanted.offset;
-        if requested > end && !readable.leads {
+        // Of a log that is sealed another one may have grown that this node knows nothing of.
+        let may_lag = !readable.leads || partition.stand != Stand::Serving;
+        if requested > end && may_lag {
             return Err(BrokerError::OffsetNotAvailable { requested, end });
         }
         let mut fetched = FetchedPartition {

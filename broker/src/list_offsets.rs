@@ -11,6 +11,7 @@ use storage::{LeaderEpoch, Offset, PartitionId};
 use crate::batch_check::UNPACKED_BYTES_MAX;
 use crate::fetch::{check_epoch, read_failed};
 use crate::partition::Partition;
+use crate::partition::manifest::Stand;
 use crate::record::{RecordView, walk_records};
 use crate::{Broker, BrokerError, Isolation};
 
@@ -52,6 +53,10 @@ impl Broker {
         current_leader_epoch: Option<LeaderEpoch>,
     ) -> Result<FoundOffset, BrokerError> {
         let (partition, _, leadership) = self.led(id)?;
+        // Another log may go on from a sealed one, with records that this node knows nothing of.
+        if partition.stand != Stand::Serving {
+            return Err(BrokerError::LeaderNotAvailable);
+        }
         let found = self
             .offset_in(
                 Arc::clone(&partition),

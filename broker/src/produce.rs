@@ -167,16 +167,22 @@ impl Broker {
             }
             led => led?,
         };
-        if partition.stand != Stand::Serving {
-            let (broker, log) = (self.clone(), partition.log_id());
+        let log = partition.log_id();
+        // Looked at after the log was chosen, so that the picture is no older than that choice.
+        let catalogue = self.catalogue();
+        if partition.stand != Stand::Serving || self.has_moved_on(log) {
+            let broker = self.clone();
             return Ok(PendingAppend {
                 inner: Box::pin(async move { Err(broker.moved_away(log).await.into()) }),
             });
         }
-        let catalogue = self.catalogue();
         let topic = catalogue
             .topic_by_id(id.topic)
             .ok_or(BrokerError::UnknownTopicId)?;
+        if catalogue.entry(id).is_none() {
+            // Whether this log is the partition is not known.
+            return Err(BrokerError::UnknownTopicOrPartition.into());
+        }
         if let Some(error) = partition.log.failed() {
             return Err(BrokerError::Storage {
                 reason: error.to_string(),
@@ -193,11 +199,8 @@ impl Broker {
         }
         let batch = self.check(batch, &topic.config).await?;
         let bytes = batch.len();
-        let op = PartitionOp::Append {
-            partition: id,
-            batch,
-        }
-        .encode();
+        // It names the log, so that it enters no other one, however long it was on its way.
+        let op = PartitionOp::Append { log, batch }.encode();
         let members = shard.shard.members().borrow().clone();
         let began_us = self.inner.catch_up.pace().now_us();
         let pending = shard
@@ -205,7 +208,7 @@ impl Broker {
             .submit(op)
             .await
             .map_err(|error| not_appended(&error))?;
-        let (broker, log) = (self.clone(), partition.log_id());
+        let broker = self.clone();
         Ok(PendingAppend {
             inner: Box::pin(async move {
                 let finished = finish(pending).await;
@@ -226,11 +229,13 @@ impl Broker {
         })
     }
 
-    /// Why a sealed log took nothing, said when the partition has moved or takes appends again.
+    /// Why a log took nothing that is sealed or no longer the partition, said when the partition has moved or takes appends again.
     async fn moved_away(&self, log: LogId) -> BrokerError {
         let is_settled = || {
             let here = self.inner.directory.get(log.partition);
-            here.is_none_or(|here| here.log_id() != log || here.stand == Stand::Serving)
+            here.is_none_or(|here| {
+                here.log_id() != log || (here.stand == Stand::Serving && !self.has_moved_on(log))
+            })
         };
         self.wait_until(is_settled, MOVE_WAIT_MS_MAX).await;
         match self.led(log.partition) {
@@ -349,7 +354,7 @@ fn voters_with(
     members.voters.iter().filter(has).count()
 }
 
-/// `None`: the partition was sealed meanwhile, and nothing of the batch is in its log.
+/// `None`: the partition was sealed or moved meanwhile, and nothing of the batch is in its log.
 async fn finish(
     pending: raft::Pending<Outcome>,
 ) -> Result<Option<(Appended, LogIndex)>, AppendError> {

@@ -79,9 +79,12 @@ impl Statuses<'_> {
         let shard = shards.entry(entry.shard);
         let shard = shard.or_insert_with(|| broker.shard_answer(catalogue, entry.shard));
         let hosted = broker.inner.directory.get(id);
-        let base = hosted
+        // Around the end of a move the log here may be another one than this picture names: the
+        // base of one shard says nothing with the term of another.
+        let named = hosted
             .as_ref()
-            .map_or(entry.epoch_base, |hosted| hosted.epoch_base);
+            .filter(|hosted| hosted.generation() == entry.generation);
+        let base = named.map_or(entry.epoch_base, |named| named.epoch_base);
         // A shard that has no such partition yet does not serve it.
         // Unless it came there by a move: then whoever leads has it.
         let has_moved = entry.generation > 0;

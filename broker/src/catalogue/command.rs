@@ -21,6 +21,10 @@ use super::{Factor, Node, NodeState, PartitionEntry, Shard};
 use crate::partition::op::{put_partition, take_partition};
 use crate::wire::{Malformed, Reader, Writer};
 
+/// The kind that has a version of its own, which says what was seen of other moves.
+const BEGIN_MOVE: u8 = 14;
+const BEGIN_MOVE_VERSION: u8 = 3;
+
 /// A topic to be entered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopicEntry {
@@ -94,7 +98,8 @@ pub(crate) enum Command {
     },
     /// Says which replicas a shard shall have; `None` goes back to those it has. With a factor,
     /// the shard is one of that factor from now on. Refused when the shard is, by now, to have
-    /// other replicas than `before`: what was decided from an older state is decided anew.
+    /// other replicas than `before`: what was decided from an older state is decided anew. So is a
+    /// list without a factor that takes replicas from a shard that shall have more for good.
     SetTarget {
         shard: ShardId,
         before: Option<Vec<NodeId>>,
@@ -106,11 +111,14 @@ pub(crate) enum Command {
         shard: ShardId,
         replicas: Vec<NodeId>,
     },
-    /// Moves a partition to another shard, if it still is the log of generation `from`.
+    /// Moves a partition to another shard, if it still is the log of generation `from` and the
+    /// last generation that was given is still this one (not asked for by version 2, in older
+    /// journals).
     BeginMove {
         partition: PartitionId,
         from: u32,
         to: ShardId,
+        last: Option<u32>,
     },
     /// The move of this generation has everything: its log is the partition from now on, and adds
     /// this to its shard's term. Refused when it was cancelled.
@@ -158,7 +166,7 @@ impl Command {
             Command::CreateShards { .. } => 11,
             Command::SetTarget { .. } => 12,
             Command::ShardChanged { .. } => 13,
-            Command::BeginMove { .. } => 14,
+            Command::BeginMove { .. } => BEGIN_MOVE,
             Command::FinishMove { .. } => 15,
             Command::CancelMove { .. } => 16,
             Command::PinShards { .. } => 30,
@@ -166,7 +174,11 @@ impl Command {
             Command::Voided { .. } => 21,
             Command::Accept { .. } => 22,
         };
-        writer.u8(kind).u8(VERSION);
+        let version = match self {
+            Command::BeginMove { last: Some(_), .. } => BEGIN_MOVE_VERSION,
+            _ => VERSION,
+        };
+        writer.u8(kind).u8(version);
         self.put_fields(&mut writer);
         writer.finish()
     }
@@ -240,9 +252,13 @@ impl Command {
                 partition,
                 from,
                 to,
+                last,
             } => {
                 put_partition(writer, *partition);
                 writer.u32(*from).u32(to.0);
+                if let Some(last) = last {
+                    writer.u32(*last);
+                }
             }
             Command::FinishMove {
                 partition,
@@ -284,7 +300,11 @@ impl Command {
     pub(crate) fn decode(bytes: Bytes) -> Result<Command, Malformed> {
         let mut reader = Reader::new(bytes);
         let (kind, version) = (reader.u8()?, reader.u8()?);
-        let known = if kind <= 7 { 1..=VERSION } else { 2..=VERSION };
+        let known = match kind {
+            ..=7 => 1..=VERSION,
+            BEGIN_MOVE => 2..=BEGIN_MOVE_VERSION,
+            _ => 2..=VERSION,
+        };
         if !known.contains(&version) {
             return Err(reader.malformed("a known command version"));
         }
@@ -359,10 +379,14 @@ impl Command {
                 shard: ShardId(reader.u32()?),
                 replicas: take_nodes(reader)?,
             },
-            14 => Command::BeginMove {
+            BEGIN_MOVE => Command::BeginMove {
                 partition: take_partition(reader)?,
                 from: reader.u32()?,
                 to: ShardId(reader.u32()?),
+                last: match version >= BEGIN_MOVE_VERSION {
+                    true => Some(reader.u32()?),
+                    false => None,
+                },
             },
             15 => Command::FinishMove {
                 partition: take_partition(reader)?,

@@ -99,6 +99,7 @@ fn commands() -> Vec<Command> {
             },
             from: 1,
             to: ShardId(2),
+            last: Some(4),
         },
         Command::FinishMove {
             partition: PartitionId {
@@ -172,6 +173,18 @@ fn commands_of_version_1_are_still_read() {
         partitions: vec![PartitionEntry::new(ShardId(3))],
     };
     assert_eq!(Command::decode(writer.finish()), Ok(added));
+    let mut writer = Writer::default();
+    writer.u8(14).u8(2).raw(&[9; 16]).u32(2).u32(1).u32(3);
+    let begun = Command::BeginMove {
+        partition: PartitionId {
+            topic: TopicId([9; 16]),
+            index: 2,
+        },
+        from: 1,
+        to: ShardId(3),
+        last: None,
+    };
+    assert_eq!(Command::decode(writer.finish()), Ok(begun));
     let newer = Bytes::from_static(&[8, 1]);
     assert!(Command::decode(newer).is_err(), "version 1 knew no joining");
 }

@@ -83,7 +83,8 @@ impl CatalogueMachine {
                 partition,
                 from,
                 to,
-            } => moves::begin(state, partition, from, to),
+                last,
+            } => moves::begin(state, partition, (from, last), to),
             Command::FinishMove {
                 partition,
                 generation,

@@ -51,8 +51,14 @@ fn change(
     Ok(Outcome::Done)
 }
 
-/// Begins a move of the partition as it is since generation `from`. The same again changes nothing.
-pub(super) fn begin(state: &mut Catalogue, id: PartitionId, from: u32, to: ShardId) -> Done {
+/// Begins a move of the partition as it is since generation `from`, if none was begun since the
+/// one of generation `last`. The same again changes nothing, also when it was cancelled meanwhile.
+pub(super) fn begin(
+    state: &mut Catalogue,
+    id: PartitionId,
+    (from, last): (u32, Option<u32>),
+    to: ShardId,
+) -> Done {
     if to == ShardId(0) || !state.shards.contains_key(&to) {
         return Err(conflict(format!("shard {to} carries no partitions by now")));
     }
@@ -70,6 +76,9 @@ pub(super) fn begin(state: &mut Catalogue, id: PartitionId, from: u32, to: Shard
             }
             None if entry.shard == to => {
                 return Err(conflict(format!("the partition is in shard {to} already")));
+            }
+            None if last.is_some_and(|last| last != entry.last_generation) => {
+                return Err(conflict("another move was begun meanwhile".to_owned()));
             }
             None => {}
         }

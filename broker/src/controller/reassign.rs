@@ -161,6 +161,7 @@ async fn begin(
         partition,
         from: entry.generation,
         to,
+        last: Some(entry.last_generation),
     };
     broker.change_catalogue(&command).await.map(|_| ())
 }

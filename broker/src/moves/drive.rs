@@ -133,6 +133,10 @@ impl Drive {
         let end = self.begin().await?;
         let end = self.fill(end).await?;
         self.check_current()?;
+        // What is sealed is to be activated at once, which a full disk would not take.
+        if !self.broker.inner.journal.admits_data() {
+            return stuck("this node's disk is full");
+        }
         let Sealed { log, batches } = self.seal(end).await?;
         let mut end = end;
         let mut rest = batches;

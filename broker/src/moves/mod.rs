@@ -94,6 +94,13 @@ impl Broker {
         }
     }
 
+    /// Whether the catalogue names another log of the partition: this one was the partition, and
+    /// the directory has not followed yet.
+    pub(crate) fn has_moved_on(&self, log: LogId) -> bool {
+        let entry = self.inner.images.borrow().entry(log.partition);
+        entry.is_some_and(|entry| entry.generation != log.generation)
+    }
+
     /// Moves to shards that this node leads.
     fn led_moves(&self, image: &Catalogue) -> Vec<(PartitionId, PartitionEntry, Move)> {
         let leads = |moving: &Move| {

@@ -12,8 +12,12 @@ use storage::{LogId, NodeId, Offset, PartitionId};
 
 use super::seal::SealRequest;
 use crate::catalogue::command::{Command, Joiner};
+use crate::partition::manifest::Stand;
 use crate::record::{BatchProducer, Compression, Record, encode_batch};
-use crate::{AppendError, Broker, BrokerConfig, BrokerError, Env, NewTopic, RequiredAcks};
+use crate::{
+    AppendError, Broker, BrokerConfig, BrokerError, Env, FetchPartition, FetchRequest,
+    FetchedPartition, Isolation, NewTopic, OffsetQuery, RequiredAcks,
+};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -48,13 +52,45 @@ async fn start(disk: &SimDisk, run: u64) -> Broker {
 }
 
 async fn append(broker: &Broker, id: PartitionId) -> Result<i64, AppendError> {
+    append_bytes(broker, id, 1).await
+}
+
+async fn append_bytes(broker: &Broker, id: PartitionId, bytes: usize) -> Result<i64, AppendError> {
     let record = Record {
-        value: Some("v".into()),
+        value: Some(vec![b'v'; bytes].into()),
         ..Record::default()
     };
     let batch = encode_batch(&[record], Compression::None, BatchProducer::default());
     let pending = broker.append(id, batch, RequiredAcks::All).await?;
     Ok(pending.await?.base_offset.0)
+}
+
+async fn fetch(
+    broker: &Broker,
+    id: PartitionId,
+    offset: Offset,
+) -> Result<FetchedPartition, BrokerError> {
+    let request = FetchRequest {
+        partitions: vec![FetchPartition {
+            partition: id,
+            offset,
+            last_fetched_epoch: None,
+            current_leader_epoch: None,
+            bytes_max: 1_000,
+        }],
+        wait_ms_max: 0,
+        bytes_min: 1,
+        bytes_max: 1_000,
+        isolation: Isolation::ReadUncommitted,
+        client_rack: None,
+    };
+    broker.fetch(request).await.remove(0).1
+}
+
+async fn end(broker: &Broker, id: PartitionId) -> Result<Option<Offset>, BrokerError> {
+    let query = OffsetQuery::Latest;
+    let found = broker.list_offset(id, query, Isolation::ReadUncommitted, None);
+    Ok(found.await?.offset)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,6 +136,22 @@ async fn what_is_sealed_for_a_move_that_cannot_go_on_is_opened_again() {
     assert!(!sealed.batches.is_empty(), "the rest comes along");
     let again = broker.seal_here(request).await.expect("the same again");
     assert_eq!(again, sealed);
+    // Another log may have gone on from it, as far as this node knows.
+    let read = fetch(&broker, id, Offset(3)).await;
+    let unsure = BrokerError::OffsetNotAvailable {
+        requested: Offset(3),
+        end: Offset(2),
+    };
+    assert_eq!(read.map(|_| ()), Err(unsure));
+    assert!(fetch(&broker, id, Offset(0)).await.is_ok(), "it has these");
+    let latest = end(&broker, id).await;
+    assert_eq!(latest, Err(BrokerError::LeaderNotAvailable));
+    // First, for the append waits a while, and the seal does not last.
+    let trimmed = broker.delete_records(id, None, 5_000).await;
+    assert!(
+        matches!(trimmed, Err(BrokerError::NotLeader { .. })),
+        "{trimmed:?}"
+    );
     let refused = append(&broker, id).await;
     let expected = BrokerError::NotLeader {
         leader: Some(NodeId(1)),
@@ -108,11 +160,6 @@ async fn what_is_sealed_for_a_move_that_cannot_go_on_is_opened_again() {
         refused,
         Err(AppendError::Broker(expected)),
         "definite, and to be tried again"
-    );
-    let trimmed = broker.delete_records(id, None, 5_000).await;
-    assert!(
-        matches!(trimmed, Err(BrokerError::NotLeader { .. })),
-        "{trimmed:?}"
     );
 
     // It stays sealed over a start, and is opened by whoever leads then.
@@ -132,6 +179,66 @@ async fn what_is_sealed_for_a_move_that_cannot_go_on_is_opened_again() {
         "{late:?}"
     );
     assert_eq!(append(&broker, id).await, Ok(3));
+    assert_eq!(end(&broker, id).await, Ok(Some(Offset(4))));
+    let read = fetch(&broker, id, Offset(5)).await;
+    assert!(
+        matches!(read, Err(BrokerError::OffsetOutOfRange { .. })),
+        "{read:?}"
+    );
+    broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_sealed_for_a_log_that_a_full_disk_would_not_activate() {
+    let disk = SimDisk::new(7);
+    let broker = start(&disk, 1).await;
+    let new = NewTopic {
+        name: "t".to_owned(),
+        partitions: Some(12),
+        ..NewTopic::default()
+    };
+    let created = broker.create_topics(vec![new], false, 30_000).await;
+    let topic = created.into_iter().next().expect("one");
+    let topic = topic.expect("is made").id;
+    let [id, other] = [0, 1].map(|index| PartitionId { topic, index });
+    disk.set_capacity(disk.used_bytes());
+    eventually("the disk is full", async || {
+        // It may refuse: the partition's own files do not grow either.
+        let _ = append_bytes(&broker, other, 100_000).await;
+        (!broker.inner.journal.admits_data()).then_some(())
+    })
+    .await;
+    let shard = broker.catalogue().entry(id).expect("is there").shard;
+    let shards = broker
+        .catalogue()
+        .shards
+        .keys()
+        .copied()
+        .collect::<Vec<_>>();
+    let mut others = shards.into_iter().filter(|one| one.0 != 0 && *one != shard);
+    let to = others.next().expect("another one");
+    let command = Command::BeginMove {
+        partition: id,
+        from: 0,
+        to,
+        last: Some(0),
+    };
+    broker.change_catalogue(&command).await.expect("begins");
+    eventually("the new log is there", async || {
+        broker.inner.directory.get_in(to, id).map(|_| ())
+    })
+    .await;
+    for _ in 0..50 {
+        let old = broker.inner.directory.get_in(shard, id);
+        assert_eq!(old.expect("is there").stand, Stand::Serving);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    disk.set_capacity(u64::MAX);
+    eventually("it has moved", async || {
+        let entry = broker.catalogue().entry(id)?;
+        (entry.generation == 1).then_some(())
+    })
+    .await;
     broker.shutdown().await;
 }
 
@@ -172,7 +279,10 @@ async fn a_partition_moves_within_a_node_and_comes_back_from_its_disk() {
         partition: id,
         from: 0,
         to,
+        last: Some(0),
     };
+    // One that began to ask while the move was under way.
+    let mut statuses = broker.statuses();
     broker.change_catalogue(&command).await.expect("begins");
     eventually("it has moved", async || {
         let entry = broker.catalogue().entry(id)?;
@@ -183,6 +293,8 @@ async fn a_partition_moves_within_a_node_and_comes_back_from_its_disk() {
     assert_eq!(offset, 400);
     let now = broker.partition_status(id).expect("is there").leader_epoch;
     assert!(now > epoch, "{now} after {epoch}");
+    let asked = statuses.of(id).expect("was there").leader_epoch;
+    assert_eq!(asked, epoch, "by one picture, not by two");
     let ends = |broker: &Broker| {
         let here = broker.inner.directory.get(id).expect("is served");
         (here.shard, here.log.start_offset(), here.log.end_offset())

@@ -289,8 +289,8 @@ impl World {
         let node = usize::try_from(shard).expect("small") - 1;
         let served = self.nodes[node].directory.get(ID).expect("is served");
         assert_eq!(served.shard, ShardId(shard));
-        let partition = ID;
-        match self.apply(shard, PartitionOp::Append { partition, batch }) {
+        let log = served.log_id();
+        match self.apply(shard, PartitionOp::Append { log, batch }) {
             Outcome::Appended(appended, _) => {
                 let epoch = served.epoch_in(Term(self.terms[&shard])).0;
                 assert!(
@@ -337,6 +337,7 @@ impl World {
                 partition,
                 from,
                 to,
+                last: Some(entry.last_generation),
             });
             assert_eq!(begun, Decided::Done);
             self.driver = Driver::default();
@@ -632,6 +633,50 @@ fn a_partition_goes_there_and_back_and_there_again() {
         }
     }
     assert_eq!((world.moved, world.entry().shard), (3, ShardId(2)));
+    world.end();
+}
+
+#[test]
+fn an_append_that_comes_late_enters_no_later_log() {
+    let mut world = World::new();
+    assert!(world.produce(0));
+    let first = world.here(0, 1).expect("is there").log_id();
+    world.begin_move();
+    for step in [0, 0, 2, 3] {
+        world.drive(step, usize::MAX);
+    }
+    world.settle();
+    // It comes back, but for the last step.
+    world.begin_move();
+    for step in [0, 0, 2] {
+        world.drive(step, usize::MAX);
+    }
+    let (_, to, log, _) = world.logs().expect("moves");
+    let sealed = world.driver.sealed.clone().expect("is sealed");
+    let activate = PartitionOp::Activate {
+        log,
+        start: sealed.start,
+        end: sealed.end,
+        epoch: sealed.epoch,
+        producers: sealed.producers,
+    };
+    let activated = world.apply(to, activate);
+    assert!(
+        matches!(activated, Outcome::Activated { .. }),
+        "{activated:?}"
+    );
+    // It was checked while the partition was here first.
+    let late = PartitionOp::Append {
+        log: first,
+        batch: batch(1, 0),
+    };
+    assert_eq!(world.apply(to, late), Outcome::Moving);
+    let here = world.here(0, to).expect("is there");
+    assert_eq!(
+        (here.stand, here.log.end_offset()),
+        (Stand::Serving, sealed.end)
+    );
+    world.cancel();
     world.end();
 }
 

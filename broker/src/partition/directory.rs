@@ -3,6 +3,7 @@
 //! While a partition moves between shards the node may hold several logs of it. The one that
 //! readers and writers get is the one that the catalogue here names by its generation; a log that
 //! is being filled is never that. So nothing is served from a new log before the move is committed.
+//! While the catalogue here does not know a partition, only a log that no move made may be served.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use super::Partition;
 use super::manifest::Stand;
 use super::waiters::Waiters;
-use crate::catalogue::{Catalogue, PartitionEntry};
+use crate::catalogue::{Catalogue, Topic};
 
 /// All partitions of this node, by id. Cloning shares it.
 #[derive(Debug, Clone, Default)]
@@ -52,12 +53,11 @@ impl Slot {
         Some(self.others.swap_remove(at))
     }
 
-    /// Chooses the log that is the partition, as the catalogue says; what a catalogue that does not
-    /// know the partition yet cannot say, the newest log does.
-    fn choose(&mut self, entry: Option<PartitionEntry>) {
+    /// Chooses the log that is the partition, as it is named; without a catalogue the newest is.
+    fn choose(&mut self, named: Option<u32>) {
         self.others.extend(self.served.take());
         let may_be = |one: &Arc<Partition>| {
-            let is_it = entry.is_none_or(|entry| entry.generation == one.generation());
+            let is_it = named.is_none_or(|generation| generation == one.generation());
             is_it && one.stand != Stand::Filling
         };
         let all = self.others.iter().enumerate();
@@ -66,6 +66,22 @@ impl Slot {
         let at = newest.map(|(at, _)| at);
         self.served = at.map(|at| self.others.swap_remove(at));
     }
+}
+
+/// Generation of the log that a catalogue names. Of a partition that it does not know yet that is
+/// the one that was made first: whether any other one ever was it, cannot be known.
+fn named(image: Option<&Catalogue>, id: PartitionId) -> Option<u32> {
+    image.map(|image| image.entry(id).map_or(0, |entry| entry.generation))
+}
+
+/// The topics of a catalogue that differ from what they were, or are new.
+fn changed<'a>(before: &Catalogue, image: &'a Catalogue) -> Vec<&'a Arc<Topic>> {
+    let topics = image.topics.values();
+    let differs = |topic: &&Arc<Topic>| {
+        let known = before.topics.get(&topic.name);
+        known.is_none_or(|known| !Arc::ptr_eq(known, topic))
+    };
+    topics.filter(differs).collect()
 }
 
 impl Directory {
@@ -166,11 +182,11 @@ impl Directory {
                     held.moving.insert(log, Arc::clone(&partition))
                 }
             };
-            let entry = image.as_ref().and_then(|image| image.entry(partition.id));
+            let named = named(image.as_deref(), partition.id);
             let slot = held.slots.entry(partition.id).or_default();
             slot.take(log);
             slot.others.push(partition);
-            slot.choose(entry);
+            slot.choose(named);
         }
     }
 
@@ -185,7 +201,7 @@ impl Directory {
         if slot.all().next().is_none() {
             held.slots.remove(&log.partition);
         } else {
-            slot.choose(image.and_then(|image| image.entry(log.partition)));
+            slot.choose(named(image.as_deref(), log.partition));
         }
     }
 
@@ -193,13 +209,20 @@ impl Directory {
     /// partition that is in another log now. Returns that catalogue, and whether there was such one.
     pub(crate) fn follow(&self, before: &Catalogue) -> (Arc<Catalogue>, bool) {
         let mut woken = Vec::new();
-        let mut held = self.held_mut();
-        let image = self.image().unwrap_or_default();
-        for topic in image.topics.values() {
-            let known = before.topics.get(&topic.name);
-            if known.is_some_and(|known| Arc::ptr_eq(known, topic)) {
-                continue;
+        let Some(mut image) = self.image() else {
+            return (Arc::default(), false);
+        };
+        // Readers and writers do not wait while all topics are looked through.
+        let (mut held, topics) = loop {
+            let topics = changed(before, &image);
+            let held = self.held_mut();
+            // What came meanwhile `insert` may have gone by: an older picture must not undo it.
+            match self.image() {
+                Some(newest) if !Arc::ptr_eq(&newest, &image) => image = newest,
+                _ => break (held, topics),
             }
+        };
+        for topic in topics {
             for (index, entry) in (0..).zip(&topic.partitions) {
                 let id = PartitionId {
                     topic: topic.id,
@@ -211,7 +234,7 @@ impl Directory {
                 let generation = |slot: &Slot| slot.served.as_ref().map(|one| one.generation());
                 let was = generation(slot);
                 if was != Some(entry.generation) {
-                    slot.choose(Some(*entry));
+                    slot.choose(Some(entry.generation));
                     if generation(slot) != was {
                         woken.extend(slot.all().next().map(|one| Arc::clone(&one.waiters)));
                     }
@@ -242,3 +265,7 @@ impl Directory {
             .collect()
     }
 }
+
+#[cfg(test)]
+#[path = "directory_test.rs"]
+mod tests;

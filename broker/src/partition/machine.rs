@@ -144,12 +144,21 @@ impl PartitionsMachine {
             .set_departed(self.shard, self.departed.clone());
     }
 
-    fn append(&mut self, at: EntryAt, id: PartitionId, batch: Bytes) -> Outcome {
+    /// Appends to the log that is named, or to any that serves.
+    fn append(
+        &mut self,
+        at: EntryAt,
+        (id, generation): (PartitionId, Option<u32>),
+        batch: Bytes,
+    ) -> Outcome {
         let Some(hosted) = self.hosted.get_mut(&id) else {
             return Outcome::NoSuchPartition;
         };
         let partition = &hosted.partition;
-        if partition.stand != Stand::Serving {
+        // What was meant for another stay of the partition here must not enter this one, which may
+        // never become the partition.
+        let is_meant = generation.is_none_or(|generation| generation == partition.generation());
+        if !is_meant || partition.stand != Stand::Serving {
             return Outcome::Moving;
         }
         let header = match BatchHeader::parse(&batch) {
@@ -258,7 +267,12 @@ impl Apply for PartitionsMachine {
 
     fn apply(&mut self, at: EntryAt, ops: &[Op]) -> Vec<Outcome> {
         let apply_one = |op: &Op| match PartitionOp::decode(op) {
-            Ok(PartitionOp::Append { partition, batch }) => self.append(at, partition, batch),
+            Ok(PartitionOp::Append { log, batch }) => {
+                self.append(at, (log.partition, Some(log.generation)), batch)
+            }
+            Ok(PartitionOp::AppendToAny { partition, batch }) => {
+                self.append(at, (partition, None), batch)
+            }
             // Its epochs are the shard's terms: it never was anywhere else.
             Ok(PartitionOp::Create { partitions }) => self.create(0, partitions),
             Ok(PartitionOp::CreateAtTerm { partitions }) => {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! head = kind u8, version u8, then by kind:
-//!   1 append      partition           body = one Kafka v2 record batch, as produced
+//!   1 append      log                 body = one Kafka v2 record batch, as produced; version 2,
+//!                                     see [`PartitionOp::AppendToAny`]
 //!   2 create      count, partition*   body empty; version 2, see [`PartitionOp::CreateAtTerm`]
 //!   3 delete      count, partition*   body empty
 //!   4 raise start partition, offset   body empty
@@ -27,6 +28,7 @@ use crate::wire::{Malformed, Reader, Writer};
 
 const VERSION: u8 = 1;
 const CREATE_VERSION: u8 = 2;
+const APPEND_VERSION: u8 = 2;
 const APPEND: u8 = 1;
 const CREATE: u8 = 2;
 const DELETE: u8 = 3;
@@ -44,8 +46,10 @@ const LOG_BYTES: usize = PARTITION_BYTES + 4;
 /// One operation on the partitions of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PartitionOp {
-    /// Append a batch that passed the stateless checks.
-    Append {
+    /// Append a batch that passed the stateless checks to this log of the partition, no other.
+    Append { log: LogId, batch: Bytes },
+    /// Version 1 of it, in older journals: to whatever log of the partition serves in the shard.
+    AppendToAny {
         partition: PartitionId,
         batch: Bytes,
     },
@@ -119,7 +123,11 @@ impl PartitionOp {
         let mut writer = Writer::default();
         let mut body = Bytes::new();
         match self {
-            PartitionOp::Append { partition, batch } => {
+            PartitionOp::Append { log, batch } => {
+                put_log(writer.u8(APPEND).u8(APPEND_VERSION), log);
+                body = batch;
+            }
+            PartitionOp::AppendToAny { partition, batch } => {
                 writer.u8(APPEND).u8(VERSION);
                 put_partition(&mut writer, partition);
                 body = batch;
@@ -181,13 +189,18 @@ impl PartitionOp {
     pub(crate) fn decode(op: &Op) -> Result<PartitionOp, Malformed> {
         let mut reader = Reader::new(op.head.clone());
         let (kind, version) = (reader.u8()?, reader.u8()?);
-        let is_known = version == VERSION || (kind, version) == (CREATE, CREATE_VERSION);
+        let newer = [(CREATE, CREATE_VERSION), (APPEND, APPEND_VERSION)];
+        let is_known = version == VERSION || newer.contains(&(kind, version));
         if !is_known {
             return Err(reader.malformed("a known operation version"));
         }
         let decoded = match kind {
-            APPEND => PartitionOp::Append {
+            APPEND if version == VERSION => PartitionOp::AppendToAny {
                 partition: take_partition(&mut reader)?,
+                batch: op.body.clone(),
+            },
+            APPEND => PartitionOp::Append {
+                log: take_log(&mut reader)?,
                 batch: op.body.clone(),
             },
             CREATE if version == VERSION => PartitionOp::CreateAtTerm {
@@ -296,8 +309,14 @@ mod tests {
     fn operation() -> impl Strategy<Value = PartitionOp> {
         let list = || proptest::collection::vec(partition(), 0..5);
         prop_oneof![
+            (log(), proptest::collection::vec(any::<u8>(), 1..50)).prop_map(|(log, batch)| {
+                PartitionOp::Append {
+                    log,
+                    batch: batch.into(),
+                }
+            }),
             (partition(), proptest::collection::vec(any::<u8>(), 1..50)).prop_map(
-                |(partition, batch)| PartitionOp::Append {
+                |(partition, batch)| PartitionOp::AppendToAny {
                     partition,
                     batch: batch.into()
                 }
@@ -311,6 +330,26 @@ mod tests {
             }),
             moving(),
         ]
+    }
+
+    #[test]
+    fn appends_of_version_1_are_still_read() {
+        let id = PartitionId {
+            topic: TopicId([7; 16]),
+            index: 5,
+        };
+        let batch = Bytes::from_static(b"batch");
+        let mut writer = Writer::default();
+        writer.u8(1).u8(1).raw(&[7; 16]).u32(5);
+        let old = Op {
+            head: writer.finish(),
+            body: batch.clone(),
+        };
+        let read = PartitionOp::AppendToAny {
+            partition: id,
+            batch,
+        };
+        assert_eq!(PartitionOp::decode(&old), Ok(read));
     }
 
     proptest! {

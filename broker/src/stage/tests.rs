@@ -98,8 +98,8 @@ impl Replica {
             };
             let records = [record.clone(), record];
             let batch = encode_batch(&records, Compression::None, BatchProducer::default());
-            let partition = partition(index);
-            self.apply(PartitionOp::Append { partition, batch });
+            let log = partition(index).into();
+            self.apply(PartitionOp::Append { log, batch });
         }
     }
 
