@@ -2,7 +2,7 @@
 //!
 //! While nothing is served, the times that produces of ordinary size take here are kept for some
 //! seconds; when serving begins, 99 of a hundred of them were within the normal time. While ranges
-//! are served, more than one produce in a hundred above twice that time slows the serving down,
+//! are served, more than one produce in a hundred well above that time slows the serving down,
 //! fewer let it go faster: a rate that falls by a part and rises in small steps, as TCP's does. A
 //! node without producers serves as fast as it can.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use storage::clock::Clock;
 
 /// Where the rate begins, after this long without a range, while there are producers.
-const BYTES_PER_SECOND_FIRST: f64 = 64.0 * 1_048_576.0;
+const BYTES_PER_SECOND_FIRST: f64 = 32.0 * 1_048_576.0;
 const FORGET_AFTER_US: i64 = 10_000_000;
 /// What is always served: catching up must come to its end.
 const BYTES_PER_SECOND_MIN: f64 = 8.0 * 1_048_576.0;
@@ -24,13 +24,14 @@ const WINDOW_PRODUCES: u64 = 200;
 /// Slow ones among them that may be chance.
 const CHANCE: u64 = 1;
 /// What the rate falls to, of what it was.
-const FALL: f64 = 0.7;
+const FALL: f64 = 0.5;
 /// What the rate rises by: this part of it, and these bytes a second.
-const RISE: (f64, f64) = (0.1, 2.0 * 1_048_576.0);
+const RISE: (f64, f64) = (0.05, 1_048_576.0);
 /// So long after the last range a produce still counts as one beside it.
 const BESIDE_US: i64 = 1_000_000;
-/// How many times its normal time a produce may take.
-const SLOW: i64 = 2;
+/// A produce that takes more than so many halves of its normal time is slow. That is less than the
+/// twice that producers shall keep to: the rate swings around where it is met.
+const SLOW_HALVES: i64 = 3;
 /// Produces above this size take as long as they take.
 const ORDINARY_BYTES_MAX: usize = 64 << 10;
 /// Produces that must have been seen before there is a normal time,
@@ -187,7 +188,7 @@ impl State {
         }
         let is_slow = self
             .normal_us
-            .is_some_and(|normal_us| took_us > SLOW * normal_us);
+            .is_some_and(|normal_us| 2 * took_us > SLOW_HALVES * normal_us);
         self.window.produces += 1;
         self.window.slow += u64::from(is_slow);
         self.adjust(now_us);
@@ -330,7 +331,7 @@ mod tests {
     #[test]
     fn producers_that_do_not_notice_let_it_go_faster() {
         let mut state = learnt();
-        serve(&mut state, 1_000_000, 10, |_| 1_500);
+        serve(&mut state, 1_000_000, 20, |_| 1_500);
         assert!(state.bytes_per_second > 1e9, "{state:?}");
     }
 
