@@ -3,6 +3,7 @@
 //! A plain value: nothing here is static, so that several run in one process. When the storage
 //! fails the node starts over from disk by itself, in the same process and on the same ports; the
 //! data directory stays locked meanwhile, and the HTTP listener says that the node is not ready.
+//! Only where the failure itself cannot be noted does the node end: see [`Node::broker`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -133,7 +134,8 @@ impl Node {
         self.addresses.peers
     }
 
-    /// The broker that serves now; `None` while the node starts over from disk.
+    /// The broker that serves now; `None` while the node starts over from disk. Its sender goes
+    /// when the node has ended for good.
     #[must_use]
     pub fn broker(&self) -> watch::Receiver<Option<Broker>> {
         self.broker.clone()
@@ -356,7 +358,17 @@ async fn supervise(
         if parts.env.clock.monotonic_ms() - running.since_ms > RESTART_DELAY_FORGOTTEN_MS {
             delay = RESTART_DELAY_FIRST;
         }
+        let broker = running.broker.clone();
         running.stop().await;
+        if broker.must_not_start_over() {
+            error!(
+                "the disk has failed after records were answered that were not synced, and not even \
+                 that can be written: this node ends; do not start it on this disk again before \
+                 the machine has booted"
+            );
+            return http.shutdown().await;
+        }
+        drop(broker);
         running = loop {
             tokio::select! {
                 _ = &mut stopped => return http.shutdown().await,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use raft::{Host, Leadership, LinkState, Peers, ProposeError, Shard};
 use storage::clock::Clock;
-use storage::data_dir::{DataDir, Identity};
+use storage::data_dir::{DataDir, Identity, Returning};
 use storage::disk::Disk;
 use storage::journal::Journal;
 use storage::store::LogStore;
@@ -25,6 +25,7 @@ use crate::partition::machine::Outcome;
 use crate::partition::{Directory, Partition};
 use crate::peers::book::Book;
 use crate::producer_ids::ProducerIds;
+use crate::returning::run_end::RunEnd;
 use crate::returning::stale::Return;
 use crate::stage::CatchUp;
 use crate::view::ClusterView;
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) returning: Return,
     /// Whether what such a node has is taken for good, as whoever runs it said.
     pub(crate) accepts_loss: bool,
+    /// A return that the cluster may have carried out while this node was told not to wait for it.
+    pub(crate) unanswered: Option<Returning>,
     pub(crate) peers: Peers,
     pub(crate) links: watch::Receiver<BTreeMap<NodeId, LinkState>>,
     pub(crate) catalogue_shard: Shard<CatalogueOutcome>,
@@ -76,6 +79,7 @@ pub(crate) struct Inner {
     /// replicas changed.
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) failure: watch::Sender<Option<String>>,
+    pub(crate) run_end: Arc<RunEnd>,
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) tasks: tokio::sync::Mutex<JoinSet<()>>,
     /// Holds the lock on the data directory while the broker lives.
@@ -128,6 +132,8 @@ impl Broker {
         tasks.spawn(self.until_stopped(self.clone().repair_forever()));
         tasks.spawn(self.until_stopped(self.clone().scrub_forever()));
         tasks.spawn(self.until_stopped(self.clone().tell_returns_forever()));
+        tasks.spawn(self.until_stopped(self.clone().accept_what_waits()));
+        tasks.spawn(self.until_stopped(self.clone().learn_answer()));
         tasks.spawn(self.until_stopped(self.clone().watch_host()));
     }
 
@@ -163,19 +169,22 @@ impl Broker {
 
     /// Notes how the run ended, for the next start.
     async fn end_run(&self) {
-        let data_dir = self.inner.data_dir.clone();
-        let has_failed =
-            self.inner.failure.borrow().is_some() || self.inner.journal.failed().is_some();
+        let run_end = self.inner.run_end.clone();
+        let has_failed = self.inner.journal.failed().is_some();
         let ending = tokio::task::spawn_blocking(move || match has_failed {
-            true => data_dir.note_run_failed(),
-            false => data_dir.end_run_clean(),
+            true => run_end.note_failed(),
+            false => run_end.note_end(),
         });
-        match ending.await {
-            Ok(Ok(())) => {}
-            // The next start then takes the run for one that was cut off.
-            Ok(Err(error)) => tracing::warn!(%error, "cannot note how the run ended"),
-            Err(error) => tracing::error!(%error, "noting how the run ended failed"),
+        if let Err(error) = ending.await {
+            tracing::error!(%error, "noting how the run ended failed");
         }
+    }
+
+    /// Whether the disk has failed and a start over from it would trust what it may have lost,
+    /// because the failure could not be noted. To be asked after [`Broker::shutdown`].
+    #[must_use]
+    pub fn must_not_start_over(&self) -> bool {
+        self.inner.run_end.is_unnoted()
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
@@ -303,8 +312,16 @@ impl Broker {
 
     async fn watch_host(self) {
         let mut failed = self.inner.host.failed();
-        if let Ok(failure) = failed.wait_for(Option::is_some).await {
-            let reason = failure.map_or(String::new(), |failure| failure.to_string());
+        let reason = match failed.wait_for(Option::is_some).await {
+            Ok(failure) => failure.as_ref().map(ToString::to_string),
+            Err(_) => None,
+        };
+        if let Some(reason) = reason {
+            let run_end = self.inner.run_end.clone();
+            let noting = tokio::task::spawn_blocking(move || run_end.note_failed());
+            if let Err(error) = noting.await {
+                tracing::error!(%error, "noting that the disk has failed failed");
+            }
             fail(&self.inner.failure, reason);
         }
     }

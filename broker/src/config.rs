@@ -34,6 +34,8 @@ pub struct BrokerConfig {
     /// Whether this node, having lost power while it answered before it synced, trusts what is on
     /// its disk all the same. For one start.
     pub accept_power_loss: bool,
+    /// How long such a node still waits for the others, once they have answered it.
+    pub accept_power_loss_after_ms: u64,
     /// Bytes a second that this node pulls to catch up, over all shards; 0: as fast as goes.
     pub catch_up_bytes_per_second: u64,
     /// Time between two passes that read all sealed segments to find damage; 0: none.
@@ -79,6 +81,7 @@ impl Default for BrokerConfig {
             election_ms_max: 600,
             durability: storage::Durability::default(),
             accept_power_loss: false,
+            accept_power_loss_after_ms: 30_000,
             catch_up_bytes_per_second: 0,
             scrub_interval_ms: 7 * 24 * 3_600_000,
             scrub_bytes_per_second: 8 << 20,

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::Broker;
 use crate::broker::DataShard;
-use crate::catalogue::{Catalogue, Shard};
+use crate::catalogue::Catalogue;
 use crate::controller::CATALOGUE_SHARD;
 use crate::forget::Leaving;
 use crate::partition::machine::PartitionsMachine;
@@ -36,22 +36,26 @@ fn assigned(catalogue: &Catalogue, node: NodeId) -> BTreeSet<ShardId> {
         .collect()
 }
 
-/// The voters with which this node may begin a shard of which nobody may know anything yet.
-fn founders(entry: Option<&Shard>, node: NodeId) -> Option<BTreeSet<NodeId>> {
+/// The voters with which this node may begin a shard of which nobody may know anything yet. Who
+/// lost its memory since the shard was made may have begun it before.
+fn founders(catalogue: &Catalogue, shard: ShardId, node: NodeId) -> Option<BTreeSet<NodeId>> {
+    let entry = catalogue.shards.get(&shard);
     entry
-        .filter(|shard| !shard.changed && shard.replicas.contains(&node))
+        .filter(|entry| !entry.changed && entry.replicas.contains(&node))
+        .filter(|_| catalogue.void(shard, node).is_none())
         .map(|shard| shard.replicas.iter().copied().collect())
 }
 
 /// How a shard is opened: with these founders, if any. `None`: not until the catalogue is known to
 /// be current.
 fn opening(
-    entry: Option<&Shard>,
+    catalogue: &Catalogue,
+    shard: ShardId,
     node: NodeId,
     is_known: bool,
     is_current: bool,
 ) -> Option<Option<BTreeSet<NodeId>>> {
-    match founders(entry, node) {
+    match founders(catalogue, shard, node) {
         None => Some(None),
         founders if is_current => Some(founders),
         // What it is stands on the disk.
@@ -113,8 +117,8 @@ impl Broker {
         let known: BTreeSet<ShardId> = self.inner.journal.shards().into_iter().collect();
         let (mut now, mut later) = (ToOpen::new(), BTreeSet::new());
         for id in ids {
-            let entry = catalogue.shards.get(&id);
-            match opening(entry, self.node_id(), known.contains(&id), is_current) {
+            let is_known = known.contains(&id);
+            match opening(catalogue, id, self.node_id(), is_known, is_current) {
                 Some(founders) => {
                     now.insert(id, founders);
                 }
@@ -248,39 +252,58 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::Factor;
+    use crate::catalogue::{Factor, Shard, Void};
 
-    fn entry(replicas: &[u32]) -> Shard {
+    const SHARD: ShardId = ShardId(1);
+
+    fn catalogue(replicas: &[u32]) -> Catalogue {
         let replicas = replicas.iter().copied().map(NodeId).collect();
-        Shard::new(ShardId(1), replicas, Factor::Auto)
+        let shard = Shard::new(SHARD, replicas, Factor::Auto);
+        Catalogue {
+            shards: [(SHARD, shard)].into(),
+            ..Catalogue::default()
+        }
     }
 
     #[test]
     fn a_shard_is_begun_only_by_replicas_and_only_before_it_was_changed() {
-        let fresh = entry(&[1, 2, 3]);
-        assert!(founders(Some(&fresh), NodeId(1)).is_some_and(|voters| voters.len() == 3));
-        assert_eq!(founders(Some(&fresh), NodeId(4)), None);
-        let changed = Shard {
-            changed: true,
-            ..fresh
-        };
-        assert_eq!(founders(Some(&changed), NodeId(1)), None);
-        assert_eq!(founders(None, NodeId(1)), None);
+        let fresh = catalogue(&[1, 2, 3]);
+        let of_1 = founders(&fresh, SHARD, NodeId(1));
+        assert!(of_1.is_some_and(|voters| voters.len() == 3));
+        assert_eq!(founders(&fresh, SHARD, NodeId(4)), None);
+        let mut changed = fresh.clone();
+        if let Some(shard) = changed.shards.get_mut(&SHARD) {
+            shard.changed = true;
+        }
+        assert_eq!(founders(&changed, SHARD, NodeId(1)), None);
+        assert_eq!(founders(&fresh, ShardId(2), NodeId(1)), None);
+    }
+
+    #[test]
+    fn who_lost_its_memory_begins_no_shard_that_it_may_have_begun_and_the_others_do() {
+        for void in [
+            Void::Waiting,
+            Void::Cleared(raft::Floor::default()),
+            Void::Accepted,
+        ] {
+            let mut marked = catalogue(&[1, 2, 3]);
+            marked.voids = [(SHARD, [(NodeId(1), void)].into())].into();
+            assert_eq!(founders(&marked, SHARD, NodeId(1)), None);
+            assert!(founders(&marked, SHARD, NodeId(2)).is_some());
+        }
     }
 
     #[test]
     fn a_shard_is_begun_only_by_a_catalogue_that_is_current() {
-        let (me, fresh) = (NodeId(1), entry(&[1, 2, 3]));
-        let open = |is_known, is_current| opening(Some(&fresh), me, is_known, is_current);
-        let founders = Some(founders(Some(&fresh), me));
+        let (me, fresh) = (NodeId(1), catalogue(&[1, 2, 3]));
+        let open = |is_known, is_current| opening(&fresh, SHARD, me, is_known, is_current);
+        let founders = Some(founders(&fresh, SHARD, me));
         assert_eq!(open(false, false), None, "this node may have given it up");
         assert_eq!(open(false, true), founders);
         assert_eq!(open(true, false), Some(None), "it goes on from its disk");
         // Who does not begin it needs no certainty.
-        let other = opening(Some(&fresh), NodeId(4), false, false);
-        assert_eq!(
-            (other, opening(None, me, true, false)),
-            (Some(None), Some(None))
-        );
+        let other = opening(&fresh, SHARD, NodeId(4), false, false);
+        let unknown = opening(&fresh, ShardId(2), me, true, false);
+        assert_eq!((other, unknown), (Some(None), Some(None)));
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use raft::{Host, HostConfig, OpenError, PeerIdentity, Peers, PeersConfig, Shard, ShardOptions};
@@ -33,6 +33,7 @@ use crate::peers::message::read_range;
 use crate::peers::service::Desk;
 use crate::producer_ids::ProducerIds;
 use crate::returning::node::{Comer, Memory};
+use crate::returning::run_end::RunEnd;
 use crate::returning::stale::Return;
 use crate::stage::{CatchUp, PeerRanges};
 use crate::{BrokerConfig, BrokerError};
@@ -129,6 +130,7 @@ struct Base {
     journal: Journal,
     logs: LogStore,
     failure: watch::Sender<Option<String>>,
+    run_end: Arc<RunEnd>,
 }
 
 /// The catalogue's shard, and what came of it on this disk.
@@ -249,6 +251,7 @@ struct Begun {
     settled: Settled,
     host: Arc<Host>,
     returning: Option<Returning>,
+    unanswered: Option<Returning>,
     /// The catalogue's shard, when it is open already.
     catalogue: Option<CatalogueShard>,
 }
@@ -259,6 +262,7 @@ impl Begun {
             settled,
             host,
             returning: None,
+            unanswered: None,
             catalogue: None,
         }
     }
@@ -312,7 +316,12 @@ fn begin_run(
         comer.note_forgotten(memory, identity, base.journal.shards())?;
     }
     let begun = comer.data_dir.begin_run(comer.config.durability);
-    begun.map_err(data_dir_error)
+    begun.map_err(data_dir_error)?;
+    if base.failure.borrow().is_some() {
+        // That was before this run was noted.
+        base.run_end.note_failed();
+    }
+    Ok(())
 }
 
 /// Starts a node that lost its memory as far as the cluster lets it.
@@ -339,6 +348,7 @@ async fn come_back(
         },
         host,
         returning: back.returning,
+        unanswered: back.unanswered,
         catalogue: back.catalogue,
     })
 }
@@ -355,6 +365,7 @@ async fn assemble(
         settled,
         host,
         mut returning,
+        unanswered,
         catalogue,
     } = begun;
     let identity = settled.identity;
@@ -438,7 +449,9 @@ async fn assemble(
             journal: base.journal,
             logs: base.logs,
             host,
-            accepts_loss: config.accept_power_loss && returning.is_some(),
+            accepts_loss: (returning.as_ref())
+                .is_some_and(|returning| config.accept_power_loss || returning.is_accepted),
+            unanswered,
             returning: Return::new(returning),
             links: peers.links(),
             peers: peers.clone(),
@@ -457,6 +470,7 @@ async fn assemble(
             waiting_fetches: AtomicUsize::new(0),
             changes: watch::Sender::new(0),
             failure: base.failure,
+            run_end: base.run_end,
             stopping: watch::Sender::new(false),
             tasks: tokio::sync::Mutex::new(JoinSet::new()),
             config: BrokerConfig {
@@ -466,7 +480,10 @@ async fn assemble(
             data_dir,
         }),
     };
-    broker.accept_loss().await?;
+    if broker.is_waiting_in(CATALOGUE_SHARD) {
+        // It takes part in the catalogue all the same: it has waited long enough.
+        broker.accept_loss().await.map_err(StartError::Catalogue)?;
+    }
     broker.open_shards().await?;
     broker.set_aside_unknown().await?;
     broker.inner.logs.note_recovered();
@@ -542,6 +559,8 @@ async fn open_disk(
     let mut journal_config = JournalConfig::new(data_dir.journal_dir());
     journal_config.file_bytes = config.journal_file_bytes;
     journal_config.durability = config.durability;
+    // Who the members are, and who has come back, is never forgotten.
+    journal_config.always_synced = Some(CATALOGUE_SHARD);
     let mut logs_config = LogStoreConfig::new(data_dir.partitions_dir());
     logs_config.tail_bytes_max = config.tail_bytes_max;
     logs_config.use_mmap = config.use_mmap;
@@ -559,18 +578,26 @@ async fn open_disk(
     let (journal, logs) = opened
         .map_err(|error| StartError::Logs(format!("opening the disk panicked: {error}")))??;
     let failure = watch::Sender::new(None);
-    let journal_failure = failure.clone();
-    journal.on_failure(Box::new(move |error| {
-        fail(&journal_failure, error.to_string())
-    }));
-    let logs_failure = failure.clone();
-    logs.on_failure(Box::new(move |error| {
-        fail(&logs_failure, error.to_string())
-    }));
+    let is_relaxed = config.durability.is_relaxed();
+    let run_end = Arc::new(RunEnd::new(data_dir.clone(), is_relaxed));
+    // Whoever still has the journal or the logs does not keep the directory locked by it.
+    let noting = |failure: watch::Sender<Option<String>>, run_end: Weak<RunEnd>| {
+        move |reason: String| {
+            if let Some(run_end) = run_end.upgrade() {
+                run_end.note_failed();
+            }
+            fail(&failure, reason);
+        }
+    };
+    let journal_failed = noting(failure.clone(), Arc::downgrade(&run_end));
+    journal.on_failure(Box::new(move |error| journal_failed(error.to_string())));
+    let logs_failed = noting(failure.clone(), Arc::downgrade(&run_end));
+    logs.on_failure(Box::new(move |error| logs_failed(error.to_string())));
     Ok(Base {
         journal,
         logs,
         failure,
+        run_end,
     })
 }
 
@@ -708,19 +735,6 @@ async fn await_return(
 }
 
 impl Broker {
-    /// Where whoever runs this node takes what is on its disk for good: says so to the catalogue,
-    /// so that no shard waits until it has gone on without it.
-    async fn accept_loss(&self) -> Result<(), StartError> {
-        let node = self.node_id();
-        let drawn = self.catalogue().returns.get(&node).copied();
-        let Some(incarnation) = drawn.filter(|_| self.inner.accepts_loss) else {
-            return Ok(());
-        };
-        let command = Command::Accept { node, incarnation };
-        let accepted = self.change_catalogue(&command).await;
-        accepted.map(|_| ()).map_err(StartError::Catalogue)
-    }
-
     /// Puts directories of partitions that nobody knows aside; it deletes nothing. Only where this
     /// node is the only replica everything is known at the start: elsewhere a directory may belong
     /// to a partition whose entry is applied when the shard has a leader.

@@ -119,7 +119,15 @@ pub(super) async fn start(arguments: StartArguments, context: &mut Context) -> R
     };
     announce(&config, &node, context)?;
 
-    let name = stop.next().await;
+    let mut serving = node.broker();
+    let ended = async { while serving.changed().await.is_ok() {} };
+    let name = tokio::select! {
+        name = stop.next() => name,
+        () = ended => {
+            let reason = "the disk has failed and that could not be noted; see the log".to_owned();
+            return Err(Failure::new(Kind::Failed, reason));
+        }
+    };
     info!(signal = name, "shutting down");
     tokio::select! {
         () = node.shutdown() => {}

@@ -150,6 +150,7 @@ impl Config {
                 Durability::Os => storage::Durability::Os,
             },
             accept_power_loss: self.accept_power_loss,
+            accept_power_loss_after_ms: BrokerConfig::default().accept_power_loss_after_ms,
             catch_up_bytes_per_second: self.storage.catch_up_bytes_per_second.0,
             scrub_interval_ms: self.storage.scrub_interval.ms,
             scrub_bytes_per_second: self.storage.scrub_bytes_per_second.0,

@@ -5,12 +5,13 @@
 //! majority that never was. So the node comes back with a new incarnation, and with that one
 //! command every shard has a *mark* for it. Whoever leads a shard takes a marked node out of the
 //! members; when that is committed the mark is *cleared*, with the point from which on the node is
-//! to remember (a [`Floor`]). Only then may the node open the shard, empty. A node that alone votes
+//! to remember (a [`Floor`]). Only then may the node open the shard, empty. A node that has or had
+//! a mark in a shard never begins that shard: it may have done so before. A node that alone votes
 //! for the catalogue keeps its incarnation: nobody else could tell the others of a new one.
 //!
 //! ```text
-//! voids  count u32, (shard u32, node u32, cleared u8, floor: term u64, leader u32, last term u64,
-//!        last index u64)*       the floor is zeros while it is not cleared
+//! voids  count u32, (shard u32, node u32, kind u8, floor: term u64, leader u32, last term u64,
+//!        last index u64)*       kind 0 waiting, 1 cleared, 2 accepted; the floor is zeros but for 1
 //!        count u32, (node u32, what it drew 16)*
 //! ```
 
@@ -23,6 +24,7 @@ use super::machine::Outcome;
 use super::membership::{conflict, holds_data, removed, taken};
 use super::{Catalogue, Shard};
 use crate::BrokerError;
+use crate::broker::CATALOGUE_SHARD;
 use crate::wire::{Malformed, Reader, Writer};
 
 /// What a shard knows of a node that came back without its memory.
@@ -32,9 +34,11 @@ pub enum Void {
     Waiting,
     /// The shard has gone on without it; it may begin anew, and remember this.
     Cleared(Floor),
+    /// Whoever runs it takes what it has for good.
+    Accepted,
 }
 
-/// Marks by shard and node. Those that are cleared stay until the node returns again or goes.
+/// Marks by shard and node. Those that wait no more stay until the node returns again or goes.
 pub type Voids = BTreeMap<ShardId, BTreeMap<NodeId, Void>>;
 
 /// A node that lost its memory and wants to be a member again.
@@ -78,10 +82,10 @@ impl Catalogue {
     }
 }
 
-/// Whether nobody but this node has, or shall have, anything of a shard.
+/// Whether nobody but this node has anything of a shard. While its members change, others may vote
+/// already, also where that change was turned back and nobody has confirmed it.
 fn is_alone(shard: &Shard, node: NodeId) -> bool {
-    let target = shard.target.as_deref().unwrap_or_default();
-    shard.replicas == [node] && target.iter().all(|other| *other == node)
+    shard.replicas == [node] && shard.target.is_none()
 }
 
 pub(super) fn come_back(state: &mut Catalogue, comeback: &Comeback) -> Done {
@@ -115,16 +119,19 @@ pub(super) fn come_back(state: &mut Catalogue, comeback: &Comeback) -> Done {
     if let Some(entry) = state.nodes.get_mut(&node).filter(|_| !keeps_incarnation) {
         entry.incarnation = incarnation;
     }
-    for shard in state.shards.values_mut() {
+    for shard in state.shards.values() {
         let marks = state.voids.entry(shard.id).or_default();
-        if is_alone(shard, node) {
+        // Who is taken back by others does not vote for the catalogue alone, whatever it says.
+        let is_kept = match shard.id == CATALOGUE_SHARD {
+            true => keeps_incarnation,
+            false => is_alone(shard, node),
+        };
+        if is_kept {
             // What is there is all there is; without anything it is begun anew.
             marks.remove(&node);
             continue;
         }
         marks.insert(node, Void::Waiting);
-        // Whoever has forgotten that the shard was begun must not begin it again.
-        shard.changed = true;
     }
     state.voids.retain(|_, marks| !marks.is_empty());
     Ok(Outcome::Done)
@@ -168,19 +175,22 @@ pub(super) fn clear(
             Ok(Outcome::Done)
         }
         Some(Void::Cleared(_)) => Ok(Outcome::Done),
-        None => Err(conflict(format!(
+        Some(Void::Accepted) | None => Err(conflict(format!(
             "shard {shard} does not wait for anything about node {node}"
         ))),
     }
 }
 
-/// Whoever runs the node takes what it has for good: marks that still wait are gone.
+/// Whoever runs the node takes what it has for good: marks that still wait do so no more. They stay,
+/// because what the node has forgotten may be that it had begun a shard.
 pub(super) fn accept(state: &mut Catalogue, node: NodeId, incarnation: [u8; 16]) -> Done {
     check_return(state, node, incarnation)?;
-    for marks in state.voids.values_mut() {
-        marks.retain(|marked, void| *marked != node || *void != Void::Waiting);
+    let marks = state.voids.values_mut();
+    for void in marks.filter_map(|marks| marks.get_mut(&node)) {
+        if *void == Void::Waiting {
+            *void = Void::Accepted;
+        }
     }
-    state.voids.retain(|_, marks| !marks.is_empty());
     Ok(Outcome::Done)
 }
 
@@ -256,11 +266,12 @@ pub(super) fn put(writer: &mut Writer, state: &Catalogue) {
     writer.count(voids.values().map(BTreeMap::len).sum());
     for (shard, marks) in voids {
         for (node, void) in marks {
-            let (is_cleared, floor) = match void {
+            let (kind, floor) = match void {
                 Void::Waiting => (0, Floor::default()),
                 Void::Cleared(floor) => (1, *floor),
+                Void::Accepted => (2, Floor::default()),
             };
-            writer.u32(shard.0).u32(node.0).u8(is_cleared);
+            writer.u32(shard.0).u32(node.0).u8(kind);
             put_floor(writer, floor);
         }
     }
@@ -273,12 +284,13 @@ pub(super) fn put(writer: &mut Writer, state: &Catalogue) {
 pub(super) fn take(reader: &mut Reader, state: &mut Catalogue) -> Result<(), Malformed> {
     for _ in 0..reader.count(37)? {
         let (shard, node) = (ShardId(reader.u32()?), NodeId(reader.u32()?));
-        let is_cleared = reader.u8()?;
+        let kind = reader.u8()?;
         let floor = take_floor(reader)?;
-        let void = match is_cleared {
+        let void = match kind {
             0 => Void::Waiting,
             1 => Void::Cleared(floor),
-            _ => return Err(reader.malformed("0 or 1")),
+            2 => Void::Accepted,
+            _ => return Err(reader.malformed("a known mark")),
         };
         let marks = state.voids.entry(shard).or_default();
         marks.insert(node, void);

@@ -422,6 +422,7 @@ impl Answer for Returned {
             None => (0, Floor::default()),
             Some(Void::Waiting) => (1, Floor::default()),
             Some(Void::Cleared(floor)) => (2, floor),
+            Some(Void::Accepted) => (3, Floor::default()),
         };
         put_floor(writer.u8(kind), floor);
         put_addresses(writer, &self.members);
@@ -436,6 +437,7 @@ impl Answer for Returned {
                 0 => None,
                 1 => Some(Void::Waiting),
                 2 => Some(Void::Cleared(floor)),
+                3 => Some(Void::Accepted),
                 _ => return Err(reader.malformed("a known mark")),
             },
             members: take_addresses(reader)?,

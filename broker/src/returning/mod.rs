@@ -7,8 +7,10 @@
 //! members and clears the mark, and then the ordinary path adds it again: learner, caught up,
 //! voter. Until a shard's mark is cleared this node opens nothing of it, so it neither votes nor
 //! acknowledges there. `cluster.rs` is the others' side, `node.rs` how such a node starts,
-//! `stale.rs` what becomes of what it has on its disk.
+//! `stale.rs` what becomes of what it has on its disk; `run_end.rs` notes what a start goes by.
 
+mod accepted;
 pub(crate) mod cluster;
 pub(crate) mod node;
+pub(crate) mod run_end;
 pub(crate) mod stale;

@@ -59,6 +59,8 @@ pub(crate) struct Comer<'a> {
 pub(crate) struct CameBack {
     pub(crate) identity: Identity,
     pub(crate) returning: Option<Returning>,
+    /// A return that this node was told not to wait for, and that may have been carried out.
+    pub(crate) unanswered: Option<Returning>,
     /// Members that were heard of on the way.
     pub(crate) members: Vec<Address>,
     /// The catalogue's shard, where this node alone votes for it.
@@ -149,6 +151,17 @@ impl Comer<'_> {
             return Ok(());
         }
         let before = match memory.returning.take() {
+            // The cluster may know of that one, so it is the one to ask for.
+            Some(begun) if begun.is_accepted && !begun.is_answered => {
+                let returning = Returning {
+                    is_accepted: false,
+                    stale: shards.into_iter().collect(),
+                    ..begun
+                };
+                self.save(&returning)?;
+                memory.returning = Some(returning);
+                return Ok(());
+            }
             // Nothing was opened since that one was drawn.
             Some(begun) if !begun.is_answered || begun.stale.contains(&CATALOGUE_SHARD) => {
                 memory.returning = Some(begun);
@@ -160,6 +173,7 @@ impl Comer<'_> {
             before,
             incarnation: self.draw(before),
             is_answered: false,
+            is_accepted: false,
             has_lost_all: false,
             stale: shards.into_iter().collect(),
         };
@@ -186,6 +200,7 @@ impl Comer<'_> {
                     before,
                     incarnation: self.draw(before),
                     is_answered: false,
+                    is_accepted: false,
                     has_lost_all: true,
                     stale: [CATALOGUE_SHARD].into(),
                 }
@@ -225,6 +240,9 @@ impl Comer<'_> {
         mut returning: Returning,
     ) -> Result<CameBack, StartError> {
         self.desk.set_member(identity.clone());
+        if returning.is_accepted && !returning.is_answered {
+            return self.accept(identity, returning);
+        }
         let mut catalogue = self.saved_catalogue();
         let is_undecided = !returning.is_answered && !returning.has_lost_all;
         if is_undecided && returning.stale.contains(&CATALOGUE_SHARD) {
@@ -245,6 +263,7 @@ impl Comer<'_> {
             true => "its journal was damaged",
             false => "it lost power while it answered before it synced",
         };
+        let mut answered_ms = None;
         while returning.stale.contains(&CATALOGUE_SHARD) {
             let missing = match self.ask(&identity, &returning, &known).await {
                 Ok(returned) => {
@@ -262,14 +281,22 @@ impl Comer<'_> {
                 Err(NotBack::ForGood(error)) => return Err(error),
                 Err(NotBack::Yet(missing)) => missing,
             };
-            if self.config.accept_power_loss && !returning.has_lost_all {
-                return self.accept(identity, returning);
+            let is_told = self.config.accept_power_loss || returning.is_accepted;
+            if is_told && !returning.has_lost_all {
+                // Whoever has answered may well go on without this node in a moment.
+                let now_ms = self.clock.monotonic_ms();
+                let since_ms = now_ms - *answered_ms.get_or_insert(now_ms);
+                let patience_ms = self.config.accept_power_loss_after_ms;
+                if !returning.is_answered || since_ms.unsigned_abs() >= patience_ms {
+                    return self.accept(identity, returning);
+                }
             }
             self.wait(&mut patience, why, &missing).await;
         }
         Ok(CameBack {
             identity,
             returning: Some(returning),
+            unanswered: None,
             members,
             catalogue: None,
         })
@@ -298,6 +325,7 @@ impl Comer<'_> {
         Ok(CameBack {
             identity,
             returning,
+            unanswered: None,
             members: Vec::new(),
             catalogue: Some(opened),
         })
@@ -308,17 +336,20 @@ impl Comer<'_> {
         tracing::warn!(
             "this node takes part in the catalogue with what is on its disk, as it was told to"
         );
-        let returning = if returning.is_answered {
+        returning.is_accepted = true;
+        if returning.is_answered {
             returning.stale.remove(&CATALOGUE_SHARD);
-            self.save(&returning)?;
-            Some(returning)
-        } else {
-            self.data_dir.clear_returning().map_err(data_dir_error)?;
-            None
+        }
+        self.save(&returning)?;
+        // An answer may have been lost on its way: then this node is another one to the others.
+        let (returning, unanswered) = match returning.is_answered {
+            true => (Some(returning), None),
+            false => (None, Some(returning)),
         };
         Ok(CameBack {
             identity,
             returning,
+            unanswered,
             members: Vec::new(),
             catalogue: None,
         })
@@ -329,7 +360,7 @@ impl Comer<'_> {
         let failed = |error: raft::DestroyError| StartError::DataDir(error.to_string());
         match void {
             Some(Void::Waiting) => Ok(false),
-            None => Ok(true),
+            None | Some(Void::Accepted) => Ok(true),
             Some(Void::Cleared(floor)) => {
                 let id = CATALOGUE_SHARD;
                 host.destroy_shard(id).await.map_err(failed)?;
@@ -410,24 +441,31 @@ impl Comer<'_> {
         }
     }
 
-    /// Where others may be: the seeds, and where the catalogue last had them.
     fn addresses(&self, catalogue: &Catalogue, own: NodeId) -> BTreeSet<String> {
-        let others = addresses(catalogue).into_iter();
-        let others = others.filter(|other| other.node != own).map(|other| {
-            let host = match other.host.contains(':') {
-                true => format!("[{}]", other.host),
-                false => other.host,
-            };
-            format!("{host}:{}", other.port)
-        });
         let own_address = self.peers.local_addr().to_string();
-        let seeds = self.config.seeds.iter();
-        let seeds = seeds.map(|seed| seed.trim().to_ascii_lowercase());
-        others
-            .chain(seeds)
-            .filter(|address| !address.is_empty() && *address != own_address)
-            .collect()
+        others(catalogue, own, (&self.config.seeds, &own_address))
     }
+}
+
+/// Where others may be: the seeds, and where the catalogue last had them.
+pub(super) fn others(
+    catalogue: &Catalogue,
+    own: NodeId,
+    (seeds, own_address): (&[String], &str),
+) -> BTreeSet<String> {
+    let others = addresses(catalogue).into_iter();
+    let others = others.filter(|other| other.node != own).map(|other| {
+        let host = match other.host.contains(':') {
+            true => format!("[{}]", other.host),
+            false => other.host,
+        };
+        format!("{host}:{}", other.port)
+    });
+    let seeds = seeds.iter().map(|seed| seed.trim().to_ascii_lowercase());
+    others
+        .chain(seeds)
+        .filter(|address| !address.is_empty() && address != own_address)
+        .collect()
 }
 
 /// Whether the cluster has said no, rather than not now.

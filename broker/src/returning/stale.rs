@@ -40,9 +40,9 @@ fn fate(catalogue: &Catalogue, shard: ShardId, node: NodeId, is_stale: bool) -> 
         (Some(Void::Waiting), _) => Fate::Wait,
         (Some(Void::Cleared(floor)), true) => Fate::Renew(floor),
         (Some(Void::Cleared(floor)), false) => Fate::Remember(floor),
-        (None, true) if !catalogue.shards.contains_key(&shard) => Fate::Drop,
-        (None, true) => Fate::Keep,
-        (None, false) => Fate::Open,
+        (None | Some(Void::Accepted), true) if !catalogue.shards.contains_key(&shard) => Fate::Drop,
+        (None | Some(Void::Accepted), true) => Fate::Keep,
+        (None | Some(Void::Accepted), false) => Fate::Open,
     }
 }
 
@@ -176,6 +176,8 @@ mod tests {
         let cleared = Some(Void::Cleared(floor));
         assert_eq!(at(None, false), Fate::Open);
         assert_eq!(at(None, true), Fate::Keep);
+        assert_eq!(at(Some(Void::Accepted), true), Fate::Keep);
+        assert_eq!(at(Some(Void::Accepted), false), Fate::Open);
         assert_eq!(at(Some(Void::Waiting), true), Fate::Wait);
         assert_eq!(at(Some(Void::Waiting), false), Fate::Wait);
         assert_eq!(at(cleared, true), Fate::Renew(floor));

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! body of the state file `returning`, little-endian:
-//! | before 16 | incarnation 16 | is answered u8 | has lost all u8 | stale shards: count u32, id u32* |
+//! | before 16 | incarnation 16 | u8: 1 is answered, 2 is accepted | has lost all u8 |
+//! | stale shards: count u32, id u32* |
 //! ```
 
 use std::collections::BTreeSet;
@@ -25,6 +26,9 @@ pub struct Returning {
     /// Whether the cluster has said that it knows of this return. Pictures of the cluster that do
     /// not have it are older, and not to be acted on.
     pub is_answered: bool,
+    /// Whether whoever runs the node has said, while the cluster had not answered, that it is to go
+    /// on with what is on its disk. The return may have been carried out all the same.
+    pub is_accepted: bool,
     /// Whether nothing is left of what the node had: its journal is damaged.
     pub has_lost_all: bool,
     /// Shards of which what is on this disk counts for nothing, unless the catalogue says that no
@@ -35,7 +39,8 @@ pub struct Returning {
 impl Returning {
     fn encode(&self) -> Vec<u8> {
         let mut body = [self.before, self.incarnation].concat();
-        body.extend([self.is_answered, self.has_lost_all].map(u8::from));
+        let standing = u8::from(self.is_answered) | u8::from(self.is_accepted) << 1;
+        body.extend([standing, u8::from(self.has_lost_all)]);
         let count = u32::try_from(self.stale.len()).expect("shard ids have 32 bits");
         body.extend_from_slice(&count.to_le_bytes());
         for shard in &self.stale {
@@ -53,13 +58,14 @@ impl Returning {
         if !left.is_empty() || ids.len() != usize::try_from(u32::from_le_bytes(*count)).ok()? {
             return None;
         }
-        if flags.iter().any(|flag| *flag > 1) {
+        if flags[0] > 3 || flags[1] > 1 {
             return None;
         }
         Some(Returning {
             before: *before,
             incarnation: *incarnation,
-            is_answered: flags[0] == 1,
+            is_answered: flags[0] & 1 != 0,
+            is_accepted: flags[0] & 2 != 0,
             has_lost_all: flags[1] == 1,
             stale: ids
                 .iter()
@@ -135,11 +141,13 @@ mod tests {
             before: [1; 16],
             incarnation: [2; 16],
             is_answered: false,
+            is_accepted: false,
             has_lost_all: true,
             stale: [0, 3, 7].map(ShardId).into(),
         };
         for (seed, is_answered) in [(1, false), (2, true), (3, true)] {
             returning.is_answered = is_answered;
+            returning.is_accepted = seed == 2;
             open().set_returning(&returning).unwrap();
             sim.crash(seed);
             assert_eq!(open().returning().unwrap(), Some(returning.clone()));
