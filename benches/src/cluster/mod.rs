@@ -28,8 +28,10 @@ const WRITERS: usize = 16;
 const PACE: Duration = Duration::from_millis(10);
 /// How long their normal times are taken.
 const NORMAL: Duration = Duration::from_secs(8);
-/// What a follower misses.
+/// What a follower misses,
 const MISSED_BYTES: u64 = 2 << 30;
+/// and while producers go on.
+const MISSED_BESIDE_BYTES: u64 = 512 << 20;
 /// How long a cluster needs after a node came back until leaders are where they are preferred.
 const SETTLING: Duration = Duration::from_secs(30);
 /// How long an idle cluster is watched.
@@ -78,9 +80,9 @@ async fn measure(binary: &str, sizes: &[i32]) -> Result<(), Failure> {
         for _ in 0..KILLS {
             killed_leader(&clock, &mut nodes, &client, &topic, *partitions).await?;
         }
-        moved(&nodes, &client, &topic, *partitions).await?;
         planned_stop(&clock, &mut nodes, &client, &topic, *partitions).await?;
         idle(&nodes, *partitions).await?;
+        moved(&nodes, &client, &topic, *partitions).await?;
         whole_restart(&clock, &mut nodes, &topic, *partitions).await?;
         if Some(partitions) == sizes.first() {
             catch_up(&clock, &mut nodes, &client).await?;
@@ -214,24 +216,53 @@ async fn whole_restart(
     Ok(())
 }
 
-/// Kills a follower, writes what it misses, and starts it again; what producers to another topic
-/// notice of that.
+/// Kills a follower, writes what it misses, and starts it again.
 async fn catch_up(clock: &Clock, nodes: &mut Nodes, client: &ClusterClient) -> Result<(), Failure> {
     let topic = "bench-catch-up";
     nodes.create_topic(client, topic, 4).await?;
-    let beside = "bench-beside-catch-up";
-    nodes.create_topic(client, beside, 12).await?;
     nodes.all_in_sync(client, topic, PATIENCE).await?;
-    let producers = |nodes: &Nodes| Load::start(nodes.addresses(), beside, 12, (WRITERS, PACE));
-    let load = producers(nodes);
-    load.warmed_up().await;
-    tokio::time::sleep(NORMAL).await;
-    let normal = load.stop().await;
     let away = nodes.leads_least(client, topic).await?;
     nodes.kill(away)?;
     let began_ms = clock.monotonic_ms();
     load::write(nodes.addresses(), topic, 4, MISSED_BYTES).await?;
     let wrote_ms = clock.monotonic_ms() - began_ms;
+    let began_ms = clock.monotonic_ms();
+    nodes.restart(away)?;
+    nodes.all_in_sync(client, topic, 4 * PATIENCE).await?;
+    let took_ms = clock.monotonic_ms() - began_ms;
+    line(
+        "a follower that missed 2 GiB is back in sync",
+        &format!(
+            "{took_ms} ms, {:.0} MB/s from its start",
+            rate(MISSED_BYTES, took_ms)
+        ),
+        &format!(
+            "written meanwhile at {:.0} MB/s",
+            rate(MISSED_BYTES, wrote_ms)
+        ),
+    );
+    beside_catch_up(clock, nodes, client, topic).await
+}
+
+/// The same while producers write to another topic: what they notice of it.
+async fn beside_catch_up(
+    clock: &Clock,
+    nodes: &mut Nodes,
+    client: &ClusterClient,
+    topic: &str,
+) -> Result<(), Failure> {
+    let beside = "bench-beside-catch-up";
+    nodes.create_topic(client, beside, 12).await?;
+    nodes.all_in_sync(client, beside, PATIENCE).await?;
+    let away = nodes.leads_least(client, topic).await?;
+    nodes.kill(away)?;
+    load::write(nodes.addresses(), topic, 4, MISSED_BESIDE_BYTES).await?;
+    let producers = |nodes: &Nodes| Load::start(nodes.addresses(), beside, 12, (WRITERS, PACE));
+    // Normal is: with the same two nodes.
+    let load = producers(nodes);
+    load.warmed_up().await;
+    tokio::time::sleep(NORMAL).await;
+    let normal = load.stop().await;
     let load = producers(nodes);
     load.warmed_up().await;
     let began_ms = clock.monotonic_ms();
@@ -239,32 +270,33 @@ async fn catch_up(clock: &Clock, nodes: &mut Nodes, client: &ClusterClient) -> R
     nodes.all_in_sync(client, topic, 4 * PATIENCE).await?;
     let took_ms = clock.monotonic_ms() - began_ms;
     let meanwhile = load.stop().await;
-    let rate = |ms: i64| {
-        crate::as_f64(usize::try_from(MISSED_BYTES).unwrap_or(0))
-            / crate::as_f64(usize::try_from(ms).unwrap_or(1))
-            / 1_000.0
-    };
-    line(
-        "a follower that missed 2 GiB is back in sync",
-        &format!("{took_ms} ms, {:.0} MB/s from its start", rate(took_ms)),
-        &format!("written meanwhile at {:.0} MB/s", rate(wrote_ms)),
+    let (p99, p50) = (
+        [meanwhile.percentile_ms(99), normal.percentile_ms(99)],
+        [meanwhile.percentile_ms(50), normal.percentile_ms(50)],
     );
-    let p99 = |seen: &load::Seen| seen.percentile_ms(99);
     line(
-        "producers while it caught up, p99",
+        "producers while a follower catches up, p99",
         &format!(
             "{:.1} ms, normally {:.1} ms: {:.2} times",
-            p99(&meanwhile),
-            p99(&normal),
-            p99(&meanwhile) / p99(&normal)
+            p99[0],
+            p99[1],
+            p99[0] / p99[1]
         ),
         &format!(
-            "p50 {:.1} and {:.1} ms",
-            meanwhile.percentile_ms(50),
-            normal.percentile_ms(50)
+            "p50 {:.1} and {:.1} ms; caught up at {:.0} MB/s",
+            p50[0],
+            p50[1],
+            rate(MISSED_BESIDE_BYTES, took_ms)
         ),
     );
     Ok(())
+}
+
+/// Megabytes a second.
+fn rate(bytes: u64, ms: i64) -> f64 {
+    crate::as_f64(usize::try_from(bytes).unwrap_or(0))
+        / crate::as_f64(usize::try_from(ms).unwrap_or(1))
+        / 1_000.0
 }
 
 fn line(what: &str, result: &str, beside: &str) {
