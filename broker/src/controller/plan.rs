@@ -182,11 +182,11 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Changes of shards without a leader wait for one, and stalled ones for nobody knows what:
-    /// they hold nobody else up.
+    /// Changes of shards without a leader wait for one, and stalled ones for nobody knows what;
+    /// what gets on for very long may never end. They hold nobody else up.
     fn has_room(&self) -> bool {
         let gets_on = |shard: &&ShardId| {
-            self.is_led(**shard) && !self.stalls.is_stalled(**shard, self.settings)
+            self.is_led(**shard) && !self.stalls.has_had_its_time(**shard, self.settings)
         };
         self.in_change.iter().filter(gets_on).count() < self.settings.changes_max
     }
@@ -314,7 +314,7 @@ impl<'a> Round<'a> {
                 .filter(|node| !present.contains(node))
                 .count();
         let active = self.ground.active().len();
-        if active == 2 && present.iter().filter(stay).count() == 2 {
+        if active == 2 && grown == 2 && present.len() > 1 {
             return 2;
         }
         let most = odd(active);

@@ -274,6 +274,18 @@ fn the_catalogue_has_one_voter_on_two_nodes_three_on_three_and_five_on_five() {
 }
 
 #[test]
+fn two_nodes_of_which_one_kept_the_catalogue_both_keep_it_when_two_go_at_once() {
+    let mut cluster = of(4);
+    let goes: Vec<NodeId> = cluster.list(0)[1..].to_vec();
+    for node in &goes {
+        cluster.state(node.0, NodeState::Draining);
+    }
+    cluster.settle();
+    assert_eq!(cluster.list(0).len(), 2, "{:?}", cluster.list(0));
+    assert!(goes.iter().all(|node| !cluster.list(0).contains(node)));
+}
+
+#[test]
 fn two_nodes_that_are_left_both_keep_the_catalogue() {
     let mut cluster = of(3);
     cluster.state(3, NodeState::Draining);

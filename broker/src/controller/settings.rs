@@ -10,6 +10,9 @@ pub(crate) struct Settings {
     /// A change of members that makes no progress for longer has stalled: it no longer counts
     /// among those under way, and new replicas that hold it up are given up.
     pub(crate) stall_after_ms: i64,
+    /// A change of members that takes longer between two steps no longer counts among those under
+    /// way, however it gets on: a replica may take over entries for ever and never catch up.
+    pub(crate) slot_ms_max: i64,
     /// For how long a node that was given up so gets no replica of that shard.
     pub(crate) bar_ms: i64,
     /// Standing shards per node and replication factor.
@@ -32,6 +35,7 @@ impl Default for Settings {
             replace_dead_after_ms: 10 * 60 * 1_000,
             abandon_dead_after_ms: 30 * 1_000,
             stall_after_ms: 10 * 60 * 1_000,
+            slot_ms_max: 60 * 60 * 1_000,
             bar_ms: 30 * 60 * 1_000,
             shards_per_node: 2,
             changes_max: 2,

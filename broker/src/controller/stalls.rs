@@ -6,8 +6,10 @@
 //! may lack more again, but not for ever. Only the time in which the shard is led counts, since
 //! without a leader nobody could get on. A node that holds a
 //! change up for too long is given up for it and barred for a while: from that shard, and when
-//! that happens in several shards from all of them, for then it is not the shard that is to blame; changes that had
-//! begun towards it meanwhile give it up sooner.
+//! that happens in several shards under different leaders from all of them, for then neither a
+//! shard nor a leader is to blame; changes that had begun towards it meanwhile give it up sooner.
+//! A change that gets on but takes very long between two changes of its members stops holding
+//! others up; nobody is given up for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,15 +25,15 @@ const LOOK_MS_MAX: i64 = 5_000;
 /// How often a copy may begin anew, between two signs of progress of another kind, and lack more
 /// than before.
 const RESTARTS_MAX: u32 = 10;
-/// Shards in which a node must have held changes up to be barred from all.
-const SHARDS_TO_BAR: usize = 2;
+/// Leaders under which a node must have held changes up, each of another shard, to be barred from
+/// all.
+const LEADERS_TO_BAR: usize = 2;
 
 /// See the module. Times are monotonic, in milliseconds.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stalls {
     changes: BTreeMap<ShardId, Change>,
-    /// Until when.
-    barred: BTreeMap<(NodeId, ShardId), i64>,
+    barred: BTreeMap<(NodeId, ShardId), Bar>,
     looked_ms: Option<i64>,
 }
 
@@ -43,12 +45,21 @@ pub(crate) struct GivenUp {
     pub(crate) idle_ms: i64,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Bar {
+    until_ms: i64,
+    /// Who led the shard, and was to send what was missing.
+    leader: NodeId,
+}
+
 #[derive(Debug, Clone)]
 struct Change {
     target: Vec<NodeId>,
     members: (BTreeSet<NodeId>, BTreeSet<NodeId>, bool),
     behind: BTreeMap<NodeId, Behind>,
     idle_ms: i64,
+    /// Since the members changed.
+    led_ms: i64,
     /// Takes up a change that had stalled, and has not got on itself either.
     succeeds_stalled: bool,
     given_up: BTreeSet<NodeId>,
@@ -104,6 +115,7 @@ impl Change {
             members: members(seen),
             behind: behind.collect(),
             idle_ms: 0,
+            led_ms: 0,
             succeeds_stalled: false,
             given_up: BTreeSet::new(),
         }
@@ -151,9 +163,9 @@ impl Stalls {
             shard.is_some_and(|shard| shard.target.is_some())
         };
         self.changes.retain(|id, _| in_change(id));
-        self.barred.retain(|(node, shard), until| {
+        self.barred.retain(|(node, shard), bar| {
             let exist = catalogue.nodes.contains_key(node) && catalogue.shards.contains_key(shard);
-            exist && now_ms < *until
+            exist && now_ms < bar.until_ms
         });
         let mut given_up = Vec::new();
         let known_bad = self.barred();
@@ -170,9 +182,14 @@ impl Stalls {
                     change.succeeds_stalled || change.idle_ms >= settings.stall_after_ms;
                 *change = Change {
                     succeeds_stalled,
+                    led_ms: change.led_ms,
                     ..begun()
                 };
                 continue;
+            }
+            let leader = seen.leader.filter(|leader| view.alive.contains(leader));
+            if leader.is_some() {
+                change.led_ms = change.led_ms.saturating_add(passed_ms);
             }
             if change.gets_on(shard, seen) {
                 change.idle_ms = 0;
@@ -180,12 +197,7 @@ impl Stalls {
                 change.given_up.clear();
                 continue;
             }
-            if seen
-                .leader
-                .is_none_or(|leader| !view.alive.contains(&leader))
-            {
-                continue;
-            }
+            let Some(leader) = leader else { continue };
             change.idle_ms = change.idle_ms.saturating_add(passed_ms);
             for node in newcomers(shard) {
                 let patience_ms = if known_bad.contains(&node) {
@@ -197,8 +209,9 @@ impl Stalls {
                     && !seen.voters.contains(&node)
                     && (behind(seen, node).is_some() || !view.alive.contains(&node));
                 if holds_up && change.given_up.insert(node) {
-                    let until = now_ms.saturating_add(settings.bar_ms);
-                    self.barred.insert((node, shard.id), until);
+                    let until_ms = now_ms.saturating_add(settings.bar_ms);
+                    let bar = Bar { until_ms, leader };
+                    self.barred.insert((node, shard.id), bar);
                     given_up.push(GivenUp {
                         shard: shard.id,
                         node,
@@ -215,12 +228,19 @@ impl Stalls {
         self.changes.is_empty() && self.barred.is_empty()
     }
 
-    /// Whether a change waits for nobody knows what, and so holds no others up.
-    pub(crate) fn is_stalled(&self, shard: ShardId, settings: &Settings) -> bool {
+    /// Whether a change waits for nobody knows what.
+    fn is_stalled(&self, shard: ShardId, settings: &Settings) -> bool {
         let change = self.changes.get(&shard);
         change.is_some_and(|change| {
             change.succeeds_stalled || change.idle_ms >= settings.stall_after_ms
         })
+    }
+
+    /// Whether a change no longer counts among those that are under way.
+    pub(crate) fn has_had_its_time(&self, shard: ShardId, settings: &Settings) -> bool {
+        let change = self.changes.get(&shard);
+        let is_long = change.is_some_and(|change| change.led_ms >= settings.slot_ms_max);
+        is_long || self.is_stalled(shard, settings)
     }
 
     /// For how long a stalled change has made no progress.
@@ -247,7 +267,11 @@ impl Stalls {
     /// Nodes that get no new replicas, whatever the shard.
     pub(crate) fn barred(&self) -> BTreeSet<NodeId> {
         let nodes: BTreeSet<NodeId> = self.barred.keys().map(|(node, _)| *node).collect();
-        let often = |node: &NodeId| self.barred_from(*node).len() >= SHARDS_TO_BAR;
+        let often = |node: &NodeId| {
+            let bars = self.barred.iter().filter(|((of, _), _)| of == node);
+            let leaders: BTreeSet<NodeId> = bars.map(|(_, bar)| bar.leader).collect();
+            leaders.len() >= LEADERS_TO_BAR
+        };
         nodes.into_iter().filter(often).collect()
     }
 

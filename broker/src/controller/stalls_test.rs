@@ -41,7 +41,7 @@ impl Scene {
             };
             catalogue.shards.insert(id, shard);
             let seen = ShardView {
-                leader: Some(NodeId(1)),
+                leader: Some(NodeId(id.0)),
                 in_sync: ids(&[1, 2, 3]).into_iter().collect(),
                 voters: ids(&[1, 2, 3]).into_iter().collect(),
                 learners: ids(&[4]).into_iter().collect(),
@@ -134,6 +134,50 @@ fn one_shard_alone_bars_a_node_only_from_itself() {
     let barred = scene.stalls.barred_for(ShardId(1));
     assert_eq!(barred, [NodeId(4)].into());
     assert_eq!(scene.stalls.barred_for(ShardId(2)), BTreeSet::new());
+}
+
+#[test]
+fn one_leader_alone_bars_a_node_from_no_other_shards() {
+    let mut scene = Scene::new();
+    scene.seen(2).leader = Some(NodeId(1));
+    assert_eq!(scene.pass(STALL_MS), [(1, 4), (2, 4)]);
+    assert_eq!(scene.stalls.barred(), BTreeSet::new(), "it may be node 1");
+    assert_eq!(scene.stalls.barred_for(ShardId(2)), [NodeId(4)].into());
+}
+
+#[test]
+fn a_replica_that_takes_over_entries_for_ever_holds_others_up_for_an_hour() {
+    let mut scene = Scene::new();
+    scene.shard(2).target = None;
+    let had_its_time = |scene: &Scene| {
+        let stalls = &scene.stalls;
+        stalls.has_had_its_time(ShardId(1), &scene.settings)
+    };
+    let mut entries = 0;
+    let mut given_up = Vec::new();
+    let mut goes_on_for = |scene: &mut Scene, ms: i64| {
+        for _ in 0..ms / 60_000 {
+            entries += 1;
+            scene.comes(1, entries, 1_000);
+            given_up.extend(scene.pass(60_000));
+        }
+    };
+    let hour_ms = scene.settings.slot_ms_max;
+    goes_on_for(&mut scene, hour_ms - 60_000);
+    assert!(!had_its_time(&scene));
+    scene.seen(1).leader = None;
+    goes_on_for(&mut scene, hour_ms);
+    assert!(!had_its_time(&scene), "nobody led it");
+    scene.seen(1).leader = Some(NodeId(2));
+    scene.shard(1).target = Some(ids(&[2, 1, 4]));
+    goes_on_for(&mut scene, 120_000);
+    assert!(had_its_time(&scene) && !scene.is_stalled(1));
+    scene.seen(1).learners.insert(NodeId(5));
+    scene.pass(1_000);
+    assert!(!had_its_time(&scene), "a step");
+    goes_on_for(&mut scene, 2 * hour_ms);
+    assert!(had_its_time(&scene));
+    assert_eq!(given_up, [], "it gets on");
 }
 
 #[test]
