@@ -365,6 +365,41 @@ fn shards_are_pinned_together_and_only_at_what_they_have() {
 }
 
 #[test]
+fn a_shard_that_was_pinned_loses_no_replica_to_what_was_decided_before() {
+    let (mut machine, images) = three_nodes();
+    let decided = |list: &[u32]| Command::SetTarget {
+        shard: ShardId(1),
+        before: Some([1, 2, 3].map(NodeId).to_vec()),
+        target: Some(list.iter().copied().map(NodeId).collect()),
+        factor: None,
+    };
+    let pin = Command::PinShards {
+        shards: vec![ShardId(1)],
+        replicas: 3,
+    };
+    assert_eq!(apply(&mut machine, &pin), Outcome::Done);
+    assert!(is_conflict(&apply(&mut machine, &decided(&[1, 2]))));
+    assert_eq!(images.borrow().shards[&ShardId(1)].target, None);
+    assert_eq!(apply(&mut machine, &decided(&[3, 2, 1])), Outcome::Done);
+    // Two that are left of three may give up a third that does not come.
+    let of_factor = |list: &[u32], factor| Command::SetTarget {
+        shard: ShardId(1),
+        before: None,
+        target: Some(list.iter().copied().map(NodeId).collect()),
+        factor: Some(factor),
+    };
+    apply(&mut machine, &of_factor(&[1, 2], Factor::Fixed(3)));
+    apply(&mut machine, &changed(1, &[1, 2]));
+    for list in [&[1, 2, 3][..], &[1, 2]] {
+        let outcome = apply(&mut machine, &target(1, Some(list)));
+        assert_eq!(outcome, Outcome::Done, "{list:?}");
+    }
+    // By hand it may have as few as one likes.
+    let by_hand = of_factor(&[1], Factor::ByHand);
+    assert_eq!(apply(&mut machine, &by_hand), Outcome::Done);
+}
+
+#[test]
 fn a_node_that_is_used_again_keeps_what_was_to_leave_it() {
     let (mut machine, images) = three_nodes();
     apply(&mut machine, &joiner(9, None));

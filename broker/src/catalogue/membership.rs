@@ -401,6 +401,16 @@ pub(super) fn set_target(
     }
     let entry = state.shards.get_mut(&shard);
     let entry = entry.ok_or_else(|| unknown_shard(shard))?;
+    // Decided when the number was still left to the cluster: lists by hand bring a factor along.
+    if let (Some(target), Factor::Fixed(replicas), None) = (&target, entry.factor, factor) {
+        let exists = |node: &&NodeId| state.nodes.contains_key(*node);
+        let present = entry.replicas.iter().filter(exists).count();
+        if target.len() < present.min(usize::from(replicas)) {
+            return Err(conflict(format!(
+                "shard {shard} has {replicas} replicas for good"
+            )));
+        }
+    }
     let wanted = target.unwrap_or_else(|| entry.replicas.clone());
     let present = entry.target.as_ref().unwrap_or(&entry.replicas);
     // A repeated command finds what it asked for.
