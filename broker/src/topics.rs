@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use storage::{NodeId, Offset, PartitionId, ShardId, TopicId};
+use tokio::sync::watch;
 
 use crate::broker::refused;
 use crate::catalogue::command::{Command, NewShard, TopicEntry};
@@ -35,6 +36,9 @@ const SHARD_ATTEMPTS: usize = 5;
 const SHARED_WAIT_MS: i64 = 5_000;
 /// How long to wait each time until these others are known here.
 const SHARD_WAIT: Duration = Duration::from_secs(2);
+
+/// The catalogue as it becomes.
+type Images = watch::Receiver<Arc<Catalogue>>;
 
 /// A topic to create.
 #[derive(Debug, Clone, Default)]
@@ -143,11 +147,12 @@ impl Broker {
         validate_only: bool,
     ) -> Vec<Result<CreatedTopic, BrokerError>> {
         let _administration = self.inner.administration.lock().await;
-        let mut catalogue = Catalogue::clone(&self.catalogue());
+        let mut images = self.inner.images.clone();
+        let mut catalogue = Catalogue::clone(&images.borrow_and_update());
         let mut results = Vec::with_capacity(topics.len());
         for topic in topics {
             let entered = self
-                .enter_topic(&mut catalogue, &topic, validate_only)
+                .enter_topic((&mut catalogue, &mut images), &topic, validate_only)
                 .await;
             results.push(entered);
         }
@@ -156,13 +161,13 @@ impl Broker {
 
     async fn enter_topic(
         &self,
-        catalogue: &mut Catalogue,
+        (catalogue, images): (&mut Catalogue, &mut Images),
         topic: &NewTopic,
         validate_only: bool,
     ) -> Result<CreatedTopic, BrokerError> {
         if !validate_only && topic.assignments.is_empty() {
             let factor = self.wanted_factor(topic.replication_factor)?;
-            self.wait_until_shared(catalogue, factor).await;
+            self.wait_until_shared((catalogue, images), factor).await;
         }
         for _ in 0..SHARD_ATTEMPTS {
             let pinned = self.to_pin(catalogue, topic)?;
@@ -179,11 +184,19 @@ impl Broker {
                 });
             }
             let (created, entry) = planned?;
-            let made = match self.pin_shards(pinned).await {
-                Ok(()) => self.make_shards(next, new_shards).await,
-                Err(error) => Err(error),
-            };
-            match made {
+            match self.pin_shards(pinned).await {
+                Ok(()) => {}
+                // Somebody else changed those shards meanwhile: look again.
+                Err(BrokerError::Conflict { .. }) => {
+                    *catalogue = newer_image(images).await;
+                    continue;
+                }
+                Err(error) => {
+                    *catalogue = Catalogue::clone(&self.catalogue());
+                    return Err(error);
+                }
+            }
+            match self.make_shards(next, new_shards).await {
                 Ok(()) => {}
                 // Somebody else made shards meanwhile: look again.
                 Err(BrokerError::Conflict { .. }) => {
@@ -204,7 +217,11 @@ impl Broker {
 
     /// Waits while automatic shards are about to have the replicas that a topic asks for: those
     /// can serve it then, and no others need be made.
-    async fn wait_until_shared(&self, catalogue: &mut Catalogue, factor: Factor) {
+    async fn wait_until_shared(
+        &self,
+        (catalogue, images): (&mut Catalogue, &mut Images),
+        factor: Factor,
+    ) {
         let grows = || {
             let soon = sharing(&self.catalogue(), &self.alive_nodes(), factor);
             soon == Sharing::Soon
@@ -212,7 +229,7 @@ impl Broker {
         if grows() {
             // Where that takes longer the topic gets shards of its own.
             let _ = self.wait_until(|| !grows(), SHARED_WAIT_MS).await;
-            *catalogue = Catalogue::clone(&self.catalogue());
+            *catalogue = Catalogue::clone(&images.borrow_and_update());
         }
     }
 
@@ -836,4 +853,39 @@ fn change_list(present: &str, value: &str, append: bool) -> String {
         items.retain(|item| !named.contains(item));
     }
     items.join(",")
+}
+
+/// The catalogue once it is another than the one that was looked at last, or what there is after a
+/// while.
+async fn newer_image(images: &mut Images) -> Catalogue {
+    // When it does not come, the next attempt says why.
+    let _ = tokio::time::timeout(SHARD_WAIT, images.changed()).await;
+    Catalogue::clone(&images.borrow_and_update())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_that_makes_no_shards_is_waited_for_no_longer_than_it_takes() {
+        let image = |producers| {
+            Arc::new(Catalogue {
+                next_producer_id: producers,
+                ..Catalogue::default()
+            })
+        };
+        let (sender, mut images) = watch::channel(image(1));
+        let begun = tokio::time::Instant::now();
+        sender.send_replace(image(2));
+        assert_eq!(newer_image(&mut images).await.next_producer_id, 2);
+        let (newer, ()) = tokio::join!(newer_image(&mut images), async {
+            tokio::task::yield_now().await;
+            sender.send_replace(image(3));
+        });
+        assert_eq!(newer.next_producer_id, 3);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(newer_image(&mut images).await.next_producer_id, 3);
+        assert_eq!(begun.elapsed(), SHARD_WAIT, "nothing comes");
+    }
 }
