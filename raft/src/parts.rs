@@ -4,7 +4,7 @@
 //! Parts come one after the other, each after the answer to the one before; one that comes twice
 //! is taken once. What does not fit ends the offer, and the leader begins anew.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use storage::NodeId;
 
 use crate::message::Part;
@@ -119,8 +119,17 @@ pub(crate) fn take(
     if incoming.bytes < incoming.total {
         return Taken::More(incoming.bytes);
     }
-    let whole = held.take().map(|incoming| incoming.pieces.concat());
-    Taken::Whole(whole.unwrap_or_default().into())
+    let pieces = held.take().map(|incoming| incoming.pieces);
+    Taken::Whole(joined(pieces.unwrap_or_default()))
+}
+
+/// All of it in one; each piece goes once it is copied, so that not all is there twice.
+fn joined(pieces: Vec<Bytes>) -> Bytes {
+    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    for piece in pieces {
+        whole.extend_from_slice(&piece);
+    }
+    whole.freeze()
 }
 
 #[cfg(test)]
