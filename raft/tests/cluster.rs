@@ -377,7 +377,7 @@ async fn a_removed_voter_leads_once_more_when_the_one_that_is_left_lost_its_remo
     hosts.start(2).await.unwrap();
     assert!(hosts.members(2).is_joint, "{:?}", hosts.members(2));
     hosts.start(1).await.unwrap();
-    hosts.write(&mut history, 10).await;
+    in_time("somebody leads", hosts.write(&mut history, 10)).await;
     hosts
         .until("only the one that is left votes", |hosts| {
             let members = hosts.members(2);
