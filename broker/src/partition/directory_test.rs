@@ -98,6 +98,8 @@ fn what_changes_while_a_picture_is_followed_is_followed_too() {
         let mut before = Arc::new(Catalogue::default());
         for _ in 0..2_000 {
             before = directory.follow(&before).0;
+            let named = before.entry(ID).map(|entry| entry.generation);
+            assert_eq!(served(&directory), named, "what it says that it followed");
         }
     });
     let last = Arc::clone(&pictures.borrow());
