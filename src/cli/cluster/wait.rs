@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http_admin::model::Cluster;
+use http_admin::model::{Cluster, Node, NodeState};
 use http_admin::verdict::Health;
 use serde_json::json;
 
@@ -12,6 +12,8 @@ use super::super::failure::{Failure, Kind};
 use super::cluster;
 
 const POLL: Duration = Duration::from_millis(100);
+/// Nodes that keep the catalogue in every cluster that has so many.
+const CATALOGUE_KEEPERS: usize = 3;
 
 /// Also waits for a node that does not answer yet.
 pub(super) async fn wait(
@@ -58,13 +60,26 @@ fn lacking(cluster: &Cluster, nodes: Option<usize>, must_be_healthy: bool) -> Op
     if must_be_healthy && cluster.verdict.health != Health::Healthy {
         return Some(cluster.verdict.sentence.clone());
     }
-    (must_be_healthy && !is_settled).then(|| "shards are moving".to_owned())
+    if must_be_healthy && !is_settled {
+        return Some("shards are moving".to_owned());
+    }
+    must_be_healthy.then(|| growing(cluster))?
+}
+
+/// Three nodes keep the catalogue together; what they are about to become is not healthy yet.
+fn growing(cluster: &Cluster) -> Option<String> {
+    let can_keep = |node: &&Node| node.alive && node.state == NodeState::Active;
+    let active = cluster.nodes.iter().filter(can_keep).count();
+    let catalogue = cluster.shards.iter().find(|shard| shard.id == 0)?;
+    let keep = catalogue.voters.len();
+    (active >= CATALOGUE_KEEPERS && keep < CATALOGUE_KEEPERS)
+        .then(|| format!("the catalogue is kept by {keep} of {active} nodes so far"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_admin::model::{Node, Shard};
+    use http_admin::model::Shard;
 
     #[test]
     fn nodes_are_counted_when_alive_and_health_when_asked_for() {
@@ -93,5 +108,32 @@ mod tests {
             ..Shard::default()
         });
         assert!(lacking(&cluster, None, true).is_some());
+    }
+
+    #[test]
+    fn three_nodes_are_waited_for_until_they_keep_the_catalogue_together() {
+        let node = || Node {
+            alive: true,
+            ..Node::default()
+        };
+        let mut cluster = Cluster {
+            nodes: vec![node(), node(), node()],
+            shards: vec![Shard {
+                voters: vec![1],
+                ..Shard::default()
+            }],
+            ..Cluster::default()
+        };
+        cluster.verdict.health = Health::Healthy;
+        let said = lacking(&cluster, None, true);
+        assert_eq!(
+            said.as_deref(),
+            Some("the catalogue is kept by 1 of 3 nodes so far")
+        );
+        cluster.nodes[2].state = NodeState::Draining;
+        assert_eq!(lacking(&cluster, None, true), None);
+        cluster.nodes[2].state = NodeState::Active;
+        cluster.shards[0].voters = vec![1, 2, 3];
+        assert_eq!(lacking(&cluster, None, true), None);
     }
 }
