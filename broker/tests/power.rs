@@ -7,10 +7,12 @@ mod power_support;
 
 use std::time::Duration;
 
+use broker::catalogue::Void;
 use power_support::load::Load;
 use power_support::{Cluster, eventually, seed};
 use storage::Durability;
 use storage::clock::Clock;
+use storage::disk::OpKind;
 
 /// How long power is cut again and again.
 const ROUNDS_MS: i64 = 8_000;
@@ -214,11 +216,9 @@ async fn when_all_journals_are_damaged_nobody_begins_anew() {
     load.goes_on(60).await;
     load.end(&cluster.running).await;
     cluster.end(&[0, 1, 2]).await;
-    let flipped: Vec<_> = cluster
-        .places
-        .iter()
-        .map(|place| place.damage_journal())
-        .collect();
+    for place in &cluster.places {
+        place.damage_journal();
+    }
     let mut waiting = Vec::new();
     for place in &mut cluster.places {
         waiting.push(place.start().await);
@@ -232,10 +232,65 @@ async fn when_all_journals_are_damaged_nobody_begins_anew() {
         waiting.abort();
         waiting.await.expect_err("it was aborted");
     }
-    // Nothing was touched: repaired, two of them go on and take the third back.
-    for (place, flipped) in cluster.places.iter().zip(&flipped) {
-        assert!(!place.has("lost-1"), "nothing is put aside");
-        let (file, bit) = flipped;
-        place.disk.flip_bit(file, *bit).expect("flipped back");
-    }
+    assert!(
+        cluster.places.iter().all(|place| !place.has("lost-1")),
+        "nothing is put aside"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_to_trust_its_disk_is_filled_anew_all_the_same_where_others_are_there() {
+    let seed = seed(8);
+    let mut cluster = Cluster::new(seed, 3, Durability::Os);
+    cluster.start(&[0, 1, 2]).await;
+    cluster.settled().await;
+    let partitions = cluster.topic("t", 3).await;
+    let load = Load::start(&cluster.running, &partitions);
+    load.goes_on(20).await;
+    cluster.cut(&[2], seed).await;
+    load.goes_on(20).await;
+    cluster.places[2].config.accept_power_loss = true;
+    cluster.places[2].config.accept_power_loss_after_ms = 600_000;
+    cluster.start(&[2]).await;
+    cluster.settled().await;
+    load.end(&cluster.running).await;
+    let catalogue = cluster.brokers()[0].catalogue();
+    let marks: Vec<Void> = (catalogue.voids.values())
+        .flat_map(|marks| marks.values().copied())
+        .collect();
+    assert!(!marks.is_empty());
+    assert!(
+        marks.iter().all(|mark| matches!(mark, Void::Cleared(_))),
+        "{marks:?}"
+    );
+    cluster.compare(&partitions).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_disk_is_noted_before_anybody_hears_of_it() {
+    let seed = seed(10);
+    let mut cluster = Cluster::new(seed, 3, Durability::Os);
+    cluster.start(&[0, 1, 2]).await;
+    cluster.settled().await;
+    let partitions = cluster.topic("t", 3).await;
+    let load = Load::start(&cluster.running, &partitions);
+    load.goes_on(20).await;
+    let before = cluster.incarnation(2);
+    let running = cluster.broker(2);
+    let mut failure = running.failure();
+    let noted = cluster.places[2].run_note();
+    (cluster.places[2].disk).inject(OpKind::Write, 1, std::io::ErrorKind::Other);
+    eventually("the disk has failed", async || {
+        failure.borrow_and_update().clone()
+    })
+    .await;
+    assert_ne!(cluster.places[2].run_note(), noted);
+    assert!(!running.must_not_start_over());
+    drop(running);
+    cluster.end(&[2]).await;
+    cluster.start(&[2]).await;
+    cluster.settled().await;
+    assert_ne!(cluster.incarnation(2), before, "as after a loss of power");
+    load.end(&cluster.running).await;
+    cluster.compare(&partitions).await;
 }

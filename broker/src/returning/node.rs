@@ -92,18 +92,6 @@ impl Memory {
             returning.has_lost_all && identity.incarnation != returning.incarnation
         })
     }
-
-    /// Whether what was answered may be gone, and nobody has said that it does not matter.
-    fn has_forgotten(&self, config: &BrokerConfig) -> bool {
-        if self.previous.may_have_forgotten() && config.accept_power_loss {
-            tracing::warn!(
-                "power was lost while this node answered before it synced; it trusts what is on its \
-                 disk, as it was told to: records acknowledged in the last moments may be gone"
-            );
-            return false;
-        }
-        self.previous.may_have_forgotten()
-    }
 }
 
 impl Comer<'_> {
@@ -147,7 +135,7 @@ impl Comer<'_> {
         identity: &Identity,
         shards: Vec<ShardId>,
     ) -> Result<(), StartError> {
-        if !memory.has_forgotten(self.config) || shards.is_empty() {
+        if !memory.previous.may_have_forgotten() || shards.is_empty() {
             return Ok(());
         }
         let before = match memory.returning.take() {

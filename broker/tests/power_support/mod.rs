@@ -11,11 +11,11 @@ use std::time::Duration;
 use broker::*;
 use futures_util::future::join_all;
 use raft::{Peers, PeersConfig};
-use storage::PartitionId;
 use storage::clock::Clock;
 use storage::data_dir::DataDir;
 use storage::disk::{Disk, SimDisk};
 use storage::journal::{self, JournalError};
+use storage::PartitionId;
 use tokio::task::JoinHandle;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -127,9 +127,13 @@ impl Cluster {
         self.table().values().cloned().collect()
     }
 
+    pub(crate) fn broker(&self, at: usize) -> Broker {
+        self.table()[&at].clone()
+    }
+
     /// What tells a node's lives apart.
     pub(crate) fn incarnation(&self, at: usize) -> [u8; 16] {
-        let broker = self.table()[&at].clone();
+        let broker = self.broker(at);
         let catalogue = broker.catalogue();
         catalogue.nodes[&broker.node_id()].incarnation
     }
@@ -268,6 +272,12 @@ impl Place {
     pub(crate) fn has(&self, name: &str) -> bool {
         let path = Path::new(DATA_DIR).join(name);
         self.disk().exists(&path).expect("looked up")
+    }
+
+    /// What is noted of the run's end.
+    pub(crate) fn run_note(&self) -> Vec<u8> {
+        let path = Path::new(DATA_DIR).join("run");
+        self.disk().read_file(&path).expect("read")
     }
 
     /// Flips a bit that proves the journal damaged; answers which.
