@@ -11,11 +11,11 @@ use std::time::Duration;
 use broker::*;
 use futures_util::future::join_all;
 use raft::{Peers, PeersConfig};
+use storage::PartitionId;
 use storage::clock::Clock;
 use storage::data_dir::DataDir;
 use storage::disk::{Disk, SimDisk};
 use storage::journal::{self, JournalError};
-use storage::PartitionId;
 use tokio::task::JoinHandle;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
