@@ -58,6 +58,8 @@ pub struct ClusterClient {
     bootstrap: Vec<String>,
     options: ClusterOptions,
     state: Mutex<State>,
+    // One call at a time asks who leads; the others find what it has learnt.
+    asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +80,7 @@ impl ClusterClient {
             bootstrap: bootstrap.into_iter().map(Into::into).collect(),
             options,
             state: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
         }
     }
 
@@ -207,13 +210,18 @@ impl ClusterClient {
         topic: &str,
         partition: i32,
     ) -> Result<Arc<Connection>, ClientError> {
-        let known = self.state().routes.leader(topic, partition);
-        let leader = match known {
+        let known = |client: &Self| client.state().routes.leader(topic, partition);
+        let leader = match known(self) {
             Some(leader) => leader,
             None => {
-                let metadata = self.metadata(Some(&[topic])).await?;
-                let leader = self.state().routes.leader(topic, partition);
-                leader.ok_or_else(|| why_no_leader(&metadata, partition))?
+                let _turn = self.asking.lock().await;
+                match known(self) {
+                    Some(leader) => leader,
+                    None => {
+                        let metadata = self.metadata(Some(&[topic])).await?;
+                        known(self).ok_or_else(|| why_no_leader(&metadata, partition))?
+                    }
+                }
             }
         };
         let connected = self.node(leader).await;
