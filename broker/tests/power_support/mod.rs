@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use raft::{Peers, PeersConfig};
 use storage::PartitionId;
 use storage::clock::Clock;
-use storage::data_dir::DataDir;
+use storage::data_dir::{DataDir, DataDirError};
 use storage::disk::{Disk, SimDisk};
 use storage::journal::{self, JournalError};
 use tokio::task::JoinHandle;
@@ -82,9 +82,14 @@ impl Place {
             disk: disk.clone(),
             seed: [self.number, self.runs, 3, 4],
         };
+        // Whoever was still being answered lets go of it before long.
+        let open = || match DataDir::open(&disk, Path::new(DATA_DIR)) {
+            Err(DataDirError::Locked { .. }) => None,
+            opened => Some(opened),
+        };
+        let opened = eventually("the data directory is free", async || open()).await;
         tokio::spawn(async move {
-            let data_dir = DataDir::open(&disk, Path::new(DATA_DIR))
-                .map_err(|error| StartError::DataDir(error.to_string()))?;
+            let data_dir = opened.map_err(|error| StartError::DataDir(error.to_string()))?;
             Broker::start(config, env, data_dir, peers).await
         })
     }
