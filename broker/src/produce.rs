@@ -229,7 +229,8 @@ impl Broker {
         })
     }
 
-    /// Why a log took nothing that is sealed or no longer the partition, said when the partition has moved or takes appends again.
+    /// Why a log that is sealed, or no longer the partition, took nothing; said when the partition
+    /// has moved or takes appends again.
     async fn moved_away(&self, log: LogId) -> BrokerError {
         let is_settled = || {
             let here = self.inner.directory.get(log.partition);

@@ -1,7 +1,7 @@
 //! Reads every sealed segment now and then, so that damage is found while other replicas are whole.
 //!
 //! A read verifies each batch and notes what is damaged; `repair.rs` then mends it. One pass goes
-//! at a bounded rate, with small reads, and gives way to whoever needs the disk.
+//! at a bounded rate, with small reads.
 
 use std::sync::Arc;
 use std::time::Duration;
