@@ -1,0 +1,1 @@
+//! Real nodes in network namespaces or on loopback, and every way to break them.

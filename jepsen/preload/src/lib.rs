@@ -1,0 +1,1 @@
+//! A library preloaded into a node: disk faults, power cuts and wrong clocks.

@@ -1,0 +1,1 @@
+//! Whole nodes in one process on virtual time, network and disk.

@@ -1,0 +1,3 @@
+//! The fault injection's command line.
+
+fn main() {}

@@ -1,0 +1,10 @@
+//! What clients do to a cluster while it is broken, and the plan of what breaks it.
+//!
+//! The same code runs against real processes and in simulation: it speaks Kafka over `kafka-client`,
+//! waits with tokio's time, draws everything at random from its seed, and leaves what differs to a [`World`].
+
+pub mod fault;
+pub mod random;
+pub mod world;
+
+pub use world::World;

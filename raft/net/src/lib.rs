@@ -1,0 +1,1 @@
+//! Sockets and blocking work: the machine's, or simulated.
