@@ -2,4 +2,10 @@
 //!
 //! Pure: no clock, no network. The same history always gives the same verdict.
 
+pub mod check;
 pub mod history;
+
+pub use check::check;
+pub use check::limits::Limits;
+pub use check::verdict::{Anomaly, AnomalyName, Outcome, Verdict};
+pub use history::Recorder;

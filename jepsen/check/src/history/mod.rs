@@ -2,11 +2,22 @@
 //!
 //! One JSON object a line, in the order things happened. An operation is two lines, its invocation
 //! and its completion, of one process; a process does one thing at a time. What was asked stands in
-//! the invocation; a completion repeats it and adds what came of it.
+//! the invocation; a completion repeats it and adds what came of it. After [`Kind::Info`] a client
+//! goes on under a new process number, because its operation may still happen. [`Op::Phase`] and
+//! [`Op::Resources`] are single lines, of nobody's turn (see [`Op::is_note`]).
+
+mod io;
+mod recorder;
+mod sequence;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use io::{LINE_BYTES_MAX, read_history, write};
+pub use recorder::{EVENTS_MAX, Recorder};
+pub use sequence::{HistoryError, Sequence};
 
 /// A partition of a topic: what is checked by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -15,6 +26,12 @@ pub struct Key {
     pub topic: String,
     /// The partition's index.
     pub partition: i32,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
 }
 
 /// A record's value: unique in the whole history.
@@ -138,6 +155,34 @@ pub enum Op {
         /// Its name.
         name: String,
     },
+}
+
+impl Op {
+    /// Whether it is one line by itself, which begins and ends nothing: a phase or a sample.
+    #[must_use]
+    pub fn is_note(&self) -> bool {
+        matches!(self, Op::Phase { .. } | Op::Resources { .. })
+    }
+
+    /// What it is called in statistics and pictures: `send`, `create-topic`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Send { .. } => "send",
+            Op::Poll { .. } => "poll",
+            Op::Assign { .. } => "assign",
+            Op::Crash => "crash",
+            Op::Admin(Admin::CreateTopic { .. }) => "create-topic",
+            Op::Admin(Admin::DeleteTopic { .. }) => "delete-topic",
+            Op::Admin(Admin::SetConfig { .. }) => "set-config",
+            Op::Admin(Admin::Describe { .. }) => "describe",
+            Op::Admin(Admin::ListTopics { .. }) => "list-topics",
+            Op::ReplicaRead { .. } => "replica-read",
+            Op::Fault { .. } => "fault",
+            Op::Resources { .. } => "resources",
+            Op::Phase { .. } => "phase",
+        }
+    }
 }
 
 /// Records of one partition, as polled.

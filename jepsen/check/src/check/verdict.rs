@@ -1,0 +1,165 @@
+//! [`Verdict`]: what came of a run, as `verdict.json` has it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::stats::Stats;
+use crate::history::{Key, Value};
+
+/// What a history shows. The same history and limits always give the same verdict, byte by byte.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// In one word.
+    pub outcome: Outcome,
+    /// What was missing for a judgement, in words; told whatever the outcome.
+    pub unknown_because: Vec<String>,
+    /// Promises seen broken, sorted; the first of each name.
+    pub anomalies: Vec<Anomaly>,
+    /// How often each anomaly was seen, those not told included.
+    pub anomaly_counts: BTreeMap<AnomalyName, u64>,
+    /// What happened, in figures.
+    pub stats: Stats,
+}
+
+/// A verdict in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Enough happened, and no promise was broken.
+    Valid,
+    /// A promise was broken.
+    Anomaly,
+    /// Too little happened to tell.
+    Unknown,
+}
+
+/// A promise seen broken.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Anomaly {
+    /// Which.
+    pub name: AnomalyName,
+    /// The partition, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+    /// The topic, where it is about one as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// The node, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<u32>,
+    /// What was seen, for a reader.
+    pub explanation: String,
+    /// Indexes of the events that prove it, in the order of the history.
+    pub events: Vec<u64>,
+    /// The values it is about.
+    pub values: Vec<Value>,
+    /// The offsets it is about.
+    pub offsets: Vec<i64>,
+}
+
+macro_rules! anomaly_names {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// The anomalies; `ANOMALIES.md` says of each what it means.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum AnomalyName {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
+        }
+
+        impl AnomalyName {
+            /// All of them.
+            pub const ALL: &'static [AnomalyName] = &[$(AnomalyName::$variant,)+];
+
+            /// As in `verdict.json`.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(AnomalyName::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+anomaly_names! {
+    /// One offset of a partition shows two values.
+    InconsistentOffsets = "inconsistent-offsets",
+    /// One value stands at two offsets.
+    Duplicate = "duplicate",
+    /// An acknowledged value is missing below the highest offset that was read.
+    LostWrite = "lost-write",
+    /// An acknowledged value was never read by anybody.
+    Unseen = "unseen",
+    /// A value was read whose send surely failed.
+    AbortedRead = "g1a",
+    /// A value was read that nobody sent.
+    UnknownValue = "unknown-value",
+    /// One poll jumps over records.
+    InternalPollSkip = "int-poll-skip",
+    /// One poll goes back, or repeats.
+    InternalNonmonotonicPoll = "int-nonmonotonic-poll",
+    /// A poll jumps over records which the process had not seen.
+    PollSkip = "poll-skip",
+    /// A poll goes back behind what the process had seen.
+    NonmonotonicPoll = "nonmonotonic-poll",
+    /// The values of one send do not stand one after the other.
+    InternalNonmonotonicSend = "int-nonmonotonic-send",
+    /// A part of one send is there and a part is not.
+    TornSend = "torn-send",
+    /// A later send of a process stands before an earlier one.
+    NonmonotonicSend = "nonmonotonic-send",
+    /// A send acknowledged before another began stands behind it.
+    RealtimeOrder = "realtime-order",
+    /// A value is read at another offset than was acknowledged.
+    OffsetMismatch = "offset-mismatch",
+    /// A record is shown at or above the high watermark that came with it.
+    AboveHighWatermark = "above-high-watermark",
+    /// At the end, a high watermark stands below records that were read or acknowledged.
+    HighWatermarkRegressed = "high-watermark-regressed",
+    /// Replicas show different records.
+    ReplicaDivergence = "replica-divergence",
+    /// Replicas show the same records in different bytes.
+    ReplicaDigest = "replica-digest",
+    /// Replicas end at different offsets, or begin after records that another has.
+    ReplicaEnd = "replica-end",
+    /// A replica lacks a record that was acknowledged or read.
+    ReplicaLostWrite = "replica-lost-write",
+    /// After healing a partition takes no writes.
+    NotLive = "not-live",
+    /// A topic whose creation was acknowledged is not there.
+    TopicLost = "topic-lost",
+    /// A topic is there after its deletion was acknowledged.
+    TopicResurrected = "topic-resurrected",
+    /// A topic is there that nobody created, or whose creation surely failed.
+    TopicPhantom = "topic-phantom",
+    /// A topic has another number of partitions than it was created with.
+    TopicPartitions = "topic-partitions",
+    /// A topic that was seen was not there later, though nobody deleted it, or the other way round.
+    TopicNonmonotonic = "topic-nonmonotonic",
+    /// A setting reads as no order of its changes explains.
+    ConfigNonlinearizable = "config-nonlinearizable",
+    /// A node uses more memory than it may.
+    MemoryUnbounded = "memory-unbounded",
+    /// A node has more descriptors open than it may.
+    DescriptorsUnbounded = "descriptors-unbounded",
+}
+
+impl fmt::Display for AnomalyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Verdict {
+    /// As text, with a line break at its end.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: nothing in a verdict cannot be written as JSON.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        Ok(text)
+    }
+}
