@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod history;
+pub mod report;
 
 pub use check::check;
 pub use check::limits::Limits;
