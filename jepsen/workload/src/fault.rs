@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A node, from 1 on.
 pub type NodeId = u32;
 
@@ -63,7 +65,8 @@ pub enum Fault {
 }
 
 /// How a disk misbehaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DiskFault {
     /// Syncs fail with EIO.
     SyncError,
@@ -77,4 +80,61 @@ pub enum DiskFault {
     SlowSync(u32),
     /// Syncs say that they are done and are not, until power is cut.
     LyingSync,
+}
+
+impl Fault {
+    /// Its name in histories and reports, in kebab case: `partition-halves`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fault::Kill(_) => "kill",
+            Fault::Pause(_) => "pause",
+            Fault::Cut { name, .. } => name,
+            Fault::Packets { .. } => "packet",
+            Fault::Clock { .. } => "clock",
+            Fault::AddNode => "member-add",
+            Fault::RemoveNode(_) => "member-remove",
+            Fault::TransferLeader => "transfer",
+            Fault::Disk { how, .. } => how.name(),
+            Fault::PowerCut(_) => "power",
+            Fault::FlipBit(_) => "bitflip",
+            Fault::TruncateFile(_) => "file-truncate",
+            Fault::DeleteFile(_) => "file-delete",
+        }
+    }
+
+    /// The nodes it strikes, ascending; none where that shows only when it begins.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        let mut nodes = match self {
+            Fault::Kill(nodes) | Fault::Pause(nodes) | Fault::PowerCut(nodes) => nodes.clone(),
+            Fault::Packets { nodes, .. }
+            | Fault::Clock { nodes, .. }
+            | Fault::Disk { nodes, .. } => nodes.clone(),
+            Fault::Cut { links, .. } => links.iter().flat_map(|(a, b)| [*a, *b]).collect(),
+            Fault::AddNode | Fault::TransferLeader => Vec::new(),
+            Fault::RemoveNode(node)
+            | Fault::FlipBit(node)
+            | Fault::TruncateFile(node)
+            | Fault::DeleteFile(node) => vec![*node],
+        };
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+}
+
+impl DiskFault {
+    /// Its name in histories and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            DiskFault::SyncError => "disk-sync-error",
+            DiskFault::WriteError => "disk-write-error",
+            DiskFault::Full => "disk-full",
+            DiskFault::ShortWrites => "disk-short-writes",
+            DiskFault::SlowSync(_) => "disk-slow-sync",
+            DiskFault::LyingSync => "disk-lying-sync",
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! waits with tokio's time, draws everything at random from its seed, and leaves what differs to a [`World`].
 
 pub mod fault;
+pub mod plan;
 pub mod random;
 pub mod world;
 
