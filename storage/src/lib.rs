@@ -12,6 +12,7 @@ pub mod partition_log;
 pub mod state_file;
 pub mod store;
 mod store_core;
+pub mod turns;
 pub mod verify;
 mod writer;
 
