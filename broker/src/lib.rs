@@ -15,6 +15,7 @@ mod error;
 mod fetch;
 mod forget;
 mod ids;
+pub mod inspect;
 mod list_offsets;
 mod moves;
 mod partition;

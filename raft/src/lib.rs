@@ -19,6 +19,7 @@ mod error;
 mod follow;
 mod group;
 mod host;
+pub mod inspect;
 mod machine;
 mod membership;
 mod message;

@@ -13,6 +13,7 @@ use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use storage::LogPosition;
 
+use crate::inspect::{self, AppliedEntry};
 use crate::snapshot::{Builder, Checkpoint, Checkpoints, Manifest};
 use crate::status::{End, Status};
 use crate::store::Log;
@@ -80,8 +81,21 @@ impl<A: Apply> Machine<A> {
         self.applied = meta.last_log_id;
         self.time_ms = manifest.time_ms;
         self.membership = meta.last_membership.clone();
+        if let Some(id) = self.applied.filter(|_| inspect::keeps_applied()) {
+            self.keep(&id, None);
+        }
         self.publish();
         Ok(())
+    }
+
+    /// Keeps what was applied for the checks of the simulation.
+    fn keep(&mut self, id: &LogId, entry_crc: Option<u32>) {
+        let applied = AppliedEntry {
+            position: position(id),
+            entry_crc,
+            state: self.apply().digest(),
+        };
+        self.status.applied_entries.push(applied);
     }
 
     fn apply(&mut self) -> &mut A {
@@ -177,6 +191,9 @@ impl<A: Apply> RaftStateMachine<Types> for Machine<A> {
                 }
             };
             self.applied = Some(id);
+            if inspect::keeps_applied() {
+                self.keep(&id, Some(inspect::entry_crc(&entry.payload)));
+            }
             if let Some(responder) = responder {
                 responder.send(outcomes);
             }

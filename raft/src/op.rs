@@ -88,4 +88,11 @@ pub trait Apply: Send + 'static {
     /// # Errors
     /// The shard is not opened; the state is no longer used.
     fn install(&mut self, manifest: Bytes) -> Result<(), InstallError>;
+
+    /// A digest of the whole state, the same on all replicas that have applied the same entries.
+    /// For the checks of the simulation; asked for only there.
+    #[doc(hidden)]
+    fn digest(&mut self) -> Option<u64> {
+        None
+    }
 }

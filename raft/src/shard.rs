@@ -57,7 +57,7 @@ pub(crate) type CheckpointReply = oneshot::Sender<Result<LogPosition, Checkpoint
 
 /// An open shard. Clones share it; operations of one caller keep their order.
 pub struct Shard<O> {
-    inner: Arc<Inner<O>>,
+    pub(crate) inner: Arc<Inner<O>>,
 }
 
 pub(crate) struct Inner<O> {

@@ -8,6 +8,7 @@ use storage::{LogIndex, LogPosition, Term};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::inspect::Applied;
 use crate::{Leadership, Members, ProposeError, UnknownReason};
 
 /// A shard makes a checkpoint, however little it wrote, after this many times the bytes of its own
@@ -69,6 +70,8 @@ pub(crate) struct Status {
     pub(crate) checkpoint_due: Notify,
     /// The state machine is gone.
     machine_gone: watch::Sender<bool>,
+    /// For the checks of the simulation.
+    pub(crate) applied_entries: Applied,
 }
 
 #[derive(Debug)]
@@ -101,6 +104,7 @@ impl Status {
             end: watch::Sender::new(None),
             checkpoint_due: Notify::new(),
             machine_gone: watch::Sender::new(false),
+            applied_entries: Applied::default(),
         }
     }
 

@@ -10,9 +10,10 @@ use futures_util::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Instant};
-use storage::{LogIndex, NodeId};
+use storage::{LogIndex, NodeId, ShardId};
 
 use crate::group::GroupRaft;
+use crate::inspect::{self, ShardInspection};
 use crate::membership::Replicas;
 use crate::status::Status;
 use crate::types::{Types, node_id};
@@ -59,6 +60,7 @@ pub(crate) trait Steer: Send + Sync {
     ) -> BoxFuture<'static, Result<(), MembersError>>;
     fn transfer_leader(self: Arc<Self>, to: NodeId)
     -> BoxFuture<'static, Result<(), MembersError>>;
+    fn inspect(&self, shard: ShardId) -> ShardInspection;
 }
 
 pub(crate) struct Steering<A: Apply> {
@@ -115,6 +117,10 @@ impl<A: Apply> Steer for Steering<A> {
         to: NodeId,
     ) -> BoxFuture<'static, Result<(), MembersError>> {
         async move { self.transfer(to).await }.boxed()
+    }
+
+    fn inspect(&self, shard: ShardId) -> ShardInspection {
+        inspect::look(&self.raft, shard)
     }
 }
 

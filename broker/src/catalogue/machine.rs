@@ -17,6 +17,7 @@ use super::voids;
 use super::{Catalogue, PartitionEntry, Topic};
 use crate::BrokerError;
 use crate::config::TopicConfig;
+use crate::inspect::digest;
 
 /// What a command came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,6 +235,10 @@ impl Apply for CatalogueMachine {
             self.publish();
         }
         outcomes
+    }
+
+    fn digest(&mut self) -> Option<u64> {
+        Some(digest(&checkpoint::encode(&self.state)))
     }
 
     fn checkpoint(&mut self) -> CheckpointJob {

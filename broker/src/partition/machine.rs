@@ -17,7 +17,9 @@ use super::manifest::{self, Manifest, ManifestError, PartitionState, Stand};
 use super::op::PartitionOp;
 use super::producers::{Producers, Verdict};
 use super::{Directory, Partition, SealedLog};
+use crate::inspect::{Digests, digest};
 use crate::produce::{AppendError, Appended};
+use crate::wire::Malformed;
 
 /// What an operation came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub(crate) struct PartitionsMachine {
     pub(super) hosted: HashMap<PartitionId, Hosted>,
     /// Partitions that were made here and have moved away: never to be made here again.
     pub(super) departed: BTreeSet<PartitionId>,
+    /// For the checks of the simulation.
+    digests: Digests,
 }
 
 impl PartitionsMachine {
@@ -77,6 +81,7 @@ impl PartitionsMachine {
             directory,
             hosted: HashMap::new(),
             departed: BTreeSet::new(),
+            digests: Digests::default(),
         }
     }
 
@@ -190,6 +195,17 @@ impl PartitionsMachine {
         Outcome::Appended(appended, at.position.index)
     }
 
+    /// The operation; what it may change is digested again.
+    fn decode(&mut self, op: &Op) -> Result<PartitionOp, Malformed> {
+        let decoded = PartitionOp::decode(op)?;
+        match &decoded {
+            PartitionOp::Append { log, .. } => self.digests.forget(log.partition),
+            PartitionOp::AppendToAny { partition, .. } => self.digests.forget(*partition),
+            _ => self.digests.forget_all(),
+        }
+        Ok(decoded)
+    }
+
     fn create(&mut self, epoch_base: i64, partitions: Vec<PartitionId>) -> Outcome {
         let mut created = Vec::with_capacity(partitions.len());
         for id in partitions {
@@ -266,7 +282,7 @@ impl Apply for PartitionsMachine {
     type Outcome = Outcome;
 
     fn apply(&mut self, at: EntryAt, ops: &[Op]) -> Vec<Outcome> {
-        let apply_one = |op: &Op| match PartitionOp::decode(op) {
+        let apply_one = |op: &Op| match self.decode(op) {
             Ok(PartitionOp::Append { log, batch }) => {
                 self.append(at, (log.partition, Some(log.generation)), batch)
             }
@@ -305,6 +321,22 @@ impl Apply for PartitionsMachine {
             ),
         };
         ops.iter().map(apply_one).collect()
+    }
+
+    fn digest(&mut self) -> Option<u64> {
+        let (hosted, digests) = (&self.hosted, &mut self.digests);
+        let parts = hosted.iter().map(|(id, hosted)| {
+            digests.of(*id, || {
+                let (partition, log) = (&hosted.partition, &hosted.partition.log);
+                let of_log = (partition.log_id(), partition.stand, partition.epoch_base);
+                let ends = (log.start_offset(), log.end_offset(), log.latest_epoch());
+                let mut text = format!("{of_log:?} {ends:?} {} ", hosted.barred).into_bytes();
+                text.extend_from_slice(&hosted.producers.to_bytes());
+                text
+            })
+        });
+        let departed = digest(format!("{:?}", self.departed).as_bytes());
+        Some(parts.fold(departed, u64::wrapping_add))
     }
 
     fn checkpoint(&mut self) -> CheckpointJob {
@@ -348,6 +380,7 @@ impl Apply for PartitionsMachine {
             ManifestError::Malformed(what) => InstallError::Malformed { what },
             ManifestError::UnknownVersion(version) => InstallError::UnknownVersion { version },
         })?;
+        self.digests.forget_all();
         let mut before = std::mem::take(&mut self.hosted);
         let mut replaced = Vec::new();
         let mut over = Vec::new();

@@ -182,6 +182,18 @@ impl ShardIndex {
         }
     }
 
+    /// The last entry that is in a file, as are all before it.
+    pub(super) fn written_end(&self) -> Option<LogPosition> {
+        let is_unwritten = |entry: &&IndexedEntry| matches!(entry.place, Place::Memory(_));
+        let unwritten = self.entries.iter().rev().take_while(is_unwritten).count();
+        let Some(at) = (self.entries.len() - unwritten).checked_sub(1) else {
+            return self.floor;
+        };
+        let index = LogIndex(self.first + at as u64);
+        let term = self.entries.get(at)?.term;
+        Some(LogPosition { term, index })
+    }
+
     fn bytes_end(&self) -> u64 {
         self.entries
             .back()

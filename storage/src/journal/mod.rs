@@ -395,6 +395,14 @@ impl Journal {
         self.inner.shared.lock().shards.get(&shard)?.term_of(index)
     }
 
+    /// The last entry that is written, which is durable but in the relaxed modes; the floor when the
+    /// log has been emptied. For the checks of the simulation.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn written_end(&self, shard: ShardId) -> Option<LogPosition> {
+        self.inner.shared.lock().shards.get(&shard)?.written_end()
+    }
+
     /// False while space for more data cannot be reserved: callers then refuse new data. The
     /// journal still takes what was admitted before, and control entries.
     #[must_use]
