@@ -6,6 +6,12 @@
 pub mod fault;
 pub mod plan;
 pub mod random;
+pub mod run;
+pub mod settings;
+pub mod workload;
 pub mod world;
 
+pub use run::{DriveError, drive};
+pub use settings::RunSettings;
+pub use workload::WorkloadKind;
 pub use world::World;
