@@ -86,6 +86,15 @@ impl Network {
         self.with(|state| state.names.insert(name.to_owned(), ip));
     }
 
+    /// Who connects to `alias`, from whatever host, connects as if from one host to another: several
+    /// that run on one host can so stand at different places of the network.
+    pub fn add_alias(&self, alias: IpAddr, from: IpAddr, to: IpAddr) {
+        self.with(|state| {
+            state.add_host(from);
+            state.aliases.insert(alias, (from, to));
+        });
+    }
+
     /// How bytes go where nothing else was said.
     pub fn set_default_link(&self, link: Link) {
         self.with(|state| state.default_link = link);

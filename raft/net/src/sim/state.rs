@@ -76,6 +76,8 @@ pub(super) struct State {
     random: u64,
     pub(super) hosts: BTreeMap<IpAddr, HostState>,
     pub(super) names: BTreeMap<String, IpAddr>,
+    /// Addresses that stand for a connection from the first to the second.
+    pub(super) aliases: BTreeMap<IpAddr, (IpAddr, IpAddr)>,
     pub(super) default_link: Link,
     pub(super) links: BTreeMap<(IpAddr, IpAddr), Link>,
     pub(super) cuts: BTreeSet<(IpAddr, IpAddr)>,
@@ -97,6 +99,7 @@ impl State {
             random: seed,
             hosts: BTreeMap::new(),
             names: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             default_link: Link::default(),
             links: BTreeMap::new(),
             cuts: BTreeSet::new(),
@@ -204,7 +207,11 @@ impl State {
     }
 
     /// Begins to connect; the number of the connection, whose end 0 the caller holds.
-    pub(super) fn connect(&mut self, ip: IpAddr, to: SocketAddr) -> io::Result<u64> {
+    pub(super) fn connect(&mut self, mut ip: IpAddr, mut to: SocketAddr) -> io::Result<u64> {
+        if let Some((from, target)) = self.aliases.get(&to.ip()) {
+            ip = *from;
+            to.set_ip(*target);
+        }
         let port = self.free_port(ip)?;
         let number = self.next_number;
         self.next_number += 1;

@@ -52,11 +52,16 @@ impl Worker {
 
     /// Runs what is ready there until so much of its time has passed. False: it was stopped.
     pub fn step(&self, duration: Duration) -> bool {
+        self.run(|runtime| runtime.block_on(async { tokio::time::sleep(duration).await }))
+    }
+
+    /// Has the runtime run as `how` says. False: it was stopped.
+    pub fn run(&self, how: impl FnOnce(&Runtime)) -> bool {
         let taken = self.runtime().take();
         let Some(runtime) = taken else {
             return false;
         };
-        runtime.block_on(async { tokio::time::sleep(duration).await });
+        how(&runtime);
         *self.runtime() = Some(runtime);
         if self.is_stopped() {
             self.end();
