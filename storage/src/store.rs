@@ -5,13 +5,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::JoinHandle;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::partition_log::staged::STAGED_DIR;
 use crate::partition_log::{LogConfig, LogCopy, LogState, PartitionLog, StorageError};
 use crate::store_core::Core;
+use crate::turns::{self, JoinHandle};
 use crate::writer::{Command, REMOVED_EXTENSION, Writer, with_suffix};
 use crate::{Durability, LogId, Offset};
 
@@ -62,11 +62,12 @@ pub struct LogStore {
 struct Inner {
     core: Arc<Core>,
     logs: Mutex<HashMap<LogId, PartitionLog>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle>>,
     /// Held by the one `sync` at a time.
     syncing: Mutex<()>,
     /// Logs removed while the journal was replayed: the writer may still be deleting their files.
     removed: Mutex<HashSet<LogId>>,
+    clock: Clock,
 }
 
 impl LogStore {
@@ -76,7 +77,7 @@ impl LogStore {
     /// When the directory or the thread cannot be made.
     pub fn open(
         disk: &Disk,
-        _clock: &Clock,
+        clock: &Clock,
         config: LogStoreConfig,
     ) -> Result<LogStore, StorageError> {
         let io = |action, source| StorageError::io(&config.dir, action, source);
@@ -91,9 +92,7 @@ impl LogStore {
         let core = Arc::new(Core::new(disk, &config));
         core.command(Command::FinishRemovals);
         let writer = Writer::new(Arc::clone(&core));
-        let thread = std::thread::Builder::new()
-            .name("segment-writer".to_owned())
-            .spawn(move || writer.run())
+        let thread = turns::spawn("segment-writer", move || writer.run())
             .map_err(|error| io("start a writer thread for", error))?;
         let inner = Inner {
             core,
@@ -101,6 +100,7 @@ impl LogStore {
             writer: Mutex::new(Some(thread)),
             syncing: Mutex::new(()),
             removed: Mutex::default(),
+            clock: clock.clone(),
         };
         Ok(LogStore {
             inner: Arc::new(inner),
@@ -250,11 +250,7 @@ impl LogStore {
     /// store has failed or is closed. A failed sync fails the store.
     pub fn sync(&self, ends: &[(PartitionLog, Offset)]) -> Result<(), StorageError> {
         let core = &self.inner.core;
-        let _syncing = self
-            .inner
-            .syncing
-            .lock()
-            .expect("a panic in a sync ends the node");
+        let _syncing = turns::lock(&self.inner.syncing).expect("a panic in a sync ends the node");
         core.wait_written(ends)?;
         if core.config.durability != Durability::Os {
             core.sync_or_fail(ends.iter().map(|(log, _)| log))?;
@@ -277,6 +273,13 @@ impl LogStore {
     #[must_use]
     pub fn writer_stalled(&self) -> bool {
         self.inner.core.queue().is_stalled
+    }
+
+    /// Of use to a seeded bug alone: what is applied goes by no clock.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     /// Bytes that wait for the writer.
@@ -322,7 +325,7 @@ impl Inner {
         let thread = self.writer.lock().expect("joining does not panic").take();
         // A failure's callback may let go of the last handle on the writer's own thread.
         if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
+            && !thread.is_current()
             && thread.join().is_err()
         {
             tracing::error!("the segment writer panicked");

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::disk::{Disk, OpenMode};
@@ -15,6 +15,7 @@ use crate::fd_cache::FdCache;
 use crate::partition_log::tail::Dropped;
 use crate::partition_log::{PartitionLog, StorageError};
 use crate::store::LogStoreConfig;
+use crate::turns::Condvar;
 use crate::writer::{Command, Queue};
 use crate::{LogId, Offset};
 
@@ -226,7 +227,7 @@ impl Core {
         {
             queue = self
                 .progress
-                .wait(queue)
+                .wait(&self.queue, queue)
                 .expect("nothing panics while it holds the queue");
         }
     }
@@ -298,14 +299,17 @@ impl Core {
 
     /// Waits until somebody wakes the writer, at most `timeout`.
     pub(crate) fn wait_for_work<'a>(
-        &self,
+        &'a self,
         queue: MutexGuard<'a, Queue>,
         timeout: Option<Duration>,
     ) -> MutexGuard<'a, Queue> {
         const REASON: &str = "nothing panics while it holds the queue";
         match timeout {
-            Some(timeout) => self.work.wait_timeout(queue, timeout).expect(REASON).0,
-            None => self.work.wait(queue).expect(REASON),
+            Some(timeout) => {
+                let waited = self.work.wait_timeout(&self.queue, queue, timeout);
+                waited.expect(REASON).0
+            }
+            None => self.work.wait(&self.queue, queue).expect(REASON),
         }
     }
 
@@ -345,7 +349,7 @@ impl Core {
             {
                 queue = self
                     .progress
-                    .wait(queue)
+                    .wait(&self.queue, queue)
                     .expect("nothing panics with the queue");
             }
             if queue.is_closed && queue.progress == progress {

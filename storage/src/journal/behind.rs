@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::JournalError;
 use super::pool::JournalFile;
 use crate::Durability;
 use crate::disk::DiskFile;
+use crate::turns::Condvar;
 
 /// Rounds that may be written and not synced, in any mode: their frames count them in 16 bits.
 const UNSYNCED_ROUNDS_MAX: u64 = 60_000;
@@ -115,7 +116,7 @@ impl Behind {
             self.work.notify_one();
             state = self
                 .done
-                .wait(state)
+                .wait(&self.state, state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         state.error.clone().map_or(Ok(()), Err)
@@ -168,7 +169,7 @@ impl Behind {
                 has_waited = false;
                 state = self
                     .work
-                    .wait(state)
+                    .wait(&self.state, state)
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -184,16 +185,16 @@ impl Behind {
             }
             state = match self.durability {
                 Durability::Interval { ms, .. } => {
-                    let (state, timeout) = self
+                    let (state, is_over) = self
                         .work
-                        .wait_timeout(state, Duration::from_millis(ms))
+                        .wait_timeout(&self.state, state, Duration::from_millis(ms))
                         .unwrap_or_else(PoisonError::into_inner);
-                    has_waited = timeout.timed_out();
+                    has_waited = is_over;
                     state
                 }
                 Durability::Fsync | Durability::Os => self
                     .work
-                    .wait(state)
+                    .wait(&self.state, state)
                     .unwrap_or_else(PoisonError::into_inner),
             };
         }

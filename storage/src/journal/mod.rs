@@ -23,7 +23,6 @@ mod shared;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
@@ -36,6 +35,7 @@ use self::pool::{JournalFile, Pool};
 use self::recovery::{Scan, ScannedFile};
 use self::shared::{Change, FileInUse, Shared};
 use crate::disk::{Disk, OpenMode};
+use crate::turns::{self, JoinHandle};
 use crate::{Durability, LogIndex, LogPosition, ShardId, Term};
 
 /// The largest payload of an entry.
@@ -123,9 +123,9 @@ struct Inner {
 }
 
 struct Threads {
-    flusher: JoinHandle<()>,
-    spares: JoinHandle<()>,
-    behind: Option<(Arc<Behind>, JoinHandle<()>)>,
+    flusher: JoinHandle,
+    spares: JoinHandle,
+    behind: Option<(Arc<Behind>, JoinHandle)>,
 }
 
 impl Journal {
@@ -190,10 +190,7 @@ impl Journal {
             scan.next_round,
         );
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            let thread = std::thread::Builder::new().name(name.to_owned());
-            thread
-                .spawn(run)
-                .map_err(JournalError::io("start a thread for", &config.dir))
+            turns::spawn(name, run).map_err(JournalError::io("start a thread for", &config.dir))
         };
         let for_spares = pool.clone();
         let spares = spawn("journal-spares", Box::new(move || for_spares.run()))?;
@@ -448,7 +445,7 @@ impl Inner {
     fn close(&self) {
         self.shared.close();
         self.pool.close();
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = turns::lock(&self.threads).unwrap_or_else(PoisonError::into_inner);
         let Some(Threads {
             flusher,
             spares,
@@ -458,13 +455,13 @@ impl Inner {
             return;
         };
         // A callback may hold the last clone: the flusher can't wait for itself, but it ends soon.
-        if flusher.thread().id() != std::thread::current().id() && flusher.join().is_err() {
+        if !flusher.is_current() && flusher.join().is_err() {
             // Its panic has been reported, and the journal is marked as failed.
             tracing::debug!("journal flusher ended by a panic");
         }
         if let Some((behind, thread)) = behind {
             behind.stop();
-            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+            if !thread.is_current() && thread.join().is_err() {
                 tracing::debug!("journal syncer ended by a panic");
             }
         }

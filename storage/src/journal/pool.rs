@@ -11,7 +11,7 @@ use std::hash::RandomState;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use bytes::Bytes;
 use super::format::{self, FileIdentity};
 use super::{JournalConfig, JournalError};
 use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::turns::Condvar;
 
 const IN_USE_SUFFIX: &str = ".journal";
 const SPARE_SUFFIX: &str = ".spare";
@@ -238,7 +239,7 @@ impl Pool {
             }
             state = self
                 .changed
-                .wait(state)
+                .wait(&self.state, state)
                 .unwrap_or_else(PoisonError::into_inner);
         };
         state.is_wanted = false;
@@ -266,7 +267,7 @@ impl Pool {
             self.short_of_space.store(true, Ordering::Relaxed);
             drop(
                 self.changed
-                    .wait_timeout(state, RETRY)
+                    .wait_timeout(&self.state, state, RETRY)
                     .unwrap_or_else(PoisonError::into_inner),
             );
         }
@@ -317,7 +318,7 @@ impl Pool {
             tracing::debug!(%error, "journal cannot prepare a file, trying again");
             let state = self.lock();
             if !state.stopped {
-                let waited = self.changed.wait_timeout(state, RETRY);
+                let waited = self.changed.wait_timeout(&self.state, state, RETRY);
                 drop(waited.unwrap_or_else(PoisonError::into_inner));
             }
         }
@@ -358,7 +359,7 @@ impl Pool {
             }
             state = self
                 .changed
-                .wait(state)
+                .wait(&self.state, state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -13,6 +13,7 @@ use super::format;
 use super::index::{FilePlace, Place, ShardIndex};
 use super::pool::JournalFile;
 use super::{JournalEntry, JournalError, Synced};
+use crate::turns::Condvar;
 use crate::{LogIndex, LogPosition, ShardId};
 
 /// A change waiting to be written.
@@ -214,7 +215,7 @@ impl Shared {
         while state.queue.is_empty() && !state.closing {
             state = self
                 .work
-                .wait(state)
+                .wait(&self.state, state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         let (mut queued, mut bytes) = (Vec::new(), 0);

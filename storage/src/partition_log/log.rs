@@ -19,6 +19,7 @@ use super::tail::{StampedBatch, Tail, TailBatch};
 use super::{Damage, LogState, StorageError};
 use crate::batch::{BatchHeader, stamp};
 use crate::store_core::Core;
+use crate::turns;
 use crate::writer::Command;
 use crate::{LeaderEpoch, LogId, Offset};
 
@@ -343,10 +344,8 @@ impl PartitionLog {
     }
 
     pub(crate) fn files(&self) -> MutexGuard<'_, Files> {
-        self.shared
-            .files
-            .lock()
-            .expect("a panic while writing is a bug that ends the node")
+        // Held over work on the disk.
+        turns::lock(&self.shared.files).expect("a panic while writing is a bug that ends the node")
     }
 
     pub(crate) fn is_opened(&self) -> bool {

@@ -163,9 +163,7 @@ impl State {
 
     fn describe(&self) -> String {
         let all: Vec<String> = (self.threads.iter())
-            .map(|(number, thread)| {
-                format!("{} ({number}): {:?}", thread.name, thread.condition)
-            })
+            .map(|(number, thread)| format!("{} ({number}): {:?}", thread.name, thread.condition))
             .collect();
         all.join(", ")
     }
@@ -201,7 +199,8 @@ impl Core {
     /// This thread's number; nobody else may wait for a turn here.
     fn own_number(&self) -> u64 {
         let me = me().filter(|me| std::ptr::eq(&*me.core, self));
-        me.expect("a thread of another simulation, or of none, waits for one of this").number
+        me.expect("a thread of another simulation, or of none, waits for one of this")
+            .number
     }
 
     pub(super) fn add_thread(&self, name: &str) -> u64 {

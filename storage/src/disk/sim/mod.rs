@@ -5,10 +5,11 @@
 //! bytes it covered are in doubt for ever, as on Linux.
 
 mod content;
+mod faults;
 mod names;
 mod random;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +17,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use self::content::Content;
+use self::faults::Latency;
 use self::names::{Inode, Names, Node};
 use self::random::Random;
 use super::{DirEntry, OpenMode};
 
 /// What a call to the disk does, to aim an injected error at it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OpKind {
     /// Reading a file.
     Read,
@@ -49,6 +51,8 @@ pub struct SimDisk {
     state: Arc<Mutex<State>>,
     /// How slow the disk is; not to be locked with the state held.
     pace: Arc<(Mutex<Pace>, Condvar)>,
+    /// The boot in which this stands for a process; without one it outlives them all.
+    process: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -65,6 +69,11 @@ struct State {
     op_count: u64,
     power_cut_at: Option<u64>,
     faults: Vec<Fault>,
+    /// What fails each time, and how.
+    failing: BTreeMap<OpKind, io::ErrorKind>,
+    latency: Latency,
+    /// Syncs are answered and do nothing.
+    lies: bool,
     capacity_bytes: u64,
 }
 
@@ -112,9 +121,13 @@ impl SimDisk {
                 op_count: 0,
                 power_cut_at: None,
                 faults: Vec::new(),
+                failing: BTreeMap::new(),
+                latency: Latency::default(),
+                lies: false,
                 capacity_bytes: u64::MAX,
             })),
             pace: Arc::default(),
+            process: None,
         }
     }
 
@@ -251,9 +264,18 @@ impl SimDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
-        let mut state = self.state();
+    /// The state, for a process that is still there.
+    fn state_in_process(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.state();
         state.check_power()?;
+        match self.process {
+            Some(boot) if boot != state.boot => Err(power_is_off()),
+            _ => Ok(state),
+        }
+    }
+
+    pub(super) fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
+        let mut state = self.state_in_process()?;
         let inode = match (state.find_file(path)?, mode) {
             (Some(_), OpenMode::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(inode), _) => inode,
@@ -280,8 +302,7 @@ impl SimDisk {
     }
 
     pub(super) fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
-        state.check_power()?;
+        let mut state = self.state_in_process()?;
         if state.names.find_directory(path).is_ok() {
             return Ok(());
         }
@@ -289,7 +310,7 @@ impl SimDisk {
     }
 
     pub(super) fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let mut state = self.state();
+        let mut state = self.state_in_process()?;
         state.read()?;
         let entries = state.names.entries(path)?;
         Ok(entries
@@ -302,7 +323,7 @@ impl SimDisk {
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.state().change(OpKind::Rename, |state| {
+        self.state_in_process()?.change(OpKind::Rename, |state| {
             if let Some(inode) = state.names.rename(from, to)? {
                 state.unlink(inode);
             }
@@ -311,7 +332,7 @@ impl SimDisk {
     }
 
     pub(super) fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.state().change(OpKind::Remove, |state| {
+        self.state_in_process()?.change(OpKind::Remove, |state| {
             let inode = state.names.remove_file(path)?;
             state.unlink(inode);
             Ok(())
@@ -319,7 +340,7 @@ impl SimDisk {
     }
 
     pub(super) fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.state().change(OpKind::Remove, |state| {
+        self.state_in_process()?.change(OpKind::Remove, |state| {
             for inode in state.names.remove_directory(path)? {
                 state.unlink(inode);
             }
@@ -328,8 +349,9 @@ impl SimDisk {
     }
 
     pub(super) fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.state_in_process()?;
         match state.begin(OpKind::SyncDir)? {
+            Fate::Done if state.lies => Ok(()),
             Fate::Done => {
                 state.names.sync(path)?;
                 state.forget_removed();
@@ -341,7 +363,7 @@ impl SimDisk {
     }
 
     pub(super) fn exists(&self, path: &Path) -> io::Result<bool> {
-        let mut state = self.state();
+        let mut state = self.state_in_process()?;
         state.read()?;
         match state.names.find(path) {
             Ok(node) => Ok(node.is_some()),
@@ -351,8 +373,7 @@ impl SimDisk {
     }
 
     pub(super) fn free_bytes(&self) -> io::Result<u64> {
-        let state = self.state();
-        state.check_power()?;
+        let state = self.state_in_process()?;
         Ok(state.capacity_bytes.saturating_sub(state.used_bytes()))
     }
 
@@ -369,6 +390,7 @@ impl State {
         self.power_cut_at = None;
         self.locked.clear();
         self.faults.clear();
+        self.failing.clear();
     }
 
     fn used_bytes(&self) -> u64 {
@@ -415,7 +437,8 @@ impl State {
             }
             true
         });
-        struck.map(io::Error::from)
+        let always = self.failing.get(&kind).copied();
+        struck.or(always).map(io::Error::from)
     }
 
     /// Runs a change whose effect is pending until a sync. When power goes it is made all the
@@ -510,6 +533,7 @@ impl SimFile {
 
     pub(super) fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         self.disk.wait_while_stalled();
+        self.disk.take_time(OpKind::Write);
         self.state_to_write()?.change(OpKind::Write, |state| {
             let end = state.reserve(self.inode, position + bytes.len() as u64)?;
             let fitting = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX);
@@ -532,8 +556,10 @@ impl SimFile {
 
     pub(super) fn sync_data(&self) -> io::Result<()> {
         self.disk.wait_while_stalled();
+        self.disk.take_time(OpKind::Sync);
         let mut state = self.state()?;
         match state.begin(OpKind::Sync)? {
+            Fate::Done if state.lies => Ok(()),
             Fate::Done => {
                 state.content(self.inode)?.sync();
                 Ok(())
