@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use storage::bugs::{self, Bug};
 use storage::{NodeId, Offset, PartitionId, ShardId, TopicId};
 use tokio::sync::watch;
 
@@ -122,7 +123,7 @@ impl Broker {
         timeout_ms: i64,
     ) -> Vec<Result<CreatedTopic, BrokerError>> {
         let mut results = self.enter_topics(topics, validate_only).await;
-        if validate_only {
+        if validate_only || bugs::is_on(Bug::TopicAckedEarly) {
             return results;
         }
         let created: Vec<TopicId> = results
@@ -210,6 +211,11 @@ impl Broker {
             }
             remember(catalogue, &entry);
             let command = Command::CreateTopic(entry);
+            if bugs::is_on(Bug::TopicAckedEarly) {
+                let broker = self.clone();
+                tokio::spawn(async move { broker.change_catalogue(&command).await });
+                return Ok(created);
+            }
             return self.change_catalogue(&command).await.map(|_| created);
         }
         Err(BrokerError::LeaderNotAvailable)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant, ServerState};
+use storage::bugs::{self, Bug};
 use storage::{ShardId, Term};
 use tokio::sync::watch;
 
@@ -136,6 +137,10 @@ impl<A: Apply> Follow<A> {
             *leads_since_ms = None;
             Contact::Unneeded
         };
+        let contact = match contact {
+            Contact::Lost if bugs::is_on(Bug::StaleLeaderServes) => Contact::Unneeded,
+            contact => contact,
+        };
         let role = match (members.is_alone(self.shared.config.node), leads) {
             (true, _) => Role::Alone,
             (false, true) => Role::Leads,
@@ -152,9 +157,12 @@ impl<A: Apply> Follow<A> {
             // They would wait for as long as it lasts; elsewhere they may be taken.
             let error = ProposeError::NotLeader { leader: None };
             self.queue.refuse_waiting(&error);
-            self.queue.abandon_flights(&ProposeError::Unknown {
+            let unknown = ProposeError::Unknown {
                 reason: UnknownReason::MajorityLost,
-            });
+            };
+            let is_definite = bugs::is_on(Bug::InFlightRefused);
+            self.queue
+                .abandon_flights(if is_definite { &error } else { &unknown });
         }
         self.status.members.send_if_modified(|held| {
             *held != members && {
@@ -162,6 +170,10 @@ impl<A: Apply> Follow<A> {
                 true
             }
         });
+        let applied = match bugs::is_on(Bug::ServesBeforeOwnTerm) {
+            true => Some(term),
+            false => applied,
+        };
         let leader = leader.filter(|leader| leads || *leader != me);
         let now = Leadership {
             term,

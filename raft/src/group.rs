@@ -13,6 +13,7 @@ use std::time::Duration;
 use openraft::error::{Fatal, InitializeError, LinearizableReadError, RaftError};
 use openraft::network::{NetSnapshot, RaftNetworkFactory};
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
+use storage::bugs::{self, Bug};
 use storage::journal::{Journal, JournalError, ShardLog};
 use storage::{LogPosition, NodeId, ShardId};
 use tokio::sync::{mpsc, oneshot};
@@ -446,7 +447,7 @@ fn raft_config(shared: &Shared, id: ShardId) -> io::Result<Arc<Config>> {
         enable_tick: false,
         enable_pre_vote: Some(true),
         // A leader that restarts in its old term may have lost its tail: two entries under one id.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(bugs::is_on(Bug::LeaderRestored)),
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(io::Error::other)

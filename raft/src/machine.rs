@@ -232,6 +232,7 @@ impl<A: Apply> RaftStateMachine<Types> for Machine<A> {
             time_ms: self.time_ms,
             job: Mutex::new(Some(self.apply().checkpoint())),
             wanted,
+            status: Arc::clone(&self.status),
         })
     }
 

@@ -27,6 +27,7 @@ use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use storage::bugs::{self, Bug};
 use storage::{LogIndex, LogPosition, Term};
 
 use crate::StageProgress;
@@ -231,7 +232,11 @@ pub(crate) fn encode_append(append: &AppendEntriesRequest<Types>) -> Vec<Bytes> 
     out.put_slice(&[APPEND, VERSION]);
     put_vote(&append.vote, &mut out);
     put_at(append.prev_log_id.as_ref(), &mut out);
-    put_at(append.leader_commit.as_ref(), &mut out);
+    let last = append.entries.last().map(|entry| entry.log_id);
+    match bugs::is_on(Bug::CommitToldEarly) {
+        true => put_at(append.leader_commit.max(last).as_ref(), &mut out),
+        false => put_at(append.leader_commit.as_ref(), &mut out),
+    }
     out.put_u32(length(encoded.len()));
     for (entry, pieces) in append.entries.iter().zip(&encoded) {
         entry::encode_position(position(&entry.log_id), &mut out);

@@ -24,6 +24,7 @@ use openraft::raft::{
     AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use storage::bugs::{self, Bug};
 use storage::clock::Clock;
 use storage::{NodeId, ShardId};
 
@@ -159,6 +160,12 @@ impl Client {
 #[error("the follower lags behind the checkpoint and holds up the journal")]
 struct BelowCheckpoint;
 
+/// Whether it says what was believed already when the request was sent.
+fn is_believed(answer: &Result<Bytes, LinkError>) -> bool {
+    let is_taken = |bytes: &Bytes| matches!(decoded(bytes.clone()), Ok(Answer::Appended(Ok(_))));
+    bugs::is_on(Bug::SentCountsAsHeld) && answer.as_ref().is_ok_and(is_taken)
+}
+
 /// One append stream on its way.
 struct Appends<'s, S> {
     client: &'s mut Client,
@@ -183,6 +190,9 @@ where
         }
         loop {
             if let Some(answer) = self.early.pop_front() {
+                if is_believed(&answer) {
+                    continue;
+                }
                 return Some(self.take(answer));
             }
             let may_send = self.unanswered < WINDOW;
@@ -192,11 +202,19 @@ where
                     return None;
                 }
                 let answer = self.answers.recv().await;
+                if is_believed(&answer) {
+                    self.unanswered -= 1;
+                    continue;
+                }
                 return Some(self.take(answer));
             };
             tokio::select! {
                 biased;
                 answer = self.answers.recv(), if self.unanswered > 0 => {
+                    if is_believed(&answer) {
+                        self.unanswered -= 1;
+                        continue;
+                    }
                     return Some(self.take(answer));
                 }
                 request = requests.next(), if may_send => match request {
@@ -204,6 +222,10 @@ where
                         if let Err(error) = self.send(&request).await {
                             self.is_over = true;
                             return Some(Err(rpc_error(&error)));
+                        }
+                        if bugs::is_on(Bug::SentCountsAsHeld) {
+                            let last = request.entries.last().map(|entry| entry.log_id);
+                            return Some(Ok(Ok(last.or(request.prev_log_id))));
                         }
                     }
                     None => {

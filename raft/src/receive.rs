@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
-use openraft::raft::{AppendEntriesResponse, StreamAppendError, VoteResponse};
-use storage::{NodeId, ShardId};
+use openraft::raft::{AppendEntriesResponse, StreamAppendError, VoteRequest, VoteResponse};
+use storage::bugs::{self, Bug};
+use storage::{LogIndex, LogPosition, NodeId, ShardId, Term};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ use crate::peer::{CallError, Lane, Receive, StreamAnswers};
 use crate::staging::Staging;
 use crate::status::Status;
 use crate::tombstone::Recall;
-use crate::types::log_id;
+use crate::types::{Types, log_id};
 
 /// A shard's way in.
 pub(crate) struct Receiver<A: Apply> {
@@ -105,6 +106,15 @@ async fn answer<A: Apply>(
 ) -> Result<Answer, CallError> {
     // openraft fails only when the shard stopped.
     let closed = |_| CallError::Closed;
+    let request = match request {
+        Request::Vote(asked) if bugs::is_on(Bug::VoteForShorterLog) => {
+            Request::Vote(with_longest_log(asked))
+        }
+        Request::PreVote(asked) if bugs::is_on(Bug::VoteForShorterLog) => {
+            Request::PreVote(with_longest_log(asked))
+        }
+        request => request,
+    };
     Ok(match request {
         Request::Append(append) => {
             let prev = append.prev_log_id;
@@ -141,4 +151,13 @@ async fn answer<A: Apply>(
         Request::Poll { number } => staging.polled(from, number).await,
         Request::Withdraw { number } => staging.withdrawn(from, number),
     })
+}
+
+/// The request of a candidate whose log is longer than any.
+fn with_longest_log(mut asked: VoteRequest<Types>) -> VoteRequest<Types> {
+    asked.last_log_id = Some(log_id(LogPosition {
+        term: Term(u64::MAX),
+        index: LogIndex(u64::MAX),
+    }));
+    asked
 }

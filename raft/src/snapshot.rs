@@ -19,12 +19,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::RaftSnapshotBuilder;
 use storage::LogPosition;
+use storage::bugs::{self, Bug};
 use storage::disk::Disk;
 use tokio::sync::oneshot;
 
 use crate::entry::{
     DecodeError, decode_membership, decode_position, encode_membership, encode_position, need,
 };
+use crate::status::Status;
 use crate::types::{Snapshot, SnapshotMeta, StoredMembership, Types, log_id, position};
 use crate::{CheckpointError, CheckpointJob};
 
@@ -212,6 +214,8 @@ pub(crate) struct Builder {
     /// The mutex makes it `Sync`.
     pub(crate) job: Mutex<Option<CheckpointJob>>,
     pub(crate) wanted: Option<Wanted>,
+    /// How far apply has come meanwhile; of use to a seeded bug alone.
+    pub(crate) status: Arc<Status>,
 }
 
 impl RaftSnapshotBuilder<Types> for Builder {
@@ -227,13 +231,16 @@ impl RaftSnapshotBuilder<Types> for Builder {
             self.meta.clone(),
             self.time_ms,
         );
+        let status = Arc::clone(&self.status);
         let made = tokio::task::spawn_blocking(move || -> Result<Checkpoint, CheckpointError> {
+            let bytes = job()?;
+            let mut meta = meta;
+            if bugs::is_on(Bug::CheckpointSaysTooMuch) {
+                meta.last_log_id = status.last_applied().map(log_id).max(meta.last_log_id);
+            }
             let checkpoint = Checkpoint {
                 meta,
-                manifest: Manifest {
-                    time_ms,
-                    bytes: job()?,
-                },
+                manifest: Manifest { time_ms, bytes },
             };
             checkpoints.save(&checkpoint)?;
             Ok(checkpoint)

@@ -99,6 +99,9 @@ fn with_port(seed: &str) -> String {
 pub(super) async fn start(arguments: StartArguments, context: &mut Context) -> Result<(), Failure> {
     let mut config = arguments.configuration()?;
     telemetry::start(&config.log).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    // None in an ordinary build, which does not look.
+    storage::bugs::from_environment()
+        .map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
     descriptors::share_out(&mut config);
     // From here on a signal waits until the node is up, and then stops it in good order.
     let mut stop = StopSignals::listen()?;

@@ -1,5 +1,6 @@
 //! One disk: the journal, partition logs, checkpoints, recovery.
 pub mod batch;
+pub mod bugs;
 pub mod checksum;
 pub mod clock;
 pub mod data_dir;

@@ -9,11 +9,13 @@
 //! ```
 //! Version 1 is still read: its shards have one replica each and always will (`Fixed(1)`).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use raft::InstallError;
+use storage::bugs::{self, Bug};
 use storage::disk::Disk;
 
 use super::Catalogue;
@@ -43,7 +45,10 @@ pub(super) fn encode(state: &Catalogue) -> Bytes {
     writer
         .u16(VERSION)
         .text(&state.cluster_id)
-        .i64(state.next_producer_id)
+        .i64(match bugs::is_on(Bug::ProducerIdsGivenTwice) {
+            true => 0,
+            false => state.next_producer_id,
+        })
         .u32(state.next_node_id)
         .u32(state.next_shard_id);
     put_nodes(&mut writer, state.removed_nodes.iter());
@@ -58,7 +63,10 @@ pub(super) fn encode(state: &Catalogue) -> Bytes {
             name: topic.name.clone(),
             id: topic.id,
             partitions: topic.partitions.clone(),
-            overrides: topic.config.overrides.clone(),
+            overrides: match bugs::is_on(Bug::ConfigNotSaved) {
+                true => BTreeMap::default(),
+                false => topic.config.overrides.clone(),
+            },
             internal: topic.internal,
         };
         put_topic(&mut writer, &entry);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use raft::{Apply, CheckpointJob, EntryAt, InstallError, Op};
+use storage::bugs::{self, Bug};
 use storage::{NodeId, ShardId, TopicId};
 use tokio::sync::watch;
 
@@ -108,6 +109,8 @@ impl CatalogueMachine {
             Command::Accept { node, incarnation } => voids::accept(state, node, incarnation),
             Command::CreateTopic(entry) => create_topic(state, entry),
             Command::DeleteTopic(id) => match state.names.remove(&id) {
+                // The checkpoint is made of what is in `topics`.
+                Some(_) if bugs::is_on(Bug::DeletedTopicReturns) => Ok(Outcome::Done),
                 Some(name) => {
                     state.topics.remove(&name);
                     Ok(Outcome::Done)
@@ -142,12 +145,18 @@ impl CatalogueMachine {
     }
 
     fn publish(&self) {
-        self.published.send_replace(Arc::new(self.state.clone()));
+        let mut image = self.state.clone();
+        if bugs::is_on(Bug::DeletedTopicReturns) {
+            let names = &image.names;
+            (image.topics).retain(|_, topic| names.contains_key(&topic.id));
+        }
+        self.published.send_replace(Arc::new(image));
     }
 }
 
 fn create_topic(state: &mut Catalogue, entry: TopicEntry) -> Result<Outcome, BrokerError> {
-    if state.topics.contains_key(&entry.name) {
+    let held = state.topics.get(&entry.name);
+    if held.is_some_and(|topic| state.names.contains_key(&topic.id)) {
         return Err(BrokerError::TopicExists);
     }
     if state.names.contains_key(&entry.id) {

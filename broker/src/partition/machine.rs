@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use raft::{Apply, CheckpointError, CheckpointJob, EntryAt, InstallError, Op};
 use storage::batch::{BatchHeader, TimestampType};
+use storage::bugs::{self, Bug};
 use storage::partition_log::LogState;
 use storage::store::LogStore;
 use storage::{LogId, LogIndex, Offset, PartitionId, ShardId};
@@ -170,11 +171,23 @@ impl PartitionsMachine {
             Ok(header) => header,
             Err(error) => return Outcome::Refused(AppendError::Corrupt(error.to_string())),
         };
+        let epoch = partition.epoch_in(at.position.term);
+        if bugs::is_on(Bug::ProducersForgottenAtFailover)
+            && partition
+                .log
+                .latest_epoch()
+                .is_some_and(|last| last < epoch)
+        {
+            hosted.producers = Producers::default();
+        }
         match hosted.producers.judge(&header) {
             Verdict::Append => {}
             Verdict::Repeated(written) => {
                 let appended = Appended {
-                    base_offset: written.base_offset,
+                    base_offset: match bugs::is_on(Bug::RepeatGetsNewOffset) {
+                        true => partition.log.end_offset(),
+                        false => written.base_offset,
+                    },
                     log_append_time_ms: append_time(&header, written.timestamp_ms),
                     log_start_offset: partition.log.start_offset(),
                 };
@@ -183,9 +196,12 @@ impl PartitionsMachine {
             Verdict::Refused(error) => return Outcome::Refused(error),
         }
         let bytes = batch.len();
-        let epoch = partition.epoch_in(at.position.term);
         let base_offset = partition.log.append(batch, &header, epoch, at.time_ms);
-        hosted.producers.record(&header, base_offset, at.time_ms);
+        let now_ms = match bugs::is_on(Bug::ClockInApply) {
+            true => self.logs.clock().wall_ms(),
+            false => at.time_ms,
+        };
+        hosted.producers.record(&header, base_offset, now_ms);
         partition.waiters.grew(bytes);
         let appended = Appended {
             base_offset,
@@ -247,7 +263,11 @@ impl PartitionsMachine {
         }
         let waiters = self.directory.waiters(id.partition);
         let config = self.directory.log_config(id.partition);
+        let newest = state.segments.last().map(|segment| segment.base);
         let log = self.logs.recover(id, config, state);
+        if let Some(newest) = newest.filter(|_| bugs::is_on(Bug::LogStartTooFar)) {
+            log.raise_start(newest);
+        }
         Partition::new(self.shard, (epoch_base, stand), log, waiters)
     }
 
@@ -268,7 +288,8 @@ impl PartitionsMachine {
 /// is, with what it has in memory.
 fn is_same(partition: &Partition, state: &LogState) -> bool {
     let log = &partition.log;
-    log.end_offset() == state.end
+    let reaches = log.end_offset() == state.end || bugs::is_on(Bug::InstallKeepsShortLog);
+    reaches
         && log.start_offset() <= state.start
         && state.segments.iter().all(|one| one.staged.is_none())
 }
@@ -349,7 +370,10 @@ impl Apply for PartitionsMachine {
                 barred: hosted.barred,
                 epoch_base: hosted.partition.epoch_base,
                 log: log.state(),
-                producers: hosted.producers.clone(),
+                producers: match bugs::is_on(Bug::ProducersNotSaved) {
+                    true => Producers::default(),
+                    false => hosted.producers.clone(),
+                },
             };
             (log.clone(), state)
         };
@@ -365,9 +389,11 @@ impl Apply for PartitionsMachine {
                 .zip(&manifest.partitions)
                 .map(|(log, state)| (log, state.log.end))
                 .collect();
-            store
-                .sync(&ends)
-                .map_err(|error| CheckpointError::Storage(std::io::Error::other(error)))?;
+            if !bugs::is_on(Bug::CheckpointBeforeSync) {
+                store
+                    .sync(&ends)
+                    .map_err(|error| CheckpointError::Storage(std::io::Error::other(error)))?;
+            }
             Ok(manifest::encode(&manifest))
         })
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use raft::{Stage, StageError, StageProgress};
+use storage::bugs::{self, Bug};
 use storage::partition_log::{LogState, PartitionLog, SegmentState, StorageError};
 use storage::store::LogStore;
 use storage::{LogId, NodeId, Offset, PartitionId, ShardId};
@@ -164,7 +165,11 @@ impl Inner {
         })?;
         let mut wanted = Vec::with_capacity(targets.len());
         for (target, local) in targets.iter().zip(self.capture(&targets)?) {
-            let compared = Wanted::new(target.clone(), local);
+            let mut target = target.clone();
+            if bugs::is_on(Bug::PulledRangeOffByOne) {
+                shorten(&mut target.log, local.as_ref());
+            }
+            let compared = Wanted::new(target, local);
             wanted.push(
                 compared.map_err(|Outdated::Ahead(partition)| StageError::Fetch {
                     from,
@@ -469,6 +474,18 @@ async fn with_slot<T: Send + 'static>(
         work(&mut slot.lock().unwrap_or_else(PoisonError::into_inner))
     })
     .await
+}
+
+/// One record less, where the last one has to be copied.
+fn shorten(target: &mut LogState, local: Option<&LogState>) {
+    let end = target.end.plus(-1);
+    let here = local.map_or(target.start, |local| local.end);
+    if let Some(newest) = target.segments.last_mut()
+        && newest.base < end
+        && here < end
+    {
+        (newest.end, target.end) = (end, end);
+    }
 }
 
 fn storage_failed(error: StorageError) -> StageError {

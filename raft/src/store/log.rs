@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use storage::bugs::{self, Bug};
 use storage::journal::{JournalEntry, Synced};
 use tokio::sync::oneshot;
 
@@ -28,6 +29,10 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if bugs::is_on(Bug::VoteForgotten) {
+            self.state().vote = Some(*vote);
+            return Ok(());
+        }
         let (synced, durable) = oneshot::channel();
         let synced: Synced = Box::new(move |result| {
             // The shard may have been dropped meanwhile.
@@ -61,6 +66,9 @@ impl RaftLogStorage<Types> for Log {
         let known = self.inner.journal.shard_log(self.inner.shard);
         let committed = known.committed.map(entry::decode_committed).transpose()?;
         let last = known.last.map(log_id);
+        if bugs::is_on(Bug::LogEndTakenForCommitted) {
+            return Ok(last);
+        }
         Ok(committed
             .and_then(|mark| last.map(|last| if mark.index > last.index { last } else { mark })))
     }
@@ -99,8 +107,12 @@ impl RaftLogStorage<Types> for Log {
         }
         self.inner.bytes.fetch_add(total, Ordering::Relaxed);
         self.inner.node_bytes.fetch_add(total, Ordering::Relaxed);
-        let synced: Synced =
-            Box::new(move |result| callback.io_completed(result.map_err(journal_io)));
+        let synced: Synced = if bugs::is_on(Bug::AckBeforeWrite) {
+            callback.io_completed(Ok(()));
+            unwaited()
+        } else {
+            Box::new(move |result| callback.io_completed(result.map_err(journal_io)))
+        };
         let (journal, shard) = (&self.inner.journal, self.inner.shard);
         let appended = match has_membership {
             true => journal.append_always_synced(shard, written, synced),

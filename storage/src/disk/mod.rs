@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::bugs::{self, Bug};
+
 pub use sim::{OpKind, SimDisk};
 
 /// Which disk to use. Cheap to clone.
@@ -181,6 +183,9 @@ impl Disk {
         file.sync_data()?;
         drop(file);
         self.rename(&temporary, path)?;
+        if bugs::is_on(Bug::RenameNotSynced) {
+            return Ok(());
+        }
         self.sync_dir(path.parent().unwrap_or(Path::new(".")))
     }
 }

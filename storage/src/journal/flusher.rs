@@ -15,6 +15,7 @@ use super::ledger::Ledger;
 use super::pool::{JournalFile, Pool};
 use super::shared::{Batch, Change, Queued, Shared};
 use super::{JournalError, Synced};
+use crate::bugs::{self, Bug};
 use crate::{LogIndex, LogPosition, ShardId};
 
 #[derive(Debug)]
@@ -197,17 +198,17 @@ impl Flusher {
             }
         }
         let (pieces, bytes) = encoder.finish();
+        if bugs::is_on(Bug::AckBeforeFsync) {
+            self.sync_file()?;
+        }
         self.file
             .file
             .write_vectored_all_at(&pieces, self.position)
             .map_err(JournalError::io("write", &self.file.path))?;
         match &self.behind {
             Some(behind) => behind.note_written(&self.file, self.next_round, bytes)?,
-            None => self
-                .file
-                .file
-                .sync_data()
-                .map_err(JournalError::io("sync", &self.file.path))?,
+            None if bugs::is_on(Bug::AckBeforeFsync) && !ends_file(frames) => {}
+            None => self.sync_file()?,
         }
 
         self.next_round += 1;
@@ -220,6 +221,15 @@ impl Flusher {
             self.ledger.apply(head, whole, self.file.identity.sequence);
         }
         Ok(written)
+    }
+
+    fn sync_file(&self) -> Result<(), JournalError> {
+        let synced = self.file.file.sync_data();
+        let synced = match synced {
+            Err(_) if bugs::is_on(Bug::FailedFsyncBelieved) => Ok(()),
+            synced => synced,
+        };
+        synced.map_err(JournalError::io("sync", &self.file.path))
     }
 
     /// The frame that a file starts with, while nothing is in it.
@@ -297,6 +307,10 @@ impl Flusher {
             .ledger
             .oldest_file()
             .map_or(active, |oldest| oldest.min(active));
+        let oldest_needed = match bugs::is_on(Bug::JournalRecycledEarly) {
+            true => (oldest_needed + 1).min(active),
+            false => oldest_needed,
+        };
         let removable = self.removable(oldest_needed);
         let retired = self.shared.remove_files_below(removable, self.position);
         if !retired.is_empty() {
@@ -307,6 +321,12 @@ impl Flusher {
             self.pool.fill();
         }
     }
+}
+
+/// Whether these say that the journal goes on in another file, or ends.
+fn ends_file(frames: &[QueuedFrame]) -> bool {
+    let ends = |(head, _): &QueuedFrame| matches!(head.kind, Kind::Next | Kind::Seal);
+    frames.iter().any(ends)
 }
 
 /// The frames of a batch, and whom to call when they are durable.

@@ -16,6 +16,7 @@ use super::segment::Segment;
 use super::walk::{Walk, WalkSpan};
 use super::{PartitionLog, ReadError};
 use crate::Offset;
+use crate::bugs::{self, Bug};
 use crate::disk::{DiskFile, OpenMode};
 use crate::fd_cache::{FileKey, FileKind, Opened};
 
@@ -104,9 +105,11 @@ impl PartitionLog {
             .open_log(part.base)
             .map_err(|error| self.missing_is_damage(error, part.bytes))?;
         let path = self.log_path(part.base);
+        // The last batch before an entry is where the entry after the right one skips something.
+        let too_far = i64::from(bugs::is_on(Bug::IndexOffByOne));
         let before = |entry: &IndexEntry| {
             entry.position < part.end_position
-                && (offset.is_some_and(|offset| entry.offset <= offset)
+                && (offset.is_some_and(|offset| entry.offset <= offset.plus(too_far))
                     || timestamp_ms.is_some_and(|wanted| entry.max_timestamp_before < wanted))
         };
         let mut start = self.locate(part, &before)?;
