@@ -1,0 +1,55 @@
+//! Files that are not what was written: bits that flip, files cut short or gone.
+
+use jepsen_workload::fault::NodeId;
+
+use crate::error::ClusterError;
+use crate::nemesis::{blocking, kill};
+use crate::node::Nodes;
+
+/// Why the node is down, or may end by itself; what is damaged is so until everything is healed.
+const WHY: &str = "damaged";
+
+/// What is done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Flip,
+    Truncate,
+    Delete,
+}
+
+/// Damages a file. For all but flips the node is stopped before.
+pub(crate) async fn begin(
+    nodes: &Nodes,
+    node: NodeId,
+    how: How,
+    seed: u64,
+) -> Result<String, ClusterError> {
+    nodes.excuse(node, WHY, true);
+    let disk = nodes.disk(node)?;
+    if how != How::Flip {
+        nodes.kill(node, WHY).await?;
+    }
+    let done = blocking(move || match how {
+        How::Flip => disk.flip_bit(seed),
+        How::Truncate => disk.truncate_file(seed),
+        How::Delete => disk.delete_file(seed),
+    });
+    match done.await {
+        Ok(damage) => Ok(format!(
+            "node {node}: {} ({}): {}",
+            damage.file, damage.kind, damage.detail
+        )),
+        Err(error) => {
+            end(nodes, node, how).await?;
+            Err(ClusterError::Fault(format!("node {node}: {error}")))
+        }
+    }
+}
+
+/// Starts the node again. What was damaged stays so: to mend it is the cluster's part.
+pub(crate) async fn end(nodes: &Nodes, node: NodeId, how: How) -> Result<String, ClusterError> {
+    match how {
+        How::Flip => Ok("the damage stays".to_owned()),
+        How::Truncate | How::Delete => kill::start_for(nodes, &[node], WHY).await,
+    }
+}

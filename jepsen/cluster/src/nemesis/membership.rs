@@ -1,0 +1,129 @@
+//! Nodes that join, and nodes that are drained and removed, as an operator would do it.
+
+use std::time::{Duration, Instant};
+
+use jepsen_workload::fault::NodeId;
+
+use crate::admin::{Admin, Status};
+use crate::error::ClusterError;
+use crate::node::Nodes;
+
+/// How long a node may take to join.
+const JOINS_WITHIN: Duration = Duration::from_secs(20);
+/// How long a node may take to be empty; the drain goes on after it.
+const EMPTY_WITHIN: Duration = Duration::from_secs(20);
+/// For commands that only ask.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// How long a removed node may take to stop in good order.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+
+/// Starts one more node and waits until the others count it; its number, and what was seen.
+pub(crate) async fn add(nodes: &Nodes) -> Result<(NodeId, String), ClusterError> {
+    let seeds = nodes.members();
+    let node = nodes.place()?;
+    nodes.seed(node, &seeds);
+    nodes.spawn(node)?;
+    let begun = Instant::now();
+    while begun.elapsed() < JOINS_WITHIN {
+        tokio::time::sleep(POLL).await;
+        let is_counted = |status: &Status| {
+            let mut counted = status.nodes.iter();
+            counted.any(|counted| counted.id == node && counted.alive)
+        };
+        if nodes.is_ready(node)
+            && status(nodes, Some(node))
+                .await
+                .is_ok_and(|s| is_counted(&s))
+        {
+            nodes.set_member(node, true);
+            let took_ms = begun.elapsed().as_millis();
+            return Ok((node, format!("node {node} joined within {took_ms} ms")));
+        }
+    }
+    // It goes on trying, and counts once it is ready.
+    let within_s = JOINS_WITHIN.as_secs();
+    Ok((
+        node,
+        format!("node {node} has not joined within {within_s} s"),
+    ))
+}
+
+/// Drains a node, removes it and stops it.
+pub(crate) async fn remove(nodes: &Nodes, node: NodeId) -> Result<String, ClusterError> {
+    let number = node.to_string();
+    let begun = Instant::now();
+    command(nodes, node, &["drain", &number], EMPTY_WITHIN).await?;
+    let drained_ms = begun.elapsed().as_millis();
+    command(nodes, node, &["remove", &number], ANSWERS_WITHIN).await?;
+    nodes.retire(node, STOPS_WITHIN).await?;
+    match status(nodes, Some(node)).await {
+        Ok(status) if status.nodes.iter().any(|left| left.id == node) => Err(ClusterError::Fault(
+            format!("node {node} was removed and is counted still"),
+        )),
+        _ => Ok(format!(
+            "node {node} was drained within {drained_ms} ms and removed"
+        )),
+    }
+}
+
+/// Lets a node that is being drained take part again.
+pub(crate) async fn undrain(nodes: &Nodes, node: NodeId) -> Result<String, ClusterError> {
+    let number = node.to_string();
+    command(nodes, node, &["undrain", &number], ANSWERS_WITHIN).await?;
+    Ok(format!("node {node} takes part again"))
+}
+
+/// Members that are being drained.
+pub(crate) async fn drained(nodes: &Nodes) -> Result<Vec<NodeId>, ClusterError> {
+    let status = status(nodes, None).await?;
+    let members = nodes.members();
+    let drained = status
+        .nodes
+        .into_iter()
+        .filter(|node| node.state != "active");
+    let drained = drained.map(|node| node.id);
+    Ok(drained.filter(|node| members.contains(node)).collect())
+}
+
+/// The cluster as the first node sees it that answers.
+pub(crate) async fn status(nodes: &Nodes, but: Option<NodeId>) -> Result<Status, ClusterError> {
+    let mut last = ClusterError::Fault("no node runs".to_owned());
+    for http in nodes.others_http(but) {
+        let admin = Admin {
+            binary: nodes.binary(),
+            http: &http,
+        };
+        match admin.status().await {
+            Ok(status) => return Ok(status),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Gives a command to the first node that takes it.
+pub(crate) async fn command(
+    nodes: &Nodes,
+    but: NodeId,
+    arguments: &[&str],
+    within: Duration,
+) -> Result<String, ClusterError> {
+    let mut last = ClusterError::Fault("no node runs".to_owned());
+    let deadline = Instant::now() + within;
+    for http in nodes.others_http(Some(but)) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let admin = Admin {
+            binary: nodes.binary(),
+            http: &http,
+        };
+        match admin.run(arguments, left).await {
+            Ok(said) => return Ok(said),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

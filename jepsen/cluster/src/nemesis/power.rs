@@ -1,0 +1,37 @@
+//! Power cuts: processes end, and what was not synced is lost, whole or in part.
+
+use jepsen_workload::fault::NodeId;
+use jepsen_workload::random::Random;
+
+use crate::error::ClusterError;
+use crate::nemesis::{blocking, kill};
+use crate::node::Nodes;
+
+/// Why the nodes are down.
+const WHY: &str = "without power";
+
+/// Cuts the power of nodes, of all at the same time; seen by processes that are gone.
+pub(crate) async fn cut(
+    nodes: &Nodes,
+    which: &[NodeId],
+    seed: u64,
+) -> Result<String, ClusterError> {
+    let mut random = Random::new(seed);
+    let mut seen = Vec::new();
+    for node in which {
+        seen.push(nodes.kill(*node, WHY).await?);
+    }
+    for node in which {
+        let disk = nodes.disk(*node)?;
+        let seed = random.next_u64();
+        let lost = blocking(move || disk.cut_power(seed)).await;
+        let lost = lost.map_err(ClusterError::process(*node))?;
+        seen.push(format!("node {node}: {lost}"));
+    }
+    Ok(seen.join("; "))
+}
+
+/// Gives power back, and waits a little until the nodes are ready.
+pub(crate) async fn restore(nodes: &Nodes, which: &[NodeId]) -> Result<String, ClusterError> {
+    kill::start_for(nodes, which, WHY).await
+}
