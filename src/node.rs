@@ -181,7 +181,7 @@ impl Parts {
     async fn lock(config: Config, env: Env) -> Result<Parts, NodeError> {
         let disk = env.disk.clone();
         let path = config.data_dir.clone();
-        let data_dir = tokio::task::spawn_blocking(move || DataDir::open(&disk, &path))
+        let data_dir = net::blocking(move || DataDir::open(&disk, &path))
             .await
             .expect("opening a data directory does not panic")?;
         Ok(Parts {
@@ -290,7 +290,7 @@ impl Parts {
 
     async fn pem(&self, key: &'static str, path: &Path) -> Result<Vec<u8>, NodeError> {
         let (disk, file) = (self.env.disk.clone(), path.to_owned());
-        tokio::task::spawn_blocking(move || disk.read_file(&file))
+        net::blocking(move || disk.read_file(&file))
             .await
             .expect("reading a file does not panic")
             .map_err(|source| NodeError::Pem {
@@ -325,9 +325,10 @@ async fn resolve(host: &str, port: u16) -> Result<SocketAddr, NodeError> {
         host: host.to_owned(),
         source,
     };
-    tokio::net::lookup_host((host, port))
+    net::lookup_host(host, port)
         .await
         .map_err(failed)?
+        .into_iter()
         .next()
         .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
 }

@@ -171,7 +171,7 @@ impl Broker {
     async fn end_run(&self) {
         let run_end = self.inner.run_end.clone();
         let has_failed = self.inner.journal.failed().is_some();
-        let ending = tokio::task::spawn_blocking(move || match has_failed {
+        let ending = net::blocking(move || match has_failed {
             true => run_end.note_failed(),
             false => run_end.note_end(),
         });
@@ -318,7 +318,7 @@ impl Broker {
         };
         if let Some(reason) = reason {
             let run_end = self.inner.run_end.clone();
-            let noting = tokio::task::spawn_blocking(move || run_end.note_failed());
+            let noting = net::blocking(move || run_end.note_failed());
             if let Err(error) = noting.await {
                 tracing::error!(%error, "noting that the disk has failed failed");
             }
@@ -339,7 +339,7 @@ impl Broker {
 }
 
 pub(crate) async fn close_disk(logs: LogStore, journal: Journal) {
-    let closing = tokio::task::spawn_blocking(move || {
+    let closing = net::blocking(move || {
         logs.close();
         journal.close();
     });

@@ -122,7 +122,7 @@ impl Broker {
         let permit = self.inner.searching.acquire().await;
         let _permit = permit.expect("the semaphore is never closed");
         let id = partition.id;
-        let searching = tokio::task::spawn_blocking(move || search.run(&partition, limit));
+        let searching = net::blocking(move || search.run(&partition, limit));
         searching
             .await
             .expect("searching a log does not panic")

@@ -313,8 +313,7 @@ impl Broker {
         let _permit = permit.expect("the semaphore is never closed");
         let config = Arc::clone(config);
         let max = unpacked_bytes_max(&config);
-        let checking =
-            tokio::task::spawn_blocking(move || check_batch(&batch, &config, now_ms, max));
+        let checking = net::blocking(move || check_batch(&batch, &config, now_ms, max));
         match checking.await.expect("checking a batch does not panic") {
             Ok(batch) => Ok(batch),
             Err(CheckFailure::Refused(error)) => Err(error),

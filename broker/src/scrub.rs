@@ -127,7 +127,7 @@ async fn read(
     limit: Offset,
 ) -> Result<(usize, Offset), ReadError> {
     let partition = Arc::clone(partition);
-    let reading = tokio::task::spawn_blocking(move || {
+    let reading = net::blocking(move || {
         let read = partition.log.read(from, limit, READ_BYTES);
         match read {
             // What another log has replaced is nobody's damage.

@@ -574,7 +574,7 @@ async fn open_disk(
             .map_err(|error| StartError::Logs(error.to_string()))?;
         Ok::<_, StartError>((journal, logs))
     };
-    let opened = tokio::task::spawn_blocking(open).await;
+    let opened = net::blocking(open).await;
     let (journal, logs) = opened
         .map_err(|error| StartError::Logs(format!("opening the disk panicked: {error}")))??;
     let failure = watch::Sender::new(None);
@@ -756,7 +756,7 @@ impl Broker {
             .map(|partition| partition.log.id())
             .collect();
         let logs = self.inner.logs.clone();
-        let aside = tokio::task::spawn_blocking(move || logs.set_aside_unknown(&known))
+        let aside = net::blocking(move || logs.set_aside_unknown(&known))
             .await
             .map_err(|error| StartError::Logs(error.to_string()))?
             .map_err(|error| StartError::Logs(error.to_string()))?;

@@ -252,7 +252,7 @@ pub(crate) async fn destroy(shared: &Arc<Shared>, id: ShardId) -> io::Result<()>
     });
     if known != ShardLog::default() {
         let at = Arc::clone(shared);
-        tokio::task::spawn_blocking(move || bury(&at, id, &known))
+        net::blocking(move || bury(&at, id, &known))
             .await
             .map_err(io::Error::other)??;
         shared.journal.remove_shard(id, tell).map_err(journal_io)?;
@@ -262,7 +262,7 @@ pub(crate) async fn destroy(shared: &Arc<Shared>, id: ShardId) -> io::Result<()>
             .map_err(journal_io)?;
     }
     let from = Arc::clone(shared);
-    tokio::task::spawn_blocking(move || remove_checkpoint(&from, id))
+    net::blocking(move || remove_checkpoint(&from, id))
         .await
         .map_err(io::Error::other)?
 }
@@ -352,7 +352,7 @@ async fn read_disk(
     id: ShardId,
 ) -> Result<(Arc<Checkpoints>, Recall), OpenError> {
     let from = Arc::clone(shared);
-    let read = tokio::task::spawn_blocking(move || {
+    let read = net::blocking(move || {
         let unreadable = |source| OpenError::Checkpoint { shard: id, source };
         if from.journal.shard_log(id) == ShardLog::default() {
             // A replica always has a vote or entries: this one was being forgotten.
@@ -540,7 +540,7 @@ impl<A: Apply> Group<A> {
         self.tasks.shutdown().await;
         // A checkpoint that is still being made goes nowhere.
         let checkpoints = Arc::clone(&self.checkpoints);
-        if let Err(error) = tokio::task::spawn_blocking(move || checkpoints.retire()).await {
+        if let Err(error) = net::blocking(move || checkpoints.retire()).await {
             tracing::error!(shard = self.id.0, %error, "a checkpoint's writer panicked");
         }
         let mut gone = self.status.watch_machine_gone();

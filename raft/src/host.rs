@@ -270,8 +270,7 @@ impl Host {
             return Err(DestroyError::Busy { shard });
         }
         let shared = Arc::clone(&self.shared);
-        let raised =
-            tokio::task::spawn_blocking(move || group::raise_floor(&shared, shard, floor)).await;
+        let raised = net::blocking(move || group::raise_floor(&shared, shard, floor)).await;
         locked(&self.shards.open).remove(&shard);
         raised
             .map_err(io::Error::other)

@@ -254,7 +254,7 @@ impl<A: Apply> RaftStateMachine<Types> for Machine<A> {
             meta: meta.clone(),
             manifest: manifest.clone(),
         };
-        tokio::task::spawn_blocking(move || checkpoints.save(&checkpoint))
+        net::blocking(move || checkpoints.save(&checkpoint))
             .await
             .map_err(io::Error::other)??;
         if meta.last_log_id > self.applied {

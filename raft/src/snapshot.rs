@@ -232,7 +232,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
             self.time_ms,
         );
         let status = Arc::clone(&self.status);
-        let made = tokio::task::spawn_blocking(move || -> Result<Checkpoint, CheckpointError> {
+        let made = net::blocking(move || -> Result<Checkpoint, CheckpointError> {
             let bytes = job()?;
             let mut meta = meta;
             if bugs::is_on(Bug::CheckpointSaysTooMuch) {

@@ -13,23 +13,24 @@ use std::path::{Path, PathBuf};
 /// A crate of the workspace: its folder, its name, and what else of the workspace it may use.
 const CRATES: &[(&str, &str, &[&str])] = &[
     ("storage", "storage", &[]),
-    ("raft", "raft", &["storage"]),
-    ("broker", "broker", &["raft", "storage"]),
-    ("protocol-adapters/listener", "listener", &["storage"]),
+    ("raft/net", "net", &[]),
+    ("raft", "raft", &["net", "storage"]),
+    ("broker", "broker", &["net", "raft", "storage"]),
+    ("protocol-adapters/listener", "listener", &["net", "storage"]),
     (
         "protocol-adapters/kafka",
         "kafka",
-        &["broker", "listener", "storage"],
+        &["broker", "listener", "net", "storage"],
     ),
     (
         "protocol-adapters/kafka-client",
         "kafka-client",
-        &["broker", "storage"],
+        &["broker", "net", "storage"],
     ),
     (
         "protocol-adapters/http",
         "http-admin",
-        &["broker", "listener", "storage"],
+        &["broker", "listener", "net", "storage"],
     ),
     (
         ".",
@@ -40,6 +41,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "kafka",
             "kafka-client",
             "listener",
+            "net",
             "raft",
             "storage",
         ],
@@ -52,6 +54,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("kafka-protocol", &["kafka"]),
     ("axum", &["http-admin"]),
     ("memmap2", &["storage"]),
+    ("socket2", &["net"]),
     ("crc32fast", &["storage"]),
     ("rustls", &["raft"]),
     ("tokio-rustls", &["raft"]),

@@ -407,7 +407,7 @@ fn base_of_batches(batches: &Bytes) -> Result<Offset, Stuck> {
 
 /// Checks batches that shall continue at `from`, off the runtime's threads; where they end.
 async fn checked(batches: Bytes, from: Offset) -> Result<Offset, Stuck> {
-    let checking = tokio::task::spawn_blocking(move || check_copied(&batches, from));
+    let checking = net::blocking(move || check_copied(&batches, from));
     match checking.await {
         Ok(Ok(end)) => Ok(end),
         Ok(Err(error)) => stuck(error.to_string()),

@@ -134,7 +134,7 @@ impl Broker {
         let Some(partition) = partition.filter(|one| one.log_id() == log && at < end) else {
             return Bytes::new();
         };
-        let read = tokio::task::spawn_blocking(move || partition.log.read(at, end, REST_BYTES_MAX));
+        let read = net::blocking(move || partition.log.read(at, end, REST_BYTES_MAX));
         match read.await {
             Ok(Ok(read)) => {
                 let mut joined = BytesMut::with_capacity(read.bytes);

@@ -76,7 +76,7 @@ impl Broker {
             true => self.become_returned(returning).await,
             false => {
                 let data_dir = self.inner.data_dir.clone();
-                let clearing = tokio::task::spawn_blocking(move || {
+                let clearing = net::blocking(move || {
                     data_dir
                         .clear_returning()
                         .map_err(|error| error.to_string())
@@ -151,7 +151,7 @@ impl Broker {
         identity.incarnation = returning.incarnation;
         returning.is_answered = true;
         let data_dir = self.inner.data_dir.clone();
-        let noting = tokio::task::spawn_blocking(move || {
+        let noting = net::blocking(move || {
             data_dir.set_returning(&returning)?;
             data_dir.set_identity(&identity)
         });

@@ -88,7 +88,7 @@ impl RangeServer {
         self.give_way().await;
         let expected = usize::try_from(range.bytes_max).unwrap_or(RANGE_BYTES_MAX);
         self.pace.turn(expected.min(RANGE_BYTES_MAX)).await;
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = net::blocking(move || {
             let read = read_range(&partition, &range);
             (read, partition.is_superseded())
         });

@@ -453,7 +453,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StageError> + Send + 'static,
 ) -> Result<T, StageError> {
     let run = Arc::clone(run);
-    let working = tokio::task::spawn_blocking(move || {
+    let working = net::blocking(move || {
         let done = work();
         drop(run);
         done

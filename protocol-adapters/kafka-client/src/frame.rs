@@ -6,8 +6,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use net::TcpStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 
 use crate::ClientError;
 

@@ -6,9 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use net::{TcpListener, TcpStream};
 use storage::clock::Clock;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{debug, error, warn};
@@ -76,12 +75,7 @@ impl Listener {
     /// Binds with `SO_REUSEADDR` and starts the kernel's queue; accepts nothing yet. Must be called
     /// within a tokio runtime.
     pub fn bind(addr: SocketAddr, config: ListenerConfig, clock: Clock) -> io::Result<Listener> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
-        let socket = TcpListener::from_std(socket.into())?;
+        let socket = TcpListener::listen(addr, BACKLOG)?;
         let local_addr = socket.local_addr()?;
         Ok(Listener {
             socket,

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use net::TcpStream;
 use rustls::pki_types::ServerName;
 use storage::{NodeId, ShardId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -96,11 +96,8 @@ async fn resolve(shared: &Shared, host: &str, port: u16) -> io::Result<Vec<Socke
     }
     let host = host.to_owned();
     // Not on the raft thread, whose few blocking threads a slow name server would hold.
-    let resolved = shared.ambient.spawn(async move {
-        tokio::net::lookup_host((host, port))
-            .await
-            .map(Vec::from_iter)
-    });
+    let resolved = async move { net::lookup_host(&host, port).await };
+    let resolved = shared.ambient.spawn(resolved);
     resolved.await.map_err(io::Error::other)?
 }
 

@@ -21,7 +21,6 @@ mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod thread;
 mod throttle;
 mod tls;
 mod twins;
@@ -36,9 +35,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use net::{RuntimeThread, TcpListener};
 use storage::clock::Clock;
 use storage::{NodeId, ShardId};
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
@@ -60,9 +59,13 @@ use hello::Hello;
 use link::Connection;
 use members::Book;
 use service::Attached;
-use thread::RaftThread;
 use tls::Tls;
 
+/// Threads of the raft thread's runtime for the shards' checkpoints and cold reads. The thread itself
+/// never waits for a disk.
+const BLOCKING_THREADS_MAX: usize = 8;
+/// How long the end of the raft thread waits for blocking work that was started.
+const BLOCKING_MAX: Duration = Duration::from_secs(10);
 /// Members that may be gone and not yet heard of by a slow listener; it then misses the oldest.
 const GONE_MAX: usize = 64;
 
@@ -90,7 +93,7 @@ pub struct Peers {
 #[derive(Debug)]
 struct Owner {
     shared: Arc<Shared>,
-    thread: RaftThread,
+    thread: RuntimeThread,
 }
 
 /// What all connections of a node share.
@@ -319,7 +322,8 @@ impl Peers {
     pub async fn bind(config: PeersConfig, clock: Clock) -> Result<Peers, PeersError> {
         validate(&config)?;
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
-        let thread = RaftThread::start().map_err(PeersError::Thread)?;
+        let thread = RuntimeThread::start("raft", BLOCKING_THREADS_MAX, BLOCKING_MAX)
+            .map_err(PeersError::Thread)?;
         let address = config.listen;
         let listening = thread.handle().spawn(TcpListener::bind(address));
         let listening = listening.await.unwrap_or_else(|e| Err(io::Error::other(e)));
@@ -463,7 +467,7 @@ impl Peers {
         let Some(owner) = self.owner.clone() else {
             return;
         };
-        let stopped = tokio::task::spawn_blocking(move || owner.thread.stop());
+        let stopped = net::blocking(move || owner.thread.stop());
         if let Err(error) = stopped.await {
             tracing::error!(%error, "the raft thread was not waited for");
         }

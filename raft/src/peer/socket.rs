@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use net::{Keepalive, TcpStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 /// A silent connection is probed after so long, and so often, before the kernel gives it up.
@@ -25,16 +24,12 @@ pub(super) enum Socket {
 /// Sends small frames at once, and notices a cut cable and a machine that is gone.
 pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL);
-    #[cfg(target_os = "linux")]
-    let keepalive = keepalive.with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNCONFIRMED_MAX))?;
-    Ok(())
+    stream.set_keepalive(Keepalive {
+        idle: KEEPALIVE_IDLE,
+        interval: KEEPALIVE_INTERVAL,
+        probes: KEEPALIVE_PROBES,
+    })?;
+    stream.set_unconfirmed_max(UNCONFIRMED_MAX)
 }
 
 impl AsyncRead for Socket {

@@ -45,7 +45,7 @@ impl Log {
             return Ok(cached);
         }
         let log = self.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = net::blocking(move || {
             let read = log.read_journal(from, to, bytes_max);
             if read.is_err() && !log.holds(from) {
                 Ok(Vec::new())

@@ -42,7 +42,7 @@ pub(super) async fn handle(
     });
     let broker = context.broker.clone();
     // It asks the file system for its size.
-    let dirs = match tokio::task::spawn_blocking(move || broker.log_dirs()).await {
+    let dirs = match net::blocking(move || broker.log_dirs()).await {
         Ok(dirs) => dirs,
         Err(failure) => {
             error!(%failure, "cannot look at the data directory");
