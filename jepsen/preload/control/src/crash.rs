@@ -60,7 +60,7 @@ pub fn begin(data_dir: &Path, side: &Side) -> io::Result<()> {
 
 /// Reads the log of names; no process works on the data directory.
 pub fn read_log(data_dir: &Path, side: &Side) -> io::Result<Replay> {
-    log::replay(&fs::read(side.names())?, |event, _| {
+    log::replay(&fs::read(side.names())?, |event| {
         log::has_happened(data_dir, event)
     })
 }

@@ -186,7 +186,7 @@ pub struct Replay {
 }
 
 /// Reads a log; `happened` tells of the last change of names, if it was open, whether it happened.
-pub fn replay(text: &[u8], happened: impl Fn(&Event, &Names) -> bool) -> io::Result<Replay> {
+pub fn replay(text: &[u8], happened: impl Fn(&Event) -> bool) -> io::Result<Replay> {
     let mut replay = Replay {
         names: Names::new(),
         doubts: Vec::new(),
@@ -212,7 +212,7 @@ pub fn replay(text: &[u8], happened: impl Fn(&Event, &Names) -> bool) -> io::Res
             .ok_or_else(|| wrong("not understood"))?;
         if fate == Fate::Open {
             let is_sync = matches!(event, Event::SyncDirectory { .. } | Event::SyncAll);
-            fate = if !is_sync && happened(&event, &replay.names) {
+            fate = if !is_sync && happened(&event) {
                 Fate::Done
             } else {
                 Fate::Failed
@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> io::Result<Replay> {
-        replay(text.as_bytes(), |_, _| true)
+        replay(text.as_bytes(), |_| true)
     }
 
     #[test]
