@@ -126,7 +126,9 @@ fn pwrite_any(fd: c_int, bytes: *const c_void, count: usize, position: i64) -> i
     };
     match (shared(), tracked_file(fd), u64::try_from(position)) {
         (Some(shared), Some(file), Ok(at)) => {
-            shared.write(fd, file, count as u64, Some(at), |at_most| raw(limit(at_most)))
+            shared.write(fd, file, count as u64, Some(at), |at_most| {
+                raw(limit(at_most))
+            })
         }
         _ => raw(count),
     }
@@ -149,7 +151,15 @@ unsafe fn write_pieces(
             if position < 0 && flags == 0 {
                 libc::syscall(libc::SYS_writev, fd, pieces, count) as isize
             } else {
-                libc::syscall(libc::SYS_pwritev2, fd, pieces, count, position, 0_i64, flags) as isize
+                libc::syscall(
+                    libc::SYS_pwritev2,
+                    fd,
+                    pieces,
+                    count,
+                    position,
+                    0_i64,
+                    flags,
+                ) as isize
             }
         }
     };

@@ -10,7 +10,7 @@
 //! are reached by a descriptor it did not see opened. The product has none of these.
 //!
 //! Its own files it works on by raw system calls ([`sys`]), since a call of libc would come back
-//! here. Locks, in this order: names, files, one file. None is held while a sync is under way.
+//! here. Locks, in this order: one file, names, files. None is held while a sync is under way.
 #![expect(
     unsafe_code,
     reason = "functions of libc are replaced here, and called"

@@ -41,12 +41,19 @@ impl NameLog {
 
 impl Shared {
     /// Makes one change of names by `call`, which returns what libc's function does.
-    fn change_names(&self, log: &mut NameLog, event: &Event, call: impl FnOnce() -> c_int) -> c_int {
+    fn change_names(
+        &self,
+        log: &mut NameLog,
+        event: &Event,
+        call: impl FnOnce() -> c_int,
+    ) -> c_int {
         self.count(Word::NameChanges);
         let position = match log.begin(event, Fate::Open) {
             Ok(position) => position,
             Err(errno) => {
-                self.trouble(&format!("{event:?} is not in the log of names: error {errno}"));
+                self.trouble(&format!(
+                    "{event:?} is not in the log of names: error {errno}"
+                ));
                 return call();
             }
         };

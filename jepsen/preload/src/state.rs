@@ -94,7 +94,7 @@ impl Shared {
         let mut text = vec![0; usize::try_from(file.len().map_err(told(&path))?).unwrap_or(0)];
         let len = file.read_at(&mut text, 0).map_err(told(&path))?;
         let replay = log::replay(&text[..len], |event| log::has_happened(&dir, event))
-        .map_err(|error| error.to_string())?;
+            .map_err(|error| error.to_string())?;
         for (position, fate) in &replay.settled {
             file.write_all_at(&[*fate as u8], *position)
                 .map_err(told(&path))?;
@@ -204,7 +204,10 @@ impl Shared {
         }
         let mut parts = parts.into_iter();
         let dir = self.dir.as_os_str().as_bytes();
-        for part in dir.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        for part in dir
+            .split(|byte| *byte == b'/')
+            .filter(|part| !part.is_empty())
+        {
             if parts.next() != Some(part) {
                 return None;
             }
@@ -244,7 +247,10 @@ fn map_control(path: &Path) -> Result<&'static [AtomicU64; WORDS], String> {
     let words = unsafe { &*at.cast::<[AtomicU64; WORDS]>() };
     let is_ours = words[Word::Magic as usize].load(Ordering::SeqCst) == MAGIC;
     if !is_ours || words[Word::Version as usize].load(Ordering::SeqCst) != VERSION {
-        return Err(format!("{}: not a control file of this version", path.display()));
+        return Err(format!(
+            "{}: not a control file of this version",
+            path.display()
+        ));
     }
     Ok(words)
 }

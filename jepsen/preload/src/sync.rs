@@ -1,7 +1,7 @@
 //! Syncs: what they cover goes to the platter, unless they fail or lie.
 
-use std::ffi::c_int;
 use std::collections::HashMap;
+use std::ffi::c_int;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 

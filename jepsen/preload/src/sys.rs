@@ -203,7 +203,11 @@ pub(crate) struct OwnFile(c_int);
 impl OwnFile {
     pub(crate) fn open(path: &Path, flags: c_int) -> Result<OwnFile, Errno> {
         let fd = openat(CWD, &c_path(path)?, flags | libc::O_CLOEXEC, 0o644);
-        if fd < 0 { Err(errno()) } else { Ok(OwnFile(fd)) }
+        if fd < 0 {
+            Err(errno())
+        } else {
+            Ok(OwnFile(fd))
+        }
     }
 
     /// The file behind a descriptor of the node, opened anew for reading.

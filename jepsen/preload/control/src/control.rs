@@ -126,6 +126,7 @@ impl ControlFile {
 
     /// Sets a word.
     pub fn set(&self, word: Word, value: u64) -> io::Result<()> {
-        self.file.write_all_at(&value.to_ne_bytes(), word as u64 * 8)
+        self.file
+            .write_all_at(&value.to_ne_bytes(), word as u64 * 8)
     }
 }

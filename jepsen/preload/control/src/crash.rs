@@ -177,9 +177,10 @@ fn without_second_names(tree: Vec<(String, Node)>) -> Vec<(String, Node)> {
     let mut gone: Vec<String> = Vec::new();
     tree.into_iter()
         .filter(|(path, node)| {
-            let is_below_gone = gone
-                .iter()
-                .any(|gone| path.strip_prefix(gone.as_str()).is_some_and(|rest| rest.starts_with('/')));
+            let is_below_gone = gone.iter().any(|gone| {
+                path.strip_prefix(gone.as_str())
+                    .is_some_and(|rest| rest.starts_with('/'))
+            });
             let is_first = !is_below_gone
                 && seen.insert(match node {
                     Node::Directory(id) => (true, *id),

@@ -339,7 +339,13 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["x\n", "+\tz\ta\n", "+\tc\tone\ta\n", "+\tA\tmore\n", "+\tu\ta\n"] {
+        for text in [
+            "x\n",
+            "+\tz\ta\n",
+            "+\tc\tone\ta\n",
+            "+\tA\tmore\n",
+            "+\tu\ta\n",
+        ] {
             assert!(lines(text).is_err(), "{text:?}");
         }
     }

@@ -30,18 +30,9 @@ struct Directory {
 
 #[derive(Debug, Clone)]
 enum Change {
-    Link {
-        place: Place,
-        node: Node,
-    },
-    Unlink {
-        place: Place,
-    },
-    Rename {
-        from: Place,
-        to: Place,
-        node: Node,
-    },
+    Link { place: Place, node: Node },
+    Unlink { place: Place },
+    Rename { from: Place, to: Place, node: Node },
 }
 
 #[derive(Debug, Clone)]
@@ -444,19 +435,18 @@ mod tests {
         assert_eq!(after(&events, |limit| limit - 1), ["a"]);
         let mut first = true;
         let all = after(&events, |limit| {
-            if std::mem::take(&mut first) { 0 } else { limit - 1 }
+            if std::mem::take(&mut first) {
+                0
+            } else {
+                limit - 1
+            }
         });
         assert_eq!(all, ["a", "b"]);
     }
 
     #[test]
     fn a_rename_that_is_lost_leaves_the_old_name_and_the_replaced_file() {
-        let events = [
-            create(1, "a"),
-            create(2, "b"),
-            sync(""),
-            rename("a", "b"),
-        ];
+        let events = [create(1, "a"), create(2, "b"), sync(""), rename("a", "b")];
         let mut names = Names::new();
         for (position, event) in events.iter().enumerate() {
             assert!(names.apply(position as u64, event));
@@ -466,7 +456,10 @@ mod tests {
         names.crash(&mut |_| 0);
         assert_eq!(
             names.walk(),
-            [("a".to_owned(), Node::File(1)), ("b".to_owned(), Node::File(2))]
+            [
+                ("a".to_owned(), Node::File(1)),
+                ("b".to_owned(), Node::File(2))
+            ]
         );
     }
 
