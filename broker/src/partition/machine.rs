@@ -288,10 +288,10 @@ impl PartitionsMachine {
 /// is, with what it has in memory.
 fn is_same(partition: &Partition, state: &LogState) -> bool {
     let log = &partition.log;
-    let reaches = log.end_offset() == state.end || bugs::is_on(Bug::InstallKeepsShortLog);
-    reaches
-        && log.start_offset() <= state.start
-        && state.segments.iter().all(|one| one.staged.is_none())
+    bugs::is_on(Bug::InstallKeepsShortLog)
+        || log.end_offset() == state.end
+            && log.start_offset() <= state.start
+            && state.segments.iter().all(|one| one.staged.is_none())
 }
 
 /// The time that the broker stamped, when the topic uses the broker's time.
