@@ -3,9 +3,17 @@
 //! The same code runs against real processes and in simulation: it speaks Kafka over `kafka-client`,
 //! waits with tokio's time, draws everything at random from its seed, and leaves what differs to a [`World`].
 
+pub mod batch;
+mod book;
+pub mod client;
 pub mod fault;
+mod finish;
+pub mod generator;
+mod nemesis;
 pub mod plan;
 pub mod random;
+mod ready;
+mod replicas;
 pub mod run;
 pub mod settings;
 pub mod workload;

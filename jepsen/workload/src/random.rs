@@ -33,7 +33,9 @@ impl Random {
     /// One of these; `None` when there is none.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         let len = u64::try_from(of.len()).ok().filter(|len| *len > 0)?;
-        usize::try_from(self.below(len)).ok().and_then(|at| of.get(at))
+        usize::try_from(self.below(len))
+            .ok()
+            .and_then(|at| of.get(at))
     }
 
     /// A generator of its own for a part of the run, so that parts do not disturb each other.

@@ -3,6 +3,9 @@
 //! Groups, transactions and queues get a variant here, and an operation in the history, when the
 //! product has them; what is listed in [`WorkloadKind::ALL`] exists.
 
+pub(crate) mod log;
+pub mod meta;
+
 use std::fmt;
 use std::str::FromStr;
 

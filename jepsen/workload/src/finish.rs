@@ -1,0 +1,175 @@
+//! After the faults: a write to each partition, reads of everything by everybody, and of every replica.
+//!
+//! What does not come in time stands in the history, for the checkers to judge.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
+use jepsen_check::history::{Admin, Key, Op};
+use tokio::time::{Instant, sleep};
+
+use crate::book::Book;
+use crate::client::admin::TopicOptions;
+use crate::generator::Generator;
+use crate::random::Random;
+use crate::replicas;
+use crate::run::Factory;
+use crate::workload::log::{self, Session};
+use crate::workload::meta::{Done, carry_out};
+use crate::world::World;
+
+/// So many partitions are written to at a time.
+const AT_A_TIME: usize = 16;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Sends to each partition until that succeeds, each by processes of its own.
+pub(crate) async fn prove_live<W: World>(
+    book: &Book<'_, W>,
+    factory: &Factory<'_, W>,
+    generator: &RefCell<Generator>,
+    mut random: Random,
+) {
+    let settings = factory.settings();
+    let deadline = Instant::now() + settings.live_timeout;
+    let writes = settings.keys().into_iter().map(|key| {
+        let mut random = random.fork(1);
+        async move {
+            while Instant::now() < deadline {
+                let client = factory.make(settings.clients, true, random.fork(1));
+                let process = book.process();
+                let mut session = Session {
+                    process,
+                    client,
+                    idempotent: true,
+                };
+                let sent = log::send(book, &mut session, &key, 1).await;
+                if let Some((values, offset)) = sent.acknowledged {
+                    generator.borrow_mut().sent(&key, &values, offset);
+                    return;
+                }
+                sleep(PAUSE).await;
+            }
+        }
+    });
+    let mut writes = stream::iter(writes.collect::<Vec<_>>()).buffer_unordered(AT_A_TIME);
+    while writes.next().await.is_some() {}
+}
+
+/// Every client reads everything from the beginning until past the highest offset known.
+pub(crate) async fn read_all<W: World>(
+    book: &Book<'_, W>,
+    factory: &Factory<'_, W>,
+    generator: &RefCell<Generator>,
+    mut random: Random,
+) {
+    let settings = factory.settings();
+    let reads = (0..settings.clients).map(|number| {
+        let mut random = random.fork(u64::from(number));
+        async move {
+            let deadline = Instant::now() + settings.final_timeout;
+            let client = factory.make(number, true, random.fork(1));
+            let mut session = Session {
+                process: book.process(),
+                client,
+                idempotent: true,
+            };
+            let from_zero = settings.keys().into_iter().map(|key| (key, 0)).collect();
+            log::assign(book, &mut session, from_zero);
+            let mut before: BTreeMap<Key, i64> = BTreeMap::new();
+            while Instant::now() < deadline {
+                let goes_on = log::poll(book, &mut session, generator).await;
+                let ends = generator.borrow().ends();
+                let positions = session.client.positions();
+                let is_through = ends
+                    .iter()
+                    .all(|(key, end)| positions.get(key) >= Some(end));
+                if !goes_on || (is_through && *positions == before) {
+                    return;
+                }
+                if *positions == before {
+                    sleep(PAUSE).await;
+                }
+                before.clone_from(session.client.positions());
+            }
+        }
+    });
+    join_all(reads.map(Box::pin)).await;
+}
+
+/// All topics are listed, and each that the workload `meta` ever asked for is described.
+pub(crate) async fn describe_all<W: World>(
+    book: &Book<'_, W>,
+    factory: &Factory<'_, W>,
+    topics: Vec<String>,
+    mut random: Random,
+) {
+    let settings = factory.settings();
+    let deadline = Instant::now() + settings.final_timeout;
+    let mut nodes = factory.nodes(settings.clients, random.fork(1));
+    let none = TopicOptions {
+        replication_factor: -1,
+        configs: Vec::new(),
+    };
+    let describe = |topic| Admin::Describe {
+        topic,
+        exists: None,
+        partitions: None,
+        configs: BTreeMap::new(),
+    };
+    let list = Admin::ListTopics { topics: Vec::new() };
+    let process = book.process();
+    for admin in [list].into_iter().chain(topics.into_iter().map(describe)) {
+        while Instant::now() < deadline {
+            let timeout = settings.op_timeout;
+            if carry_out(book, process, &mut nodes, &admin, &none, timeout).await == Done::Ok {
+                break;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Reads every partition from every node that carries it, until all show the same end.
+pub(crate) async fn read_replicas<W: World>(
+    book: &Book<'_, W>,
+    factory: &Factory<'_, W>,
+    mut random: Random,
+) {
+    let settings = factory.settings();
+    let deadline = Instant::now() + settings.final_timeout;
+    let mut nodes = factory.nodes(settings.clients, random.fork(1));
+    for key in settings.keys() {
+        let found = replicas::find(&mut nodes, &key, deadline).await;
+        let mut reads: Vec<replicas::Reader> = found
+            .into_iter()
+            .map(|node| replicas::Reader::new(node, &key))
+            .collect();
+        let processes: Vec<_> = reads.iter().map(|_| book.process()).collect();
+        for (process, read) in processes.iter().zip(&reads) {
+            book.invoke(*process, read.asked());
+        }
+        replicas::read_to_the_end(&mut nodes, &mut reads, deadline).await;
+        for (process, read) in processes.into_iter().zip(reads) {
+            let asked = read.asked();
+            match read.finish() {
+                Ok(op) => book.ok(process, op),
+                Err(why) => book.info(process, asked, why),
+            }
+        }
+    }
+}
+
+/// An operation that reads one replica, as it is asked for.
+pub(crate) fn replica_read(node: u32, key: &Key) -> Op {
+    Op::ReplicaRead {
+        node,
+        key: key.clone(),
+        log_start: 0,
+        end: 0,
+        records: Vec::new(),
+        digest: 0,
+    }
+}

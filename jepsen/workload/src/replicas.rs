@@ -1,0 +1,177 @@
+//! Reading one partition from each node that carries it: followers answer fetches as well.
+
+use std::time::Duration;
+
+use jepsen_check::history::{Key, Op, Value};
+use kafka_client::ClientError;
+use kafka_client::api::{FetchOptions, FetchPartition};
+use tokio::time::{Instant, sleep};
+
+use crate::batch::{self, Digest};
+use crate::client::nodes::Nodes;
+use crate::fault::NodeId;
+use crate::finish::replica_read;
+
+const PAUSE: Duration = Duration::from_millis(200);
+/// However late it is, each partition gets so long.
+const PATIENCE_MIN: Duration = Duration::from_secs(3);
+const FETCH_BYTES_MAX: i32 = 4 << 20;
+
+/// The nodes that carry a partition, in order; none when nobody tells in time.
+pub(crate) async fn find(nodes: &mut Nodes, key: &Key, deadline: Instant) -> Vec<NodeId> {
+    let deadline = deadline.max(Instant::now() + PATIENCE_MIN);
+    loop {
+        if let Ok(metadata) = nodes.metadata(Some(&[key.topic.as_str()])).await {
+            let told = metadata
+                .topics
+                .iter()
+                .filter(|topic| topic.name == key.topic);
+            let mut told = told.flat_map(|topic| &topic.partitions);
+            let replicas = told.find(|told| told.index == key.partition && told.leader >= 0);
+            if let Some(told) = replicas {
+                let ids = told
+                    .replicas
+                    .iter()
+                    .filter_map(|node| NodeId::try_from(*node).ok());
+                let mut ids: Vec<NodeId> = ids.collect();
+                ids.sort_unstable();
+                return ids;
+            }
+        }
+        if Instant::now() + PAUSE >= deadline {
+            return nodes.all_sorted();
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Reads all replicas until all have been read to one and the same end, or the deadline.
+pub(crate) async fn read_to_the_end(nodes: &mut Nodes, reads: &mut [Reader], deadline: Instant) {
+    let deadline = deadline.max(Instant::now() + PATIENCE_MIN);
+    loop {
+        for read in reads.iter_mut() {
+            read.catch_up(nodes, deadline).await;
+        }
+        let ends: Vec<Option<i64>> = reads.iter().map(Reader::end).collect();
+        let is_equal = ends.iter().all(|end| end.is_some() && *end == ends[0]);
+        if is_equal || reads.iter().any(|read| read.damage.is_some()) {
+            return;
+        }
+        if Instant::now() + PAUSE >= deadline {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// What was read of one replica so far.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    node: NodeId,
+    key: Key,
+    next: i64,
+    log_start: i64,
+    high_watermark: Option<i64>,
+    records: Vec<(i64, Value)>,
+    digest: Digest,
+    damage: Option<String>,
+    failure: String,
+}
+
+impl Reader {
+    pub(crate) fn new(node: NodeId, key: &Key) -> Reader {
+        Reader {
+            node,
+            key: key.clone(),
+            next: 0,
+            log_start: 0,
+            high_watermark: None,
+            records: Vec::new(),
+            digest: Digest::default(),
+            damage: None,
+            failure: "it was not asked".to_owned(),
+        }
+    }
+
+    /// The operation, as it is asked for.
+    pub(crate) fn asked(&self) -> Op {
+        replica_read(self.node, &self.key)
+    }
+
+    /// The high watermark, once everything below it was read.
+    fn end(&self) -> Option<i64> {
+        self.high_watermark.filter(|end| *end <= self.next)
+    }
+
+    /// What was read; or why it is less than the node should give.
+    pub(crate) fn finish(self) -> Result<Op, String> {
+        let end = self.end();
+        if let Some(damage) = self.damage {
+            return Err(format!("damaged: {damage}"));
+        }
+        let end = end.ok_or_else(|| format!("not live: {}", self.failure))?;
+        Ok(Op::ReplicaRead {
+            node: self.node,
+            key: self.key,
+            log_start: self.log_start,
+            end,
+            records: self.records,
+            digest: self.digest.finish(),
+        })
+    }
+
+    /// Reads on until there is no more for now.
+    async fn catch_up(&mut self, nodes: &mut Nodes, deadline: Instant) {
+        while self.damage.is_none() && Instant::now() < deadline {
+            match self.step(nodes).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    self.failure = error.to_string();
+                    nodes.failed(self.node, &error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One fetch; says whether it got on.
+    async fn step(&mut self, nodes: &mut Nodes) -> Result<bool, ClientError> {
+        let connection = nodes.connection(self.node).await?;
+        let mut wanted = FetchPartition::new(&self.key.topic, self.key.partition, self.next);
+        wanted.bytes_max = FETCH_BYTES_MAX;
+        let options = FetchOptions {
+            wait_ms_max: 20,
+            bytes_max: FETCH_BYTES_MAX,
+            ..FetchOptions::default()
+        };
+        let answer = connection.fetch(&[wanted], options).await?;
+        answer.error.check()?;
+        let fetched = answer.partitions.into_iter().next();
+        let fetched = fetched.ok_or(ClientError::Malformed("no result"))?;
+        fetched.error.check()?;
+        self.log_start = fetched.log_start;
+        self.high_watermark = Some(fetched.high_watermark);
+        let batches = match batch::decode_all(&fetched.records) {
+            Ok(batches) => batches,
+            Err(damage) => {
+                self.damage = Some(format!("from offset {}: {damage}", self.next));
+                return Ok(false);
+            }
+        };
+        let before = self.next;
+        for batch in batches {
+            if batch.base_offset < self.next {
+                self.damage = Some(format!(
+                    "asked for offset {}, got a batch from {} to {}",
+                    self.next, batch.base_offset, batch.last_offset
+                ));
+                return Ok(false);
+            }
+            self.digest.update(&batch);
+            self.next = batch.last_offset + 1;
+            self.records.extend(batch.records);
+        }
+        Ok(self.next > before)
+    }
+}
