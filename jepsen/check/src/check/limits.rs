@@ -23,7 +23,12 @@ pub struct Limits {
     pub whole_run: bool,
     /// Replicas that each partition that was sent to has to show in the end.
     pub replicas_min: u32,
-    /// From phase `heal` until each key has an acknowledged write, at most.
+    /// Whether records may go from the beginning of a log (retention); otherwise that is a loss.
+    pub log_start_moves: bool,
+    /// How old what a describe or a list shows may be when it is asked; 0: not at all.
+    pub metadata_age_us_max: u64,
+    /// From phase `healed` (or `heal`, where that is missing) until each key has an acknowledged
+    /// write, at most.
     pub heal_us_max: u64,
     /// Resident memory of a node, at most.
     pub rss_kib_max: u64,
@@ -49,6 +54,8 @@ impl Default for Limits {
             faults_expected: Vec::new(),
             whole_run: true,
             replicas_min: 2,
+            log_start_moves: false,
+            metadata_age_us_max: 0,
             heal_us_max: 30_000_000,
             rss_kib_max: 4 << 20,
             descriptors_max: 10_000,

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::stats::Stats;
 use crate::history::{Key, Value};
 
+/// Of each anomaly that is added from outside, so many are told in full.
+const ADDED_TOLD_MAX: usize = 20;
+
 /// What a history shows. The same history and limits always give the same verdict, byte by byte.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -78,6 +81,14 @@ macro_rules! anomaly_names {
                     $(AnomalyName::$variant => $name,)+
                 }
             }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub fn about(self) -> &'static str {
+                match self {
+                    $(AnomalyName::$variant => concat!($($doc),+).trim_ascii(),)+
+                }
+            }
         }
     };
 }
@@ -99,23 +110,21 @@ anomaly_names! {
     InternalPollSkip = "int-poll-skip",
     /// One poll goes back, or repeats.
     InternalNonmonotonicPoll = "int-nonmonotonic-poll",
-    /// A poll jumps over records which the process had not seen.
+    /// A poll jumps over records which the process did not see before.
     PollSkip = "poll-skip",
     /// A poll goes back behind what the process had seen.
     NonmonotonicPoll = "nonmonotonic-poll",
     /// The values of one send do not stand one after the other.
     InternalNonmonotonicSend = "int-nonmonotonic-send",
-    /// A part of one send is there and a part is not.
-    TornSend = "torn-send",
     /// A later send of a process stands before an earlier one.
     NonmonotonicSend = "nonmonotonic-send",
-    /// A send acknowledged before another began stands behind it.
+    /// A send that began after a record was acknowledged or read stands before that record.
     RealtimeOrder = "realtime-order",
     /// A value is read at another offset than was acknowledged.
     OffsetMismatch = "offset-mismatch",
     /// A record is shown at or above the high watermark that came with it.
     AboveHighWatermark = "above-high-watermark",
-    /// At the end, a high watermark stands below records that were read or acknowledged.
+    /// At the end, the high watermark is lower than it was seen, or than what was acknowledged or read.
     HighWatermarkRegressed = "high-watermark-regressed",
     /// Replicas show different records.
     ReplicaDivergence = "replica-divergence",
@@ -127,22 +136,24 @@ anomaly_names! {
     ReplicaLostWrite = "replica-lost-write",
     /// After healing a partition takes no writes.
     NotLive = "not-live",
-    /// A topic whose creation was acknowledged is not there.
+    /// A topic whose creation was acknowledged, or that was seen, is not there.
     TopicLost = "topic-lost",
-    /// A topic is there after its deletion was acknowledged.
+    /// A topic is there after its deletion was acknowledged, or was seen.
     TopicResurrected = "topic-resurrected",
-    /// A topic is there that nobody created, or whose creation surely failed.
+    /// A topic is there before anybody created it, or although its creation surely failed.
     TopicPhantom = "topic-phantom",
     /// A topic has another number of partitions than it was created with.
     TopicPartitions = "topic-partitions",
-    /// A topic that was seen was not there later, though nobody deleted it, or the other way round.
-    TopicNonmonotonic = "topic-nonmonotonic",
     /// A setting reads as no order of its changes explains.
     ConfigNonlinearizable = "config-nonlinearizable",
     /// A node uses more memory than it may.
     MemoryUnbounded = "memory-unbounded",
     /// A node has more descriptors open than it may.
     DescriptorsUnbounded = "descriptors-unbounded",
+    /// Seen from inside, not in the history: a rule of the nodes' state does not hold.
+    Invariant = "invariant",
+    /// Seen from outside, not in the history: a node ended by itself.
+    Panicked = "panicked",
 }
 
 impl fmt::Display for AnomalyName {
@@ -151,7 +162,72 @@ impl fmt::Display for AnomalyName {
     }
 }
 
+impl Anomaly {
+    /// With nothing but a name and what was seen.
+    #[must_use]
+    pub fn new(name: AnomalyName, explanation: impl Into<String>) -> Anomaly {
+        Anomaly {
+            name,
+            key: None,
+            topic: None,
+            node: None,
+            explanation: explanation.into(),
+            events: Vec::new(),
+            values: Vec::new(),
+            offsets: Vec::new(),
+        }
+    }
+
+    pub(crate) fn of_key(mut self, key: &Key) -> Anomaly {
+        self.key = Some(key.clone());
+        self
+    }
+
+    pub(crate) fn of_topic(mut self, topic: &str) -> Anomaly {
+        self.topic = Some(topic.to_owned());
+        self
+    }
+
+    pub(crate) fn of_node(mut self, node: u32) -> Anomaly {
+        self.node = Some(node);
+        self
+    }
+
+    /// The events that prove it.
+    pub(crate) fn shown_by(mut self, events: impl IntoIterator<Item = u64>) -> Anomaly {
+        self.events.extend(events);
+        self.events.sort_unstable();
+        self.events.dedup();
+        self
+    }
+
+    pub(crate) fn about(
+        mut self,
+        values: impl IntoIterator<Item = Value>,
+        offsets: impl IntoIterator<Item = i64>,
+    ) -> Anomaly {
+        self.values.extend(values);
+        self.offsets.extend(offsets);
+        self
+    }
+}
+
 impl Verdict {
+    /// Adds what was seen outside the history: it is counted, and told in its place.
+    pub fn add(&mut self, anomaly: Anomaly) {
+        *self.anomaly_counts.entry(anomaly.name).or_default() += 1;
+        self.outcome = Outcome::Anomaly;
+        let told = self
+            .anomalies
+            .iter()
+            .filter(|told| told.name == anomaly.name)
+            .count();
+        if told < ADDED_TOLD_MAX {
+            let at = self.anomalies.partition_point(|told| *told <= anomaly);
+            self.anomalies.insert(at, anomaly);
+        }
+    }
+
     /// As text, with a line break at its end.
     ///
     /// # Errors

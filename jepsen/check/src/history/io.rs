@@ -19,18 +19,28 @@ pub fn read_history(mut reader: impl BufRead) -> Result<Vec<Event>, HistoryError
     let mut line = Vec::new();
     for number in 1_u64.. {
         line.clear();
-        let bytes = reader.by_ref().take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut line)?;
+        let bytes = reader
+            .by_ref()
+            .take(LINE_BYTES_MAX + 1)
+            .read_until(b'\n', &mut line)?;
         if bytes == 0 {
             break;
         }
         if line.len() as u64 > LINE_BYTES_MAX {
-            return Err(HistoryError::LineTooLong { line: number, bytes_max: LINE_BYTES_MAX });
+            return Err(HistoryError::LineTooLong {
+                line: number,
+                bytes_max: LINE_BYTES_MAX,
+            });
         }
         if number > EVENTS_MAX {
-            return Err(HistoryError::TooLong { events_max: EVENTS_MAX });
+            return Err(HistoryError::TooLong {
+                events_max: EVENTS_MAX,
+            });
         }
-        let event: Event = serde_json::from_slice(&line)
-            .map_err(|source| HistoryError::Parse { line: number, source })?;
+        let event: Event = serde_json::from_slice(&line).map_err(|source| HistoryError::Parse {
+            line: number,
+            source,
+        })?;
         sequence.admit(&event)?;
         events.push(event);
     }

@@ -89,7 +89,7 @@ pub enum Op {
         key: Key,
         /// The records' values, in order.
         values: Vec<Value>,
-        /// Whether the producer is idempotent, so that nothing may be there twice.
+        /// Whether nothing may be there twice: the producer is idempotent, or never sends again.
         idempotent: bool,
         /// Offset of the first record, once acknowledged; the others follow it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,7 +150,7 @@ pub enum Op {
         /// Open descriptors.
         descriptors: u64,
     },
-    /// A phase of the run begins: `faults`, `heal`, `final`, `end`.
+    /// A phase of the run begins: `faults`, `heal`, `healed` (nothing is broken any more), `final`, `end`.
     Phase {
         /// Its name.
         name: String,
@@ -192,7 +192,7 @@ pub struct Read {
     pub key: Key,
     /// Offset and value of each record.
     pub records: Vec<(i64, Value)>,
-    /// The high watermark that came with them.
+    /// The high watermark that came with them; negative where the client was not told.
     pub high_watermark: i64,
 }
 
@@ -231,7 +231,7 @@ pub enum Admin {
         /// Number of partitions seen.
         #[serde(default)]
         partitions: Option<i32>,
-        /// Settings seen.
+        /// Settings seen: all of them, with their defaults. Empty where settings were not asked for.
         #[serde(default)]
         configs: BTreeMap<String, String>,
     },
@@ -241,4 +241,15 @@ pub enum Admin {
         #[serde(default)]
         topics: Vec<String>,
     },
+}
+
+impl Admin {
+    /// Whether it changes something; otherwise it looks.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        match self {
+            Admin::CreateTopic { .. } | Admin::DeleteTopic { .. } | Admin::SetConfig { .. } => true,
+            Admin::Describe { .. } | Admin::ListTopics { .. } => false,
+        }
+    }
 }

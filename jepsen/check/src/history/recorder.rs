@@ -30,7 +30,9 @@ struct Shared {
 
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("events", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Recorder")
+            .field("events", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,8 +46,13 @@ impl Recorder {
     /// Also writes each event to `writer` as it comes, as a line of JSON; give it a buffered one.
     #[must_use]
     pub fn streaming(writer: impl Write + Send + 'static) -> Recorder {
-        let shared = Shared { writer: Some(Box::new(writer)), ..Shared::default() };
-        Recorder { shared: Arc::new(Mutex::new(shared)) }
+        let shared = Shared {
+            writer: Some(Box::new(writer)),
+            ..Shared::default()
+        };
+        Recorder {
+            shared: Arc::new(Mutex::new(shared)),
+        }
     }
 
     /// An operation begins. Gives the line's index.
@@ -119,7 +126,14 @@ impl Recorder {
         let index = shared.events.len() as u64;
         // Two threads may take the time in one order and the lock in the other.
         shared.time_us = shared.time_us.max(time_us);
-        let event = Event { index, time_us: shared.time_us, process, kind, op, error };
+        let event = Event {
+            index,
+            time_us: shared.time_us,
+            process,
+            kind,
+            op,
+            error,
+        };
         if let Err(error) = shared.append(event) {
             shared.error.get_or_insert(error);
         }
@@ -134,7 +148,9 @@ impl Recorder {
 impl Shared {
     fn append(&mut self, event: Event) -> Result<(), HistoryError> {
         if event.index >= EVENTS_MAX {
-            return Err(HistoryError::TooLong { events_max: EVENTS_MAX });
+            return Err(HistoryError::TooLong {
+                events_max: EVENTS_MAX,
+            });
         }
         let admitted = self.sequence.admit(&event);
         if let Some(writer) = &mut self.writer {

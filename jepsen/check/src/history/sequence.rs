@@ -113,13 +113,27 @@ impl Sequence {
     ///
     /// Why it cannot follow.
     pub fn admit(&mut self, event: &Event) -> Result<(), HistoryError> {
-        let Event { index, time_us, process, kind, ref op, .. } = *event;
+        let Event {
+            index,
+            time_us,
+            process,
+            kind,
+            ref op,
+            ..
+        } = *event;
         if index != self.next {
-            return Err(HistoryError::Index { expected: self.next, found: index });
+            return Err(HistoryError::Index {
+                expected: self.next,
+                found: index,
+            });
         }
         self.next += 1;
         if time_us < self.time_us {
-            return Err(HistoryError::Time { index, before_us: self.time_us, time_us });
+            return Err(HistoryError::Time {
+                index,
+                before_us: self.time_us,
+                time_us,
+            });
         }
         self.time_us = time_us;
         if op.is_note() {
@@ -130,7 +144,11 @@ impl Sequence {
         }
         if kind == Kind::Invoke {
             if let Some((open, _)) = self.open.insert(process, (index, op.clone())) {
-                return Err(HistoryError::StillOpen { index, process, open });
+                return Err(HistoryError::StillOpen {
+                    index,
+                    process,
+                    open,
+                });
             }
             return well_formed(op).map_err(|what| HistoryError::Malformed { index, what });
         }
@@ -144,7 +162,10 @@ impl Sequence {
             return Err(HistoryError::Mismatch { index, open });
         }
         if kind == Kind::Ok && matches!(op, Op::Send { offset: None, .. }) {
-            return Err(HistoryError::Malformed { index, what: "an ok send without an offset" });
+            return Err(HistoryError::Malformed {
+                index,
+                what: "an ok send without an offset",
+            });
         }
         Ok(())
     }
@@ -162,19 +183,37 @@ fn well_formed(op: &Op) -> Result<(), &'static str> {
 fn answers(done: &Op, asked: &Op) -> bool {
     match (done, asked) {
         (
-            Op::Send { key, values, idempotent, .. },
-            Op::Send { key: key_asked, values: values_asked, idempotent: idempotent_asked, .. },
+            Op::Send {
+                key,
+                values,
+                idempotent,
+                ..
+            },
+            Op::Send {
+                key: key_asked,
+                values: values_asked,
+                idempotent: idempotent_asked,
+                ..
+            },
         ) => key == key_asked && values == values_asked && idempotent == idempotent_asked,
         (Op::Poll { .. }, Op::Poll { .. }) | (Op::Crash, Op::Crash) => true,
         (Op::Assign { positions }, Op::Assign { positions: asked }) => positions == asked,
         (Op::Admin(done), Op::Admin(asked)) => admin_answers(done, asked),
         (
             Op::ReplicaRead { node, key, .. },
-            Op::ReplicaRead { node: node_asked, key: key_asked, .. },
+            Op::ReplicaRead {
+                node: node_asked,
+                key: key_asked,
+                ..
+            },
         ) => node == node_asked && key == key_asked,
         (
             Op::Fault { name, begins, .. },
-            Op::Fault { name: name_asked, begins: begins_asked, .. },
+            Op::Fault {
+                name: name_asked,
+                begins: begins_asked,
+                ..
+            },
         ) => name == name_asked && begins == begins_asked,
         _ => false,
     }
