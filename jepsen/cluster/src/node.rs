@@ -503,6 +503,10 @@ impl Nodes {
                 .process
                 .as_mut()
                 .and_then(|process| process.ended().ok());
+            // After that, so that its last words are read.
+            for (kind, line) in node.log.read() {
+                problems.push(note(kind, line));
+            }
             if let Some(status) = ended.flatten() {
                 node.process = None;
                 node.ended_at = Some(Instant::now());
@@ -515,9 +519,6 @@ impl Nodes {
             let is_new = !node.is_member && !node.down.contains("retired");
             if is_new && node.process.as_ref().is_some_and(Process::is_ready) {
                 node.is_member = true;
-            }
-            for (kind, line) in node.log.read() {
-                problems.push(note(kind, line));
             }
             let is_due = node.ended_at.is_some_and(|at| at.elapsed() > RESTART_AFTER);
             if is_due && node.down.is_empty() && node.restarts < RESTARTS_MAX {

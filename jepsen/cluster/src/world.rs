@@ -70,6 +70,7 @@ impl ClusterWorld {
         while begun.elapsed() < FOUNDED_WITHIN {
             tokio::time::sleep(POLL).await;
             let ended = self.nodes.problems().into_iter();
+            let ended = ended.filter(|problem| problem.kind != ProblemKind::ErrorLine);
             let ended: Vec<String> = ended
                 .map(|p| format!("node {}: {}", p.node, p.text))
                 .collect();

@@ -175,3 +175,6 @@ impl Net {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,8 +28,9 @@ const PROBE_PORT: u16 = 7_777;
 /// Clients with addresses of their own.
 const CLIENTS_MAX: u32 = 200;
 /// Packets sent by a probe over each link, so that a lossy one is not taken for a cut one.
-const PROBES: u64 = 8;
-const PROBE_PAUSE: Duration = Duration::from_millis(5);
+const PROBES: u32 = 8;
+const PROBE_PAUSE: Duration = Duration::from_millis(10);
+const RECEIVE_PAUSE: Duration = Duration::from_micros(500);
 /// For a probe on a link that is not slowed down.
 const PROBE_WAIT: Duration = Duration::from_millis(250);
 /// Lets a packet wait in the device rather than be lost when the switch has no turn.
@@ -139,6 +140,14 @@ impl Netns {
         self.switch.change(change)
     }
 
+    /// Somebody who listens in a node's namespace.
+    #[cfg(test)]
+    pub(super) fn listener(&self, node: NodeId, port: u16) -> std::net::TcpListener {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let bind = move || std::net::TcpListener::bind(("0.0.0.0", port));
+        nodes[&node].place.run(bind).unwrap().unwrap()
+    }
+
     /// Packets that did not get over links so far.
     pub(super) fn dropped(&self, links: &[Link]) -> u64 {
         let counts = self.switch.dropped();
@@ -157,25 +166,28 @@ impl Netns {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
         let now_us = || u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        for _ in 0..PROBES {
-            for (from, to) in links {
-                let (Some(spot), Ok(last)) = (nodes.get(from), u8::try_from(*to)) else {
-                    continue;
-                };
-                let mut packet = round.to_le_bytes().to_vec();
-                packet.extend(from.to_le_bytes());
-                packet.extend(now_us().to_le_bytes());
-                let target = SocketAddr::from((address(0, last), PROBE_PORT));
-                spot.probe.send_to(&packet, target)?;
-            }
-            std::thread::sleep(PROBE_PAUSE);
+        for (_, spot) in nodes.iter() {
+            spot.probe.set_nonblocking(true)?;
         }
         let mut took: BTreeMap<Link, Vec<Duration>> = BTreeMap::new();
         let mut packet = [0; 64];
+        let mut sent = 0;
         while begun.elapsed() < wait {
-            std::thread::sleep(PROBE_PAUSE);
+            if sent < PROBES && begun.elapsed() >= PROBE_PAUSE * sent {
+                sent += 1;
+                for (from, to) in links {
+                    let (Some(spot), Ok(last)) = (nodes.get(from), u8::try_from(*to)) else {
+                        continue;
+                    };
+                    let mut packet = round.to_le_bytes().to_vec();
+                    packet.extend(from.to_le_bytes());
+                    packet.extend(now_us().to_le_bytes());
+                    let target = SocketAddr::from((address(0, last), PROBE_PORT));
+                    spot.probe.send_to(&packet, target)?;
+                }
+            }
+            std::thread::sleep(RECEIVE_PAUSE);
             for (to, spot) in nodes.iter() {
-                spot.probe.set_nonblocking(true)?;
                 while let Ok((len, _)) = spot.probe.recv_from(&mut packet) {
                     let Some((of, from, sent_us)) = parse(&packet[..len]) else {
                         continue;
