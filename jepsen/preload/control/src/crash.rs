@@ -1,11 +1,12 @@
 //! A whole data directory before a node's first start, and after power has gone.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::log::{self, Replay};
+use crate::log::{self, Event, Fate, Replay};
 use crate::names::{Names, Node};
 use crate::platter::{self, Torn};
 use crate::side::Side;
@@ -122,6 +123,39 @@ pub fn settle(data_dir: &Path, side: &Side) -> io::Result<()> {
     remove_dir_if_there(&side.kept_dir())?;
     fs::create_dir_all(side.kept_dir())?;
     fs::write(side.names(), log::fresh(&tree))
+}
+
+/// Removes a file for good, behind the node's back; no process works on the data directory.
+pub fn remove(data_dir: &Path, side: &Side, path: &str) -> io::Result<()> {
+    let replay = read_log(data_dir, side)?;
+    let Some(Node::File(_)) = replay.names.find(path) else {
+        return Err(io::Error::other(format!("{path} is no file that is known")));
+    };
+    let log = OpenOptions::new().write(true).open(side.names())?;
+    for (position, fate) in &replay.settled {
+        log.write_all_at(&[*fate as u8], *position)?;
+    }
+    log.set_len(replay.len)?;
+    fs::remove_file(data_dir.join(path))?;
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let lines = [
+        Event::Remove {
+            path: path.to_owned(),
+        },
+        Event::SyncDirectory {
+            path: directory.to_owned(),
+        },
+    ]
+    .map(|event| event.line(Fate::Done));
+    log.write_all_at(lines.concat().as_bytes(), replay.len)
+}
+
+/// Which file is at a path.
+pub fn find(data_dir: &Path, side: &Side, path: &str) -> io::Result<Option<FileId>> {
+    Ok(match read_log(data_dir, side)?.names.find(path) {
+        Some(Node::File(file)) => Some(file),
+        _ => None,
+    })
 }
 
 /// Where the bytes of each file are now.
