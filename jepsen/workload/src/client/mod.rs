@@ -92,6 +92,16 @@ impl Client {
         }
     }
 
+    /// So many values make a batch at most.
+    #[must_use]
+    pub fn values_max(&self) -> usize {
+        match self {
+            Client::Thin(_) => usize::MAX,
+            #[cfg(feature = "rdkafka")]
+            Client::Rdkafka(_) => 1,
+        }
+    }
+
     /// Appends one batch.
     pub async fn send(&mut self, key: &Key, values: &[Value]) -> Sent {
         match self {

@@ -108,7 +108,7 @@ pub(crate) async fn send<W: World>(
     key: &Key,
     count: usize,
 ) -> SendOutcome {
-    let values = book.values(count);
+    let values = book.values(count.min(session.client.values_max()));
     let op = |offset| Op::Send {
         key: key.clone(),
         values: values.clone(),
