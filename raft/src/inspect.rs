@@ -52,8 +52,8 @@ pub enum Role {
     Shutdown,
 }
 
-/// One replica of a shard as it is. All but what is said of the journal and `serving` is of one
-/// moment: openraft's last report, which it makes after every step.
+/// One replica of a shard as it is. All but what is said to be of now is of one moment: openraft's
+/// last report, which it makes after every step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardInspection {
     /// The shard.
@@ -68,8 +68,10 @@ pub struct ShardInspection {
     pub role: Role,
     /// Who leads, as far as it knows.
     pub leader: Option<NodeId>,
-    /// Whether it answers reads and writes of clients.
-    pub serving: bool,
+    /// The term in which it answers reads and writes of clients, now; `None`: in none.
+    pub serving: Option<Term>,
+    /// Last entry applied, now; it may be ahead of `applied`.
+    pub applied_now: Option<LogPosition>,
     /// Last entry of its log.
     pub last: Option<LogPosition>,
     /// Last entry that it knows to be committed and has.
@@ -166,7 +168,8 @@ pub(crate) fn look<A: Apply>(raft: &GroupRaft<A>, shard: ShardId) -> ShardInspec
         is_vote_committed: server.vote.is_committed(),
         role,
         leader: server.current_leader.map(node_id),
-        serving: false,
+        serving: None,
+        applied_now: None,
         last: data.last_log.as_ref().map(position),
         committed: data.local_committed.as_ref().map(position),
         cluster_committed: data.cluster_committed.as_ref().map(position),
@@ -199,7 +202,9 @@ impl<O: Send + Sync + 'static> Shard<O> {
         let mut seen = self.inner.steer.upgrade()?.inspect(self.inner.id);
         (seen.journal_floor, seen.journal_last) = self.inner.log.ends();
         seen.journal_durable = self.inner.journal.written_end(self.inner.id);
-        seen.serving = self.inner.status.leadership.borrow().serving;
+        let leadership = *self.inner.status.leadership.borrow();
+        seen.serving = leadership.serving.then_some(leadership.term);
+        seen.applied_now = self.inner.status.last_applied();
         Some(seen)
     }
 
