@@ -12,6 +12,7 @@ use jepsen_check::history::{Admin, Key, Op};
 use tokio::time::{Instant, sleep};
 
 use crate::book::Book;
+use crate::client::ClientOptions;
 use crate::client::admin::TopicOptions;
 use crate::generator::Generator;
 use crate::random::Random;
@@ -36,9 +37,10 @@ pub(crate) async fn prove_live<W: World>(
     let deadline = Instant::now() + settings.live_timeout;
     let writes = settings.keys().into_iter().map(|key| {
         let mut random = random.fork(1);
+        let options = ClientOptions::of(settings, true);
         async move {
             while Instant::now() < deadline {
-                let client = factory.make(settings.clients, true, random.fork(1));
+                let client = factory.make(settings.clients, options.clone(), random.fork(1));
                 let process = book.process();
                 let mut session = Session {
                     process,
@@ -68,9 +70,10 @@ pub(crate) async fn read_all<W: World>(
     let settings = factory.settings();
     let reads = (0..settings.clients).map(|number| {
         let mut random = random.fork(u64::from(number));
+        let options = ClientOptions::of(settings, true);
         async move {
             let deadline = Instant::now() + settings.final_timeout;
-            let client = factory.make(number, true, random.fork(1));
+            let client = factory.make(number, options, random.fork(1));
             let mut session = Session {
                 process: book.process(),
                 client,

@@ -1,5 +1,7 @@
 //! Before the run: the cluster is there, and the topics of the workload `log` are.
 
+use std::time::Duration;
+
 use jepsen_check::history::Admin;
 use tokio::time::{Instant, sleep};
 
@@ -10,8 +12,6 @@ use crate::random::Random;
 use crate::run::{DriveError, Factory, topic_name};
 use crate::workload::meta::carry_out;
 use crate::world::World;
-
-use std::time::Duration;
 
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -29,7 +29,7 @@ pub(crate) async fn make_ready<W: World>(
         why,
     };
     let mut nodes = factory.nodes(settings.clients, random.fork(1));
-    while let Err(why) = all_nodes(book, &mut nodes).await {
+    while let Err(why) = all_nodes(book, &mut nodes, settings.clients).await {
         pause(deadline).await.map_err(|()| not_ready(why))?;
     }
     for number in 0..settings.topics {
@@ -66,7 +66,7 @@ pub(crate) async fn make_ready<W: World>(
 /// Settings that make segments short, and one topic's broker tell the time.
 fn topic_configs(number: u32, random: &mut Random) -> Vec<(String, String)> {
     let segment_bytes = random
-        .pick(&["8192", "65536", "400000"])
+        .pick(&["16384", "32768", "65536"])
         .copied()
         .unwrap_or("65536");
     let mut configs = vec![("retention.ms", "-1"), ("segment.bytes", segment_bytes)];
@@ -78,8 +78,12 @@ fn topic_configs(number: u32, random: &mut Random) -> Vec<(String, String)> {
     configs.into_iter().map(owned).collect()
 }
 
-async fn all_nodes<W: World>(book: &Book<'_, W>, nodes: &mut Nodes) -> Result<(), String> {
-    nodes.set_addresses(book.world().kafka_addresses(u32::MAX));
+async fn all_nodes<W: World>(
+    book: &Book<'_, W>,
+    nodes: &mut Nodes,
+    number: u32,
+) -> Result<(), String> {
+    nodes.set_addresses(book.world().kafka_addresses(number));
     let metadata = nodes
         .metadata(Some(&[]))
         .await

@@ -188,8 +188,7 @@ impl<'a, W: World> Factory<'a, W> {
     }
 
     /// A client of its own, of the kind that this one is to be.
-    pub(crate) fn make(&self, number: u32, idempotent: bool, random: Random) -> Client {
-        let options = ClientOptions::of(self.settings, idempotent);
+    pub(crate) fn make(&self, number: u32, options: ClientOptions, random: Random) -> Client {
         let addresses = self.world.kafka_addresses(number);
         match self.settings.client {
             #[cfg(feature = "rdkafka")]

@@ -27,6 +27,8 @@ pub struct ClientOptions {
     pub op_timeout: Duration,
     /// How long one request may take.
     pub request_timeout: Duration,
+    /// How long it waits for the answer to a batch; less than the rest makes outcomes unknown.
+    pub patience: Duration,
     /// Whether it produces idempotently.
     pub idempotent: bool,
     /// A value's padding is below so many bytes.
@@ -42,6 +44,7 @@ impl ClientOptions {
         ClientOptions {
             op_timeout: settings.op_timeout,
             request_timeout: settings.request_timeout,
+            patience: settings.request_timeout,
             idempotent,
             padding_bytes_max: settings.padding_bytes_max,
             // Long ago, so that it is in no node's future, however wrong its clock is.

@@ -3,7 +3,7 @@
 //! A send is tried again where that is harmless: after a definite error always, after an unknown
 //! outcome only with the same producer id, epoch and sequence, and not every time, so that both kinds
 //! of history come about. Once a try had an unknown outcome, no later refusal makes the whole
-//! definite. A producer whose batch has an unknown outcome is never used again: its next sequence is
+//! definite. Acknowledged batches of idempotent producers are repeated now and then. A producer whose batch has an unknown outcome is never used again: its next sequence is
 //! not known.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use kafka_client::ClientError;
 use kafka_client::api::{
     Acks, FetchOptions, FetchPartition, FetchedPartition, ProducePartition, ProduceRequest,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::certainty::{Certainty, is_passing, of_send};
@@ -49,6 +49,8 @@ struct Producer {
     id: i64,
     epoch: i16,
     next: BTreeMap<Key, i32>,
+    /// The last batch of each partition that was acknowledged, and who led it then.
+    last: BTreeMap<Key, (ProduceRequest, Option<NodeId>)>,
 }
 
 impl ThinClient {
@@ -79,13 +81,14 @@ impl ThinClient {
             },
             false => None,
         };
+        self.repeat_last(key).await;
         let values = padded(&mut self.random, values, self.options.padding_bytes_max);
         let records = batch::encode(&values, self.options.timestamp_ms, sequenced);
-        let timeout = self.options.request_timeout * 3 / 4;
+        let server_timeout = self.options.request_timeout * 3 / 4;
         let request = ProduceRequest {
             transactional_id: None,
             acks: Acks::All,
-            timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
+            timeout_ms: i32::try_from(server_timeout.as_millis()).unwrap_or(i32::MAX),
             partitions: vec![ProducePartition {
                 topic: key.topic.clone(),
                 partition: key.partition,
@@ -99,6 +102,10 @@ impl ThinClient {
                 let count = i32::try_from(values.len()).expect("a handful of values");
                 if let Some(next) = producer.and_then(|producer| producer.next.get_mut(key)) {
                     *next += count;
+                }
+                let leader = self.nodes.known_leader(key);
+                if let Some(producer) = self.producer.as_mut().filter(|_| sequenced.is_some()) {
+                    producer.last.insert(key.clone(), (request, leader));
                 }
             }
             // Its sequence number is still to be used.
@@ -143,7 +150,14 @@ impl ThinClient {
     async fn try_send(&mut self, key: &Key, request: &ProduceRequest) -> Result<i64, ClientError> {
         let node = self.nodes.leader(key).await?;
         let produced = match self.nodes.connection(node).await {
-            Ok(connection) => connection.produce(request).await,
+            Ok(connection) => {
+                let patience = self.options.patience;
+                let answer = timeout(patience, connection.produce(request)).await;
+                answer.unwrap_or_else(|_| {
+                    let timeout_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+                    Err(ClientError::TimedOut { timeout_ms })
+                })
+            }
             Err(error) => Err(error),
         };
         let produced = match produced {
@@ -181,6 +195,24 @@ impl ThinClient {
         }
     }
 
+    /// Sometimes, and mostly where another node leads by now, the producer's last batch of a partition
+    /// is sent once more before the next: it must not be written twice, whoever leads.
+    async fn repeat_last(&mut self, key: &Key) {
+        let last = self
+            .producer
+            .as_ref()
+            .and_then(|producer| producer.last.get(key));
+        let Some((request, leader)) = last.cloned() else {
+            return;
+        };
+        let known = self.nodes.known_leader(key);
+        let one_in = if known == leader { 20 } else { 2 };
+        if self.random.chance(1, one_in) {
+            let repeated = self.try_send(key, &request).await;
+            debug!(?key, ?repeated, "repeated an acknowledged batch");
+        }
+    }
+
     /// The identity to send to this partition with.
     async fn sequenced(&mut self, key: &Key, tries: &mut Tries) -> Result<Sequenced, ClientError> {
         if self.producer.is_none() {
@@ -206,10 +238,12 @@ impl ThinClient {
                 failure = match made {
                     Ok(made) => {
                         let (id, epoch) = (made.producer_id, made.producer_epoch);
+                        let (next, last) = (BTreeMap::new(), BTreeMap::new());
                         return Ok(Producer {
                             id,
                             epoch,
-                            next: BTreeMap::new(),
+                            next,
+                            last,
                         });
                     }
                     Err(error) => error,

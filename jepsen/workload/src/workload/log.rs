@@ -10,7 +10,7 @@ use jepsen_check::history::{Key, Op, Process};
 use tokio::time::{Instant, sleep};
 
 use crate::book::Book;
-use crate::client::{Client, Polled, Sent};
+use crate::client::{Client, ClientOptions, Polled, Sent};
 use crate::generator::{Action, Generator};
 use crate::random::Random;
 use crate::run::Factory;
@@ -84,7 +84,12 @@ impl<W: World> LogClient<'_, W> {
     fn session(&mut self) -> Session {
         let idempotent = self.random.chance(2, 3);
         let random = self.random.fork(2);
-        let client = self.factory.make(self.number, idempotent, random);
+        let mut options = ClientOptions::of(self.factory.settings(), idempotent);
+        if self.random.chance(1, 4) {
+            let impatient_ms = self.random.pick(&[15, 50, 200]).copied().unwrap_or(50);
+            options.patience = options.patience.min(Duration::from_millis(impatient_ms));
+        }
+        let client = self.factory.make(self.number, options, random);
         Session {
             process: self.book.process(),
             client,
