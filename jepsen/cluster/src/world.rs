@@ -9,6 +9,7 @@ use jepsen_workload::random::Random;
 
 use crate::error::ClusterError;
 use crate::isolate::Net;
+use crate::isolate::rules::Shape;
 use crate::nemesis::{clock, damage, disk, kill, membership, network, power, transfer};
 use crate::node::{Nodes, Problem, ProblemKind};
 use crate::settings::ClusterSettings;
@@ -175,9 +176,8 @@ impl World for ClusterWorld {
             Fault::Kill(which) => kill::kill(nodes, which).await,
             Fault::Pause(which) => kill::pause(nodes, which).await,
             Fault::Cut { links, clients, .. } => {
-                let (undo, seen) = network::cut(nodes, links, clients).await?;
-                self.keep(fault, undo);
-                Ok(seen)
+                self.keep(fault, network::cut(nodes, links, clients));
+                network::see_cut(nodes, links).await
             }
             Fault::Packets {
                 nodes: which,
@@ -185,10 +185,13 @@ impl World for ClusterWorld {
                 jitter,
                 loss_per_mille,
             } => {
-                let (undo, seen) =
-                    network::slow(nodes, which, *delay, *jitter, *loss_per_mille).await?;
-                self.keep(fault, undo);
-                Ok(seen)
+                let shape = Shape {
+                    delay: *delay,
+                    jitter: *jitter,
+                    loss_per_mille: *loss_per_mille,
+                };
+                self.keep(fault, network::slow(nodes, which, shape));
+                network::see_slow(nodes, which, *delay).await
             }
             Fault::Clock {
                 nodes: which,

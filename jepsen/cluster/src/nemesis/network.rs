@@ -17,33 +17,30 @@ use crate::node::Nodes;
 /// Tried so often before a cut that leaks is a fault of the harness: what was under way arrives.
 const TRIES: usize = 3;
 
-/// Cuts links; what undoes it, and how it was seen.
-pub(crate) async fn cut(
-    nodes: &Nodes,
-    links: &[Link],
-    clients: &[(u32, NodeId)],
-) -> Result<(u64, String), ClusterError> {
-    let cut: BTreeSet<Link> = links.iter().copied().collect();
-    let id = nodes.net().cut(Cut {
-        links: cut.clone(),
+/// Cuts links; what undoes it.
+pub(crate) fn cut(nodes: &Nodes, links: &[Link], clients: &[(u32, NodeId)]) -> u64 {
+    nodes.net().cut(Cut {
+        links: links.iter().copied().collect(),
         clients: clients.iter().copied().collect(),
-    });
+    })
+}
+
+/// Makes sure that links are cut; how it was seen.
+pub(crate) async fn see_cut(nodes: &Nodes, links: &[Link]) -> Result<String, ClusterError> {
+    let cut: BTreeSet<Link> = links.iter().copied().collect();
     let all = every_link(nodes);
     for _ in 0..TRIES {
         let probed = probe(nodes, &all).await?;
         if cut.iter().all(|link| !probed.passed.contains_key(link)) {
             let open = all.iter().filter(|link| !cut.contains(link)).count();
             let passes = probed.passed.keys().filter(|link| !cut.contains(link));
-            let passes = passes.count();
-            let detail = format!(
-                "nothing passed on {} cut links, something on {passes} of the {open} others ({})",
-                cut.len(),
-                probed.by
-            );
-            return Ok((id, detail));
+            let (passes, by) = (passes.count(), probed.by);
+            return Ok(format!(
+                "nothing passed on {} cut links, something on {passes} of the {open} others ({by})",
+                cut.len()
+            ));
         }
     }
-    nodes.net().undo(id);
     let message = "something passed on links that were cut".to_owned();
     Err(ClusterError::Fault(message))
 }
@@ -63,32 +60,25 @@ pub(crate) async fn mend(nodes: &Nodes, id: u64, links: &[Link]) -> Result<Strin
     ))
 }
 
-/// Slows down what nodes say to each other; what undoes it, and what was measured.
-pub(crate) async fn slow(
+/// Slows down what nodes say to each other; what undoes it.
+pub(crate) fn slow(nodes: &Nodes, which: &[NodeId], shape: Shape) -> u64 {
+    nodes.net().shape(which.iter().copied().collect(), shape)
+}
+
+/// Makes sure that packets are late; what was measured.
+pub(crate) async fn see_slow(
     nodes: &Nodes,
     which: &[NodeId],
     delay: Duration,
-    jitter: Duration,
-    loss_per_mille: u32,
-) -> Result<(u64, String), ClusterError> {
-    let id = nodes.net().shape(
-        which.iter().copied().collect(),
-        Shape {
-            delay,
-            jitter,
-            loss_per_mille,
-        },
-    );
+) -> Result<String, ClusterError> {
     let links = concerned(nodes, which);
     let probed = probe(nodes, &links).await?;
-    let ways: Vec<Duration> = probed.passed.values().filter_map(|way| *way).collect();
-    let least = ways.iter().min().copied();
-    if least.is_some_and(|least| least < delay) {
-        nodes.net().undo(id);
+    let least = probed.passed.values().filter_map(|way| *way).min();
+    if let Some(least) = least.filter(|least| *least < delay) {
         let message = format!("a packet took {least:?}, which is less than {delay:?}");
         return Err(ClusterError::Fault(message));
     }
-    Ok((id, measured(&probed, &links)))
+    Ok(measured(&probed, &links))
 }
 
 /// Takes a slowness away; says what was measured.
