@@ -276,6 +276,15 @@ pub fn sleep_until(due_us: u64) {
     }
 }
 
+/// The process's number; in a simulation it is always the same.
+#[must_use]
+pub fn process_id() -> u32 {
+    match me() {
+        Some(_) => 1,
+        None => std::process::id(),
+    }
+}
+
 /// The simulation's time, on a thread that belongs to one.
 #[must_use]
 pub fn now_us() -> Option<u64> {

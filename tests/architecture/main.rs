@@ -16,7 +16,11 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("raft/net", "net", &[]),
     ("raft", "raft", &["net", "storage"]),
     ("broker", "broker", &["net", "raft", "storage"]),
-    ("protocol-adapters/listener", "listener", &["net", "storage"]),
+    (
+        "protocol-adapters/listener",
+        "listener",
+        &["net", "storage"],
+    ),
     (
         "protocol-adapters/kafka",
         "kafka",
@@ -46,6 +50,89 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "storage",
         ],
     ),
+    ("jepsen/check", "jepsen-check", &[]),
+    (
+        "jepsen/workload",
+        "jepsen-workload",
+        &["jepsen-check", "kafka-client"],
+    ),
+    (
+        "jepsen/cluster",
+        "jepsen-cluster",
+        &[
+            "jepsen-check",
+            "jepsen-control",
+            "jepsen-preload",
+            "jepsen-workload",
+            "kafka-client",
+        ],
+    ),
+    (
+        "jepsen/sim",
+        "jepsen-sim",
+        &[
+            "braidlog",
+            "broker",
+            "jepsen-check",
+            "jepsen-workload",
+            "kafka-client",
+            "net",
+            "raft",
+            "storage",
+        ],
+    ),
+    ("jepsen/preload/control", "jepsen-control", &[]),
+    ("jepsen/preload", "jepsen-preload", &["jepsen-control"]),
+    (
+        "jepsen",
+        "jepsen",
+        &[
+            "braidlog",
+            "jepsen-check",
+            "jepsen-cluster",
+            "jepsen-sim",
+            "jepsen-workload",
+            "storage",
+        ],
+    ),
+];
+
+/// The crates that nodes are made of, which run in a simulation.
+const PRODUCT: &[&str] = &[
+    "storage",
+    "raft",
+    "broker",
+    "protocol-adapters/listener",
+    "protocol-adapters/kafka",
+    "protocol-adapters/kafka-client",
+    "protocol-adapters/http",
+    ".",
+];
+
+/// What goes past the seams of simulation, and the files that are the seams (by the beginnings of
+/// their paths) or serve people only.
+const PAST_SEAMS: &[(&str, &[&str])] = &[
+    ("tokio::net", &["src/cli/"]),
+    ("spawn_blocking", &["src/cli/"]),
+    ("std::net::TcpStream", &["src/cli/"]),
+    ("std::net::TcpListener", &["src/cli/"]),
+    ("runtime::Builder", &["src/cli/"]),
+    ("thread::Builder", &["src/cli/", "storage/src/turns"]),
+    ("thread::spawn", &["src/cli/"]),
+    ("thread::sleep", &["src/cli/"]),
+    ("thread::park", &[]),
+    ("std::sync::mpsc", &["src/cli/"]),
+    ("process::id", &["storage/src/turns", "src/cli/"]),
+    // The simulated disk can also be slow in real time, for tests.
+    ("sync::Condvar", &["storage/src/turns"]),
+    (
+        "sync::{Condvar",
+        &["storage/src/turns", "storage/src/disk/sim/"],
+    ),
+    (
+        "Arc, Condvar",
+        &["storage/src/turns", "storage/src/disk/sim/"],
+    ),
 ];
 
 /// A third-party crate and the only crates that may name it.
@@ -55,10 +142,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["http-admin"]),
     ("memmap2", &["storage"]),
     ("socket2", &["net"]),
-    ("crc32fast", &["storage"]),
+    ("crc32fast", &["storage", "jepsen-workload"]),
     ("rustls", &["raft"]),
     ("tokio-rustls", &["raft"]),
-    ("clap", &["braidlog"]),
+    ("clap", &["braidlog", "jepsen"]),
     ("anyhow", &["braidlog"]),
 ];
 
@@ -77,6 +164,12 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
         .filter(|name| !name.is_empty() && !name.starts_with('#'))
         .map(str::to_owned)
         .collect()
+}
+
+/// Whether a path below the root begins like one of these.
+fn is_below(path: &str, beginnings: &[&str]) -> bool {
+    let path = path.trim_start_matches("./");
+    beginnings.iter().any(|one| path.starts_with(one))
 }
 
 fn manifest_of(folder: &str) -> String {
@@ -145,6 +238,28 @@ fn storage_knows_no_tokio() {
 }
 
 #[test]
+fn nodes_go_through_the_seams_of_simulation() {
+    for folder in PRODUCT {
+        for (path, text) in sources_of(folder) {
+            let relative = path.strip_prefix(root()).expect("below the root");
+            let relative = relative.display().to_string();
+            let is_of = |suffix| relative.ends_with(suffix);
+            if is_of("tests.rs") || is_of("_test.rs") || relative.contains("/tests/") {
+                continue;
+            }
+            let code = text.split("#[cfg(test)]\nmod tests {").next();
+            for line in code.unwrap_or_default().lines() {
+                let past = PAST_SEAMS
+                    .iter()
+                    .find(|(word, seams)| line.contains(word) && !is_below(&relative, seams));
+                let is_comment = line.trim_start().starts_with("//");
+                assert!(is_comment || past.is_none(), "{relative}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
 fn pure_files_of_adapters_know_no_tokio_and_no_clock() {
     let mut seen = 0;
     for (path, text) in sources_of("protocol-adapters/kafka") {
@@ -185,7 +300,12 @@ fn every_member_of_the_workspace_is_known_here() {
 
 #[test]
 fn unsafe_code_is_only_where_it_is_named() {
-    let allowed = ["storage/src/disk/mmap.rs"];
+    let allowed = [
+        "storage/src/disk/mmap.rs",
+        "jepsen/sim/src/entropy.rs",
+        "jepsen/cluster/src/isolate/sys.rs",
+        "jepsen/preload/src/",
+    ];
     for (folder, _, _) in CRATES {
         for (path, text) in sources_of(folder) {
             let relative = path
@@ -197,10 +317,7 @@ fn unsafe_code_is_only_where_it_is_named() {
                 let line = line.trim_start();
                 !line.starts_with("//") && line.contains("unsafe {")
             });
-            assert!(
-                !code || allowed.contains(&relative.trim_start_matches("./")),
-                "{relative}"
-            );
+            assert!(!code || is_below(&relative, &allowed), "{relative}");
         }
     }
 }

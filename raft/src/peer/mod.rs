@@ -276,7 +276,7 @@ impl Drop for Owner {
 /// Tells this process from every other, one from a copy of its data directory included.
 fn draw_instance(clock: &Clock) -> [u8; 16] {
     let random = RandomState::new();
-    let salt = (std::process::id(), clock.wall_ms());
+    let salt = (storage::turns::process_id(), clock.wall_ms());
     let words = [0_u8, 1].map(|word| random.hash_one((word, salt)));
     let [low, high] = words.map(u128::from);
     (high << 64 | low).to_le_bytes()

@@ -134,7 +134,7 @@ impl DataDir {
                 holder: holder(&lock),
             });
         }
-        let pid = format!("{}\n", std::process::id());
+        let pid = format!("{}\n", crate::turns::process_id());
         lock.set_len(0)
             .and_then(|()| lock.write_all_at(pid.as_bytes(), 0))
             .map_err(io_error("write", &lock_path))?;

@@ -149,4 +149,5 @@ fn outside_of_a_simulation_all_is_the_machines() {
         .wait_timeout(mutex, guard, Duration::from_millis(1))
         .unwrap();
     assert!(is_over || now_us().is_none());
+    assert_eq!(process_id(), std::process::id());
 }
