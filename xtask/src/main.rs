@@ -1,4 +1,4 @@
-//! Developer tasks: `cargo xtask check` and `cargo xtask interop`.
+//! Developer tasks: `cargo xtask check`, `cargo xtask interop` and `cargo xtask jepsen`.
 //!
 //! Depends on nothing but std, so that it builds in seconds on a fresh machine and can report on
 //! a tree whose crates do not build.
@@ -11,6 +11,7 @@
 
 mod check;
 mod interop;
+mod jepsen;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,14 @@ usage: cargo xtask COMMAND
       --bin PATH            the braidlog binary (default: build it with --release)
       --bootstrap HOST:PORT a broker that runs already, instead of starting a node
       --peer kafka          start Apache Kafka instead of a node, to check the drivers themselves
+  jepsen [OPTIONS]          break clusters and say whether a promise was broken: 200 simulated
+                            seeds and three clusters of real processes (see jepsen/README.md)
+      --nightly             about an hour: thousands of seeds, every workload under every nemesis
+      --bugs                show that the checks find every bug that is put in on purpose
+      --only NAME           this seeded bug alone (may be repeated)
+      --bin PATH            the braidlog binary (default: build it with --release)
+      --seed NUMBER         the first seed (default: 0; nightly: of today)
+      --out DIR             where runs are kept (default: target/jepsen)
 ";
 
 fn main() -> ExitCode {
@@ -40,6 +49,7 @@ fn main() -> ExitCode {
     let passed = match command {
         "check" => check::run(rest),
         "interop" => interop::run(rest),
+        "jepsen" => jepsen::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
