@@ -59,8 +59,8 @@ impl Default for Limits {
             heal_us_max: 30_000_000,
             rss_kib_max: 4 << 20,
             descriptors_max: 10_000,
-            growth_factor_max: 2.0,
-            growth_slack_kib: 64 << 10,
+            growth_factor_max: 1.5,
+            growth_slack_kib: 128 << 10,
             growth_slack_descriptors: 200,
             anomalies_told_max: 20,
         }
