@@ -42,27 +42,27 @@ fn journal_run(seed: u64, durability: Durability) -> Vec<(u64, u64, u64)> {
     let _entered = turns.enter();
     let disk = SimDisk::new(1);
     disk.set_latency(0, SYNC_US);
-    let journal = Journal::open(&Disk::Sim(disk.process()), config(durability)).unwrap();
+    let journal = Journal::open(&Disk::Sim(disk.process()), config(durability)).expect("opens");
     let answers: Answers = Arc::default();
     for tick in 1..=400 {
         for part in 0..2 {
             let index = tick * 2 + part - 1;
             let (answers, disk, turns) = (answers.clone(), disk.clone(), turns.clone());
             let synced = move |result: Result<(), _>| {
-                result.unwrap();
+                result.expect("synced");
                 let what = (turns.now_us(), index, disk.op_count());
-                answers.lock().unwrap().push(what);
+                answers.lock().expect("no panic").push(what);
             };
             journal
                 .append(ShardId(0), vec![entry(index)], Box::new(synced))
-                .unwrap();
+                .expect("taken");
         }
         turns.set_now_us(tick * 1_000);
         turns.run_ready();
     }
     journal.close();
     assert!(turns.threads().is_empty(), "{:?}", turns.threads());
-    std::mem::take(&mut answers.lock().unwrap())
+    std::mem::take(&mut answers.lock().expect("no panic"))
 }
 
 #[test]
