@@ -23,7 +23,7 @@ use crate::workload::meta::{Done, carry_out};
 use crate::world::World;
 
 /// So many partitions are written to at a time.
-const AT_A_TIME: usize = 16;
+const AT_A_TIME: usize = 100;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Sends to each partition until that succeeds, each by processes of its own.
@@ -122,9 +122,10 @@ pub(crate) async fn describe_all<W: World>(
         partitions: None,
         configs: BTreeMap::new(),
     };
-    let list = Admin::ListTopics { topics: Vec::new() };
+    // Of any node each time: mostly all of them get their turn.
+    let lists = vec![Admin::ListTopics { topics: Vec::new() }; 3 * book.world().nodes().len()];
     let process = book.process();
-    for admin in [list].into_iter().chain(topics.into_iter().map(describe)) {
+    for admin in lists.into_iter().chain(topics.into_iter().map(describe)) {
         while Instant::now() < deadline {
             let timeout = settings.op_timeout;
             if carry_out(book, process, &mut nodes, &admin, &none, timeout).await == Done::Ok {

@@ -124,7 +124,7 @@ impl ThinClient {
             };
             let certainty = of_send(&error);
             debug!(?key, %error, ?certainty, "a try of a send failed");
-            if certainty == Certainty::Unknown {
+            if certainty == Certainty::Unknown && unknown.is_none() {
                 unknown = Some(error.to_string());
             }
             let goes_on = match certainty {
@@ -141,8 +141,10 @@ impl ThinClient {
             }
             return match (certainty, unknown) {
                 (Certainty::Not, None) => Sent::Fail(error.to_string()),
-                (_, None) => Sent::Info(error.to_string()),
-                (_, Some(earlier)) => Sent::Info(format!("{error}; an earlier try: {earlier}")),
+                (_, Some(earlier)) if earlier != error.to_string() => {
+                    Sent::Info(format!("{earlier}, then: {error}"))
+                }
+                _ => Sent::Info(error.to_string()),
             };
         }
     }
