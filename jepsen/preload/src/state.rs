@@ -124,13 +124,17 @@ impl Shared {
         for file in replay.names.unnamed() {
             add(&side.kept(file), file)?;
         }
+        let mut names = NameLog::new(replay.names, file, replay.len);
+        names
+            .begin(&log::Event::Start, log::Fate::Done)
+            .map_err(told(&path))?;
         control[Word::Process as usize].store(u64::from(std::process::id()), Ordering::SeqCst);
         control[Word::Starts as usize].fetch_add(1, Ordering::SeqCst);
         Ok(Shared {
             dir,
             side: side.clone(),
             control,
-            names: Mutex::new(NameLog::new(replay.names, file, replay.len)),
+            names: Mutex::new(names),
             files: Mutex::new(files),
             has_lied: AtomicBool::new(false),
             lied_dirs: Mutex::new(Vec::new()),

@@ -9,13 +9,16 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use jepsen_control::crash;
+use jepsen_control::{FileId, crash};
 use jepsen_workload::random::Random;
 
 use super::NodeDisk;
 
 /// Tries to find a byte that means something.
 const TRIES_MAX: u32 = 64;
+
+/// Readings of the log of names while the node writes it.
+const READS_MAX: u32 = 20;
 
 /// Something that was done to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +44,7 @@ impl NodeDisk {
         file.read_exact_at(&mut byte, position)?;
         let (before, after) = (byte[0], byte[0] ^ mask);
         file.write_all_at(&[after], position)?;
-        if let Some(id) = crash::find(&self.data_dir, &self.side, &name)?
+        if let Some(id) = self.find(&name)?
             && let Ok(platter) = OpenOptions::new().write(true).open(self.side.platter(id))
             && platter.metadata()?.len() > position
         {
@@ -65,18 +68,13 @@ impl NodeDisk {
         let mut random = Random::new(seed);
         let (name, kind, len) = self.draw_file(&mut random)?;
         let cut = random.below(len);
-        let id = crash::find(&self.data_dir, &self.side, &name)?;
-        let mut paths = vec![self.data_dir.join(&name)];
-        paths.extend(id.map(|id| self.side.platter(id)));
-        for path in paths {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)?;
-            if file.metadata()?.len() > cut {
-                file.set_len(cut)?;
-            }
+        let open = |path: &Path| OpenOptions::new().write(true).open(path);
+        open(&self.data_dir.join(&name))?.set_len(cut)?;
+        if let Some(id) = self.find(&name)?
+            && let Ok(platter) = open(&self.side.platter(id))
+            && platter.metadata()?.len() > cut
+        {
+            platter.set_len(cut)?;
         }
         Ok(Damage {
             file: name,
@@ -95,6 +93,17 @@ impl NodeDisk {
             kind,
             detail: format!("it had {len} bytes and is gone"),
         })
+    }
+
+    /// Which file a name leads to. A running node may be changing names right now.
+    fn find(&self, name: &str) -> io::Result<Option<FileId>> {
+        let mut tries = 0;
+        loop {
+            match crash::find(&self.data_dir, &self.side, name) {
+                Err(_) if tries < READS_MAX => tries += 1,
+                found => return found,
+            }
+        }
     }
 
     /// Draws a kind, and a file of that kind that is not empty.

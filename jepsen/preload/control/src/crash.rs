@@ -82,7 +82,7 @@ pub fn cut(data_dir: &Path, side: &Side, draw: &mut Draw<'_>) -> io::Result<Lost
     remove_dir_if_there(&rebuilt)?;
     remove_dir_if_there(&before)?;
     fs::create_dir_all(&rebuilt)?;
-    let tree = without_second_names(names.walk());
+    let tree = names.walk();
     for (path, node) in &tree {
         let target = rebuilt.join(path);
         match node {
@@ -98,9 +98,7 @@ pub fn cut(data_dir: &Path, side: &Side, draw: &mut Draw<'_>) -> io::Result<Lost
             }
         }
     }
-    for file in sources.into_keys() {
-        remove_file_if_there(&side.platter(file))?;
-    }
+    clean_platter(side, &tree)?;
     fs::rename(data_dir, &before)?;
     fs::rename(&rebuilt, data_dir)?;
     fs::remove_dir_all(&before)?;
@@ -120,6 +118,7 @@ pub fn settle(data_dir: &Path, side: &Side) -> io::Result<()> {
             platter::settle(&data_dir.join(path), &side.platter(*file))?;
         }
     }
+    clean_platter(side, &tree)?;
     remove_dir_if_there(&side.kept_dir())?;
     fs::create_dir_all(side.kept_dir())?;
     fs::write(side.names(), log::fresh(&tree))
@@ -204,39 +203,23 @@ fn check_known(data_dir: &Path, names: &Names) -> io::Result<()> {
     Ok(())
 }
 
-/// Changes kept by chance may leave a file under its old name and its new one; no file system does,
-/// so the first stays.
-fn without_second_names(tree: Vec<(String, Node)>) -> Vec<(String, Node)> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut gone: Vec<String> = Vec::new();
-    tree.into_iter()
-        .filter(|(path, node)| {
-            let is_below_gone = gone.iter().any(|gone| {
-                path.strip_prefix(gone.as_str())
-                    .is_some_and(|rest| rest.starts_with('/'))
-            });
-            let is_first = !is_below_gone
-                && seen.insert(match node {
-                    Node::Directory(id) => (true, *id),
-                    Node::File(id) => (false, *id),
-                });
-            if !is_first {
-                gone.push(path.clone());
-            }
-            is_first
-        })
-        .collect()
+/// Removes what the platter has of files that are gone; their numbers are given again.
+fn clean_platter(side: &Side, tree: &[(String, Node)]) -> io::Result<()> {
+    for entry in fs::read_dir(side.platter_dir())? {
+        let path = entry?.path();
+        let is_there = tree.iter().any(|(_, node)| match node {
+            Node::File(file) => side.platter(*file) == path,
+            Node::Directory(_) => false,
+        });
+        if !is_there {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 fn remove_dir_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn remove_file_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -13,6 +13,7 @@
 //! + r <from> <to>          renamed                                + o <file> <from> <to> written again, no
 //! + u <path>               file removed                                                  more in doubt
 //! + d <path>               directory removed
+//! + p                      a process begins
 //! ```
 
 use std::io;
@@ -36,6 +37,8 @@ pub enum Fate {
 /// One event. Paths are below the data directory, which itself is the empty path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// A process began to work on the data directory.
+    Start,
     /// A directory that is there for good.
     HasDirectory {
         /// Where.
@@ -110,6 +113,7 @@ impl Event {
     pub fn line(&self, fate: Fate) -> String {
         let fate = char::from(fate as u8);
         match self {
+            Event::Start => format!("{fate}\tp\n"),
             Event::HasDirectory { path } => format!("{fate}\tD\t{path}\n"),
             Event::HasFile { file, path } => format!("{fate}\tF\t{file}\t{path}\n"),
             Event::Create { file, path } => format!("{fate}\tc\t{file}\t{path}\n"),
@@ -154,6 +158,7 @@ impl Event {
             "d" => Event::RemoveDirectory { path: text()? },
             "S" => Event::SyncDirectory { path: text()? },
             "A" => Event::SyncAll,
+            "p" => Event::Start,
             "x" => Event::Doubt {
                 file: number(text())?,
                 start: number(text())?,
@@ -234,6 +239,8 @@ pub fn replay(text: &[u8], happened: impl Fn(&Event) -> bool) -> io::Result<Repl
             return Err(wrong("cannot have happened"));
         }
     }
+    // The library let go of these, at some sync.
+    replay.names.forget_unnamed();
     Ok(replay)
 }
 
@@ -297,6 +304,7 @@ mod tests {
                 path: String::new(),
             },
             Event::SyncAll,
+            Event::Start,
             Event::Doubt {
                 file: 1,
                 start: 0,

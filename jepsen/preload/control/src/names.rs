@@ -170,7 +170,7 @@ impl Names {
                     }
                 }
             }
-            Event::Doubt { .. } | Event::Trust { .. } => {}
+            Event::Start | Event::Doubt { .. } | Event::Trust { .. } => {}
         }
         Some(())
     }
@@ -316,7 +316,7 @@ impl Names {
             } else {
                 draw(2) == 0
             };
-            if keeps {
+            if keeps && self.can_settle(&change) {
                 self.settle(&change);
                 kept += 1;
             }
@@ -325,6 +325,20 @@ impl Names {
             directory.live = directory.durable.clone();
         }
         (kept, count - kept)
+    }
+
+    /// No file has two names, whatever is kept of the changes before: a rename does not count when
+    /// the platter has the file under another name than the one it had then.
+    fn can_settle(&self, change: &Change) -> bool {
+        let Change::Rename { from, node, .. } = change else {
+            return true;
+        };
+        let is_at_from = self
+            .directories
+            .get(&from.directory)
+            .is_some_and(|directory| directory.durable.get(&from.name) == Some(node));
+        let mut everywhere = self.directories.values();
+        is_at_from || !everywhere.any(|directory| directory.durable.values().any(|at| at == node))
     }
 
     fn new_directory(&mut self) -> DirectoryId {
@@ -461,6 +475,21 @@ mod tests {
                 ("b".to_owned(), Node::File(2))
             ]
         );
+    }
+
+    #[test]
+    fn no_file_has_two_names_whatever_is_kept() {
+        let events = [
+            create(1, "a"),
+            create(2, "c"),
+            sync(""),
+            rename("a", "b"),
+            rename("b", "c"),
+        ];
+        // Each by chance: the first rename is lost, the second kept.
+        let mut draws = [1, 0, 1, 0].into_iter();
+        let names = after(&events, |_| draws.next().expect("four numbers"));
+        assert_eq!(names, ["a", "c"]);
     }
 
     #[test]

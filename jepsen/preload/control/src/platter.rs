@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::fs::SeekFrom;
+
 use crate::{Draw, SECTOR_BYTES};
 
 /// Bytes compared at a time.
@@ -47,7 +49,8 @@ pub fn tear(live: &Path, platter: &Path, draw: &mut Draw<'_>) -> io::Result<Torn
     let (mut ours, mut theirs) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     let long = live_len.max(platter_len);
     let mut position = 0;
-    while position < long {
+    while let Some(next) = next_data(&[&live, &platter], position)? {
+        position = next;
         read_padded(&live, &mut ours, position)?;
         read_padded(&platter, &mut theirs, position)?;
         if ours != theirs {
@@ -87,7 +90,8 @@ pub fn settle(live: &Path, platter: &Path) -> io::Result<()> {
     platter.set_len(len)?;
     let (mut ours, mut theirs) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     let mut position = 0;
-    while position < len {
+    while let Some(next) = next_data(&[&live, &platter], position)? {
+        position = next;
         read_padded(&live, &mut ours, position)?;
         read_padded(&platter, &mut theirs, position)?;
         if ours != theirs {
@@ -106,6 +110,19 @@ fn open(path: &Path, may_be_new: bool) -> io::Result<File> {
         .truncate(false)
         .open(path)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// The first sector at or behind `position` where one of the files has bytes and not only a hole.
+fn next_data(files: &[&File], position: u64) -> io::Result<Option<u64>> {
+    let mut next: Option<u64> = None;
+    for file in files {
+        match rustix::fs::seek(file, SeekFrom::Data(position)) {
+            Ok(found) => next = Some(next.map_or(found, |next| next.min(found))),
+            Err(rustix::io::Errno::NXIO) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(next.map(|next| next / SECTOR_BYTES * SECTOR_BYTES))
 }
 
 /// Reads as if the file went on with zeros for ever.
