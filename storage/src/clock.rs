@@ -14,46 +14,6 @@ pub enum Clock {
     /// The machine's clocks with a wall clock that is wrong by this many milliseconds; clones
     /// share it.
     Skewed(Instant, Arc<AtomicI64>),
-    /// A simulation's time, with a wall clock that is wrong by this many milliseconds; clones share
-    /// it.
-    Virtual(VirtualTime, Arc<AtomicI64>),
-}
-
-/// The time of a simulation, for all its clocks. Clones share it.
-#[derive(Debug, Clone)]
-pub struct VirtualTime {
-    now_us: Arc<AtomicI64>,
-    /// What a wall clock that is right says at the beginning.
-    epoch_ms: i64,
-}
-
-impl VirtualTime {
-    /// At 0, when wall clocks say `epoch_ms`.
-    #[must_use]
-    pub fn new(epoch_ms: i64) -> VirtualTime {
-        VirtualTime {
-            now_us: Arc::default(),
-            epoch_ms,
-        }
-    }
-
-    /// Moves the time on, never back.
-    pub fn advance_to_us(&self, now_us: i64) {
-        self.now_us.fetch_max(now_us, Ordering::SeqCst);
-    }
-
-    /// Microseconds since the beginning.
-    #[must_use]
-    pub fn now_us(&self) -> i64 {
-        self.now_us.load(Ordering::SeqCst)
-    }
-
-    /// A clock that is right until [`Clock::advance_ms`] or [`Clock::set_wrong_by_ms`] changes its
-    /// wall clock, which others do not share.
-    #[must_use]
-    pub fn clock(&self) -> Clock {
-        Clock::Virtual(self.clone(), Arc::default())
-    }
 }
 
 impl Clock {
@@ -91,10 +51,6 @@ impl Clock {
             Clock::System(_) => machine_wall_ms(),
             Clock::Manual(ms) => ms.load(Ordering::SeqCst),
             Clock::Skewed(_, ms) => machine_wall_ms().saturating_add(ms.load(Ordering::SeqCst)),
-            Clock::Virtual(time, ms) => {
-                let right_ms = time.epoch_ms.saturating_add(time.now_us() / 1_000);
-                right_ms.saturating_add(ms.load(Ordering::SeqCst))
-            }
         }
     }
 
@@ -106,7 +62,6 @@ impl Clock {
                 i64::try_from(origin.elapsed().as_millis()).unwrap_or(i64::MAX)
             }
             Clock::Manual(ms) => ms.load(Ordering::SeqCst),
-            Clock::Virtual(time, _) => time.now_us() / 1_000,
         }
     }
 
@@ -118,22 +73,20 @@ impl Clock {
                 i64::try_from(origin.elapsed().as_micros()).unwrap_or(i64::MAX)
             }
             Clock::Manual(ms) => ms.load(Ordering::SeqCst).saturating_mul(1_000),
-            Clock::Virtual(time, _) => time.now_us(),
         }
     }
 
-    /// Moves a manual clock, or a skewed or virtual one's wall clock, forward by `ms`; does nothing
-    /// to the machine's.
+    /// Moves a manual clock, or a skewed one's wall clock, forward by `ms`; does nothing to the
+    /// machine's.
     pub fn advance_ms(&self, ms: i64) {
-        if let Clock::Manual(now) | Clock::Skewed(_, now) | Clock::Virtual(_, now) = self {
+        if let Clock::Manual(now) | Clock::Skewed(_, now) = self {
             now.fetch_add(ms, Ordering::SeqCst);
         }
     }
 
-    /// Sets by how much the wall clock of a skewed or a virtual one is ahead; does nothing to
-    /// others.
+    /// Sets by how much the wall clock of a skewed one is ahead; does nothing to others.
     pub fn set_wrong_by_ms(&self, ms: i64) {
-        if let Clock::Skewed(_, wrong) | Clock::Virtual(_, wrong) = self {
+        if let Clock::Skewed(_, wrong) = self {
             wrong.store(ms, Ordering::SeqCst);
         }
     }
@@ -161,20 +114,9 @@ mod tests {
         assert!((3_500_000..3_700_000).contains(&ahead_ms), "{ahead_ms}");
         wrong.clone().advance_ms(-7_200_000);
         assert!(wrong.wall_ms() < right.wall_ms());
+        wrong.set_wrong_by_ms(0);
+        assert!((wrong.wall_ms() - right.wall_ms()).abs() < 100_000);
         let first = wrong.monotonic_ms();
         assert!(first >= 0 && wrong.monotonic_ms() >= first);
-    }
-
-    #[test]
-    fn virtual_clocks_share_the_time_and_each_has_its_own_error() {
-        let time = VirtualTime::new(1_000_000);
-        let (right, wrong) = (time.clock(), time.clock());
-        time.advance_to_us(2_500);
-        wrong.clone().advance_ms(-60_000);
-        assert_eq!((right.wall_ms(), wrong.wall_ms()), (1_000_002, 940_002));
-        assert_eq!((wrong.monotonic_ms(), wrong.monotonic_us()), (2, 2_500));
-        wrong.set_wrong_by_ms(0);
-        time.advance_to_us(1);
-        assert_eq!(wrong.wall_ms(), 1_000_002);
     }
 }

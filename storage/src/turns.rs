@@ -74,12 +74,6 @@ impl Turns {
         self.core.now_us()
     }
 
-    /// When the next thread that sleeps or waits with a time limit is due.
-    #[must_use]
-    pub fn next_due_us(&self) -> Option<u64> {
-        self.core.next_due_us()
-    }
-
     /// The living threads (without the main one) and what each waits for, for people.
     #[must_use]
     pub fn threads(&self) -> Vec<String> {

@@ -328,13 +328,6 @@ impl Core {
         self.state().now_us
     }
 
-    pub(super) fn next_due_us(&self) -> Option<u64> {
-        let state = self.state();
-        (state.threads.values())
-            .filter_map(|thread| thread.condition.due_us())
-            .min()
-    }
-
     pub(super) fn threads(&self) -> Vec<String> {
         let state = self.state();
         (state.threads.iter())

@@ -46,10 +46,6 @@ impl State {
         pipe.segments.push_back((pipe.last_due_us, segment));
     }
 
-    pub(super) fn next_due_us(&self) -> Option<u64> {
-        self.due.first().map(|(due_us, _, _)| *due_us)
-    }
-
     pub(super) fn advance_to(&mut self, now_us: u64) {
         while let Some((due_us, number, from)) = self.due.first().copied() {
             if due_us > now_us {

@@ -150,12 +150,6 @@ impl Network {
         self.with(|state| state.now_us)
     }
 
-    /// When the next bytes arrive.
-    #[must_use]
-    pub fn next_due_us(&self) -> Option<u64> {
-        self.with(|state| state.next_due_us())
-    }
-
     /// Whether events are kept for [`Network::take_events`].
     pub fn record_events(&self, is_on: bool) {
         self.with(|state| state.record_events(is_on));

@@ -175,6 +175,32 @@ fn where_nobody_listens_connections_are_refused() {
 }
 
 #[test]
+fn an_alias_stands_for_a_place_and_shares_its_cuts() {
+    let world = World::new(12);
+    world.echo();
+    let [place, alias] = [3, 4].map(|last| IpAddr::from([10, 0, 0, last]));
+    world.network.add_alias(alias, place, TWO);
+    let task = world.spawn(0, async move {
+        let stream = TcpStream::connect(at(alias)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), at(TWO));
+        assert_eq!(stream.local_addr().unwrap().ip(), place);
+        stream
+    });
+    let mut stream = world.finish(task);
+    world.network.cut(place, TWO);
+    let task = world.spawn(0, async move { round_trip(&mut stream, 10).await });
+    let other = world.spawn(0, async move {
+        let mut stream = TcpStream::connect(at(TWO)).await.unwrap();
+        round_trip(&mut stream, 10).await
+    });
+    world.finish(other).unwrap();
+    world.run_ms(1_000);
+    assert!(!task.is_finished());
+    world.network.heal_all();
+    world.finish(task).unwrap();
+}
+
+#[test]
 fn a_cut_holds_bytes_back_and_they_come_after_it() {
     for (from, to) in [(ONE, TWO), (TWO, ONE)] {
         let world = World::new(3);
