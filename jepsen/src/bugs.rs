@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jepsen_check::check::Verdict;
+use jepsen_check::Verdict;
 use storage::bugs::{self, Bug, Hint};
 
 /// What to hunt, and for how long.
@@ -164,9 +164,7 @@ impl Hunt {
     fn one(&self, bug: Option<Bug>, attempt: &Attempt, out: &Path) -> io::Result<Ran> {
         let mut command = Command::new(std::env::current_exe()?);
         let seed = attempt.seed;
-        command
-            .arg("sim")
-            .args(["--seeds", &format!("{seed}..{seed}")]);
+        command.arg("sim").args(["--seeds", &seed.to_string()]);
         command.args(["--duration", &self.duration.as_secs().to_string()]);
         command.args([OsString::from("--out"), out.into()]);
         if let Some(hint) = attempt.hint {

@@ -24,7 +24,10 @@ const SEEDS_A_DAY: u64 = 10_000_000;
 /// Runs what the options ask for; true when everything passed.
 pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     let options = Options::parse(arguments)?;
-    let out = options.out.clone().unwrap_or_else(|| root().join("target/jepsen"));
+    let out = options
+        .out
+        .clone()
+        .unwrap_or_else(|| root().join("target/jepsen"));
     match options.set {
         Set::Bugs => bugs(&options, &out),
         Set::Ci => {
@@ -34,7 +37,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
         Set::Nightly => {
             let seed = options.seed.unwrap_or_else(seed_of_today);
             println!("first seed: {seed}");
-            all(&options, &out, |binary, out| steps::nightly(binary, out, seed))
+            all(&options, &out, |binary, out| {
+                steps::nightly(binary, out, seed)
+            })
         }
     }
 }
@@ -50,8 +55,17 @@ fn bugs(options: &Options, out: &Path) -> Result<bool, String> {
     build(&features, &target)?;
     let mut arguments = vec!["bugs".to_owned(), "--out".to_owned()];
     arguments.push(out.join("bugs").display().to_string());
-    arguments.extend(options.bugs.iter().flat_map(|bug| ["--only".to_owned(), bug.clone()]));
-    let step = Step { name: "bugs".to_owned(), arguments, limit: BUGS_LIMIT };
+    arguments.extend(
+        options
+            .bugs
+            .iter()
+            .flat_map(|bug| ["--only".to_owned(), bug.clone()]),
+    );
+    let step = Step {
+        name: "bugs".to_owned(),
+        arguments,
+        limit: BUGS_LIMIT,
+    };
     let (word, _) = perform(&target.join("release/jepsen"), &step)?;
     println!("jepsen bugs: {word}");
     Ok(word == "valid")
@@ -85,7 +99,11 @@ fn all(
     for step in steps(&binary, out) {
         let (word, took) = perform(&jepsen, &step)?;
         has_passed &= word == "valid";
-        lines.push(format!("jepsen {}: {word} in {:.0} s", step.name, took.as_secs_f64()));
+        lines.push(format!(
+            "jepsen {}: {word} in {:.0} s",
+            step.name,
+            took.as_secs_f64()
+        ));
     }
     for line in lines {
         println!("{line}");
@@ -126,7 +144,11 @@ fn build(what: &[&str], target: &Path) -> Result<(), String> {
 fn perform(jepsen: &Path, step: &Step) -> Result<(&'static str, Duration), String> {
     println!("+ jepsen {}", step.arguments.join(" "));
     let began = Instant::now();
-    let mut child = Owned::spawn(Command::new(jepsen).args(&step.arguments).current_dir(root()))?;
+    let mut child = Owned::spawn(
+        Command::new(jepsen)
+            .args(&step.arguments)
+            .current_dir(root()),
+    )?;
     let word = match child.wait_until(began + step.limit) {
         Ok(status) => match status.code() {
             Some(0) => "valid",

@@ -41,7 +41,9 @@ impl Options {
         while let Some(flag) = arguments.next() {
             let mut value = || {
                 let value = arguments.next();
-                value.cloned().ok_or_else(|| format!("{flag} needs a value"))
+                value
+                    .cloned()
+                    .ok_or_else(|| format!("{flag} needs a value"))
             };
             match flag.as_str() {
                 "--nightly" | "--bugs" if options.set != Set::Ci => {
@@ -86,8 +88,17 @@ mod tests {
     #[test]
     fn sets_exclude_each_other_and_bugs_are_named_with_theirs() {
         assert_eq!(parse("--nightly --seed 7").unwrap().seed, Some(7));
-        assert_eq!(parse("--bugs --only vote-forgotten").unwrap().bugs, ["vote-forgotten"]);
-        for wrong in ["--nightly --bugs", "--only vote-forgotten", "--seed x", "--bin", "--fast"] {
+        assert_eq!(
+            parse("--bugs --only vote-forgotten").unwrap().bugs,
+            ["vote-forgotten"]
+        );
+        for wrong in [
+            "--nightly --bugs",
+            "--only vote-forgotten",
+            "--seed x",
+            "--bin",
+            "--fast",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -43,7 +43,12 @@ const NIGHTLY_NEMESES: [&str; 12] = [
 
 /// What every change has to pass.
 pub(super) fn ci(binary: &Path, out: &Path, seed: u64) -> Vec<Step> {
-    let mut steps = vec![simulation(out, seed..seed + CI_SEEDS, None, CI_SIMULATION_LIMIT)];
+    let mut steps = vec![simulation(
+        out,
+        seed..seed + CI_SEEDS,
+        None,
+        CI_SIMULATION_LIMIT,
+    )];
     let runs = (seed..).zip(CI_NEMESES);
     steps.extend(runs.map(|(seed, nemesis)| run(binary, out, (3, CI_RUN_S, seed), "log", nemesis)));
     steps
@@ -94,7 +99,11 @@ fn run(
     workload: &str,
     nemesis: &str,
 ) -> Step {
-    let short = if nemesis.matches(',').count() > 2 { "all" } else { nemesis };
+    let short = if nemesis.matches(',').count() > 2 {
+        "all"
+    } else {
+        nemesis
+    };
     let name = format!("{workload}-{short}").replace(',', "+");
     let words = [
         ("--bin", binary.display().to_string()),
@@ -105,7 +114,9 @@ fn run(
         ("--seed", seed.to_string()),
         ("--out", out.join(&name).display().to_string()),
     ];
-    let words = words.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+    let words = words
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value]);
     Step {
         arguments: std::iter::once("run".to_owned()).chain(words).collect(),
         limit: Duration::from_secs(seconds) + RUN_REST,
