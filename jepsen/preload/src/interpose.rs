@@ -21,6 +21,10 @@ fn to_int(result: c_long) -> c_int {
     c_int::try_from(result).unwrap_or(-1)
 }
 
+fn to_size(result: c_long) -> isize {
+    isize::try_from(result).unwrap_or(-1)
+}
+
 /// # Safety
 /// `path` points to a string that ends with a zero byte, as libc asks.
 unsafe fn c_str<'a>(path: *const c_char) -> Option<&'a CStr> {
@@ -102,7 +106,7 @@ extern "C" fn close(fd: c_int) -> c_int {
 
 fn raw_write(fd: c_int, bytes: *const c_void, count: usize) -> isize {
     // SAFETY: the caller's pointer and length are passed on, the length perhaps smaller.
-    unsafe { libc::syscall(libc::SYS_write, fd, bytes, count) as isize }
+    to_size(unsafe { libc::syscall(libc::SYS_write, fd, bytes, count) })
 }
 
 #[unsafe(no_mangle)]
@@ -122,7 +126,7 @@ fn limit(at_most: u64) -> usize {
 fn pwrite_any(fd: c_int, bytes: *const c_void, count: usize, position: i64) -> isize {
     let raw = |count: usize| -> isize {
         // SAFETY: the caller's pointer and length are passed on, the length perhaps smaller.
-        unsafe { libc::syscall(libc::SYS_pwrite64, fd, bytes, count, position) as isize }
+        to_size(unsafe { libc::syscall(libc::SYS_pwrite64, fd, bytes, count, position) })
     };
     match (shared(), tracked_file(fd), u64::try_from(position)) {
         (Some(shared), Some(file), Ok(at)) => {
@@ -147,9 +151,9 @@ unsafe fn write_pieces(
 ) -> isize {
     let raw = |pieces: *const libc::iovec, count: usize| -> isize {
         // SAFETY: the caller's pieces, or the first of them, perhaps with a shorter last one.
-        unsafe {
+        to_size(unsafe {
             if position < 0 && flags == 0 {
-                libc::syscall(libc::SYS_writev, fd, pieces, count) as isize
+                libc::syscall(libc::SYS_writev, fd, pieces, count)
             } else {
                 libc::syscall(
                     libc::SYS_pwritev2,
@@ -159,9 +163,9 @@ unsafe fn write_pieces(
                     position,
                     0_i64,
                     flags,
-                ) as isize
+                )
             }
-        }
+        })
     };
     let len = usize::try_from(count).unwrap_or(usize::MAX);
     let (Some(shared), Some(file)) = (shared(), tracked_file(fd)) else {
@@ -276,8 +280,9 @@ twice! {
             >(real)(path, found)
         };
         // SAFETY: as libc asks of the caller.
+        let path = unsafe { c_str(path) };
         if result == 0
-            && let Some(path) = unsafe { c_str(path) }
+            && let Some(path) = path
             && let Some((shared, _)) = concerned(CWD, path)
             && shared.is_full()
         {

@@ -1,5 +1,9 @@
 //! What a process with the library in it sees of each fault, through `std::fs` and libc.
-#![expect(clippy::disallowed_methods, reason = "it looks at real files")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test: it looks at real files, and ends where something is wrong"
+)]
 
 mod support;
 

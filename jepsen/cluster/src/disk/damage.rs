@@ -31,11 +31,18 @@ pub struct Damage {
     pub detail: String,
 }
 
+/// How a file is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Changed,
+    Gone,
+}
+
 impl NodeDisk {
     /// Flips one bit of a file, drawn from `seed`; the node runs or not.
     pub fn flip_bit(&self, seed: u64) -> io::Result<Damage> {
         let mut random = Random::new(seed);
-        let (name, kind, len) = self.draw_file(&mut random)?;
+        let (name, kind, len) = self.draw_file(&mut random, Way::Changed)?;
         let path = self.data_dir.join(&name);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let position = draw_position(&file, len, &mut random)?;
@@ -66,7 +73,7 @@ impl NodeDisk {
     /// Cuts a file short, drawn from `seed`; the process is gone.
     pub fn truncate_file(&self, seed: u64) -> io::Result<Damage> {
         let mut random = Random::new(seed);
-        let (name, kind, len) = self.draw_file(&mut random)?;
+        let (name, kind, len) = self.draw_file(&mut random, Way::Changed)?;
         let cut = random.below(len);
         let open = |path: &Path| OpenOptions::new().write(true).open(path);
         open(&self.data_dir.join(&name))?.set_len(cut)?;
@@ -86,7 +93,7 @@ impl NodeDisk {
     /// Deletes a file, drawn from `seed`; the process is gone.
     pub fn delete_file(&self, seed: u64) -> io::Result<Damage> {
         let mut random = Random::new(seed);
-        let (name, kind, len) = self.draw_file(&mut random)?;
+        let (name, kind, len) = self.draw_file(&mut random, Way::Gone)?;
         crash::remove(&self.data_dir, &self.side, &name)?;
         Ok(Damage {
             file: name,
@@ -107,9 +114,11 @@ impl NodeDisk {
     }
 
     /// Draws a kind, and a file of that kind that is not empty.
-    fn draw_file(&self, random: &mut Random) -> io::Result<(String, &'static str, u64)> {
+    fn draw_file(&self, random: &mut Random, way: Way) -> io::Result<(String, &'static str, u64)> {
         let mut files = Vec::new();
         list(&self.data_dir, "", &mut files)?;
+        // A node whose `run` is damaged does not start, and nothing but a backup helps.
+        files.retain(|file| way == Way::Gone || file.1 != "state");
         files.sort();
         let mut kinds: Vec<&'static str> = files.iter().map(|file| file.1).collect();
         kinds.sort_unstable();

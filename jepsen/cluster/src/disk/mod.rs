@@ -7,6 +7,8 @@
 mod counts;
 mod damage;
 mod library;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsString;
 use std::fs;
@@ -44,7 +46,9 @@ impl NodeDisk {
         fs::create_dir_all(side_dir)?;
         let (data_dir, side_dir) = (data_dir.canonicalize()?, side_dir.canonicalize()?);
         if side_dir.starts_with(&data_dir) {
-            return Err(io::Error::other("the side directory is in the data directory"));
+            return Err(io::Error::other(
+                "the side directory is in the data directory",
+            ));
         }
         let side = Side::new(&side_dir);
         let control = ControlFile::open(&side.control())?;

@@ -108,22 +108,6 @@ pub fn cut(data_dir: &Path, side: &Side, draw: &mut Draw<'_>) -> io::Result<Lost
     Ok(lost)
 }
 
-/// All that is in the data directory gets to the disk; no process works on it.
-pub fn settle(data_dir: &Path, side: &Side) -> io::Result<()> {
-    let names = read_log(data_dir, side)?.names;
-    check_known(data_dir, &names)?;
-    let tree = names.walk();
-    for (path, node) in &tree {
-        if let Node::File(file) = node {
-            platter::settle(&data_dir.join(path), &side.platter(*file))?;
-        }
-    }
-    clean_platter(side, &tree)?;
-    remove_dir_if_there(&side.kept_dir())?;
-    fs::create_dir_all(side.kept_dir())?;
-    fs::write(side.names(), log::fresh(&tree))
-}
-
 /// Removes a file for good, behind the node's back; no process works on the data directory.
 pub fn remove(data_dir: &Path, side: &Side, path: &str) -> io::Result<()> {
     let replay = read_log(data_dir, side)?;

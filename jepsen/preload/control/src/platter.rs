@@ -16,7 +16,9 @@ use crate::{Draw, SECTOR_BYTES};
 /// Bytes compared at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
-const SECTOR: usize = SECTOR_BYTES as usize;
+const SECTOR: usize = 512;
+
+const _: () = assert!(SECTOR as u64 == SECTOR_BYTES);
 
 /// What a power cut did to one file, or to several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
