@@ -137,3 +137,159 @@ pub(crate) async fn heal<W: World>(book: &Book<'_, W>, patience: Duration) -> Re
     book.info(Process::Nemesis, op, why.clone());
     Err(why)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use jepsen_check::Recorder;
+    use jepsen_check::history::Kind;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::plan::{FaultSpec, Step, Target};
+    use crate::random::Random;
+
+    /// Does as it is told; kills are refused, pauses never come to an end.
+    struct Stage {
+        started: Instant,
+        turns: RefCell<Vec<(&'static str, bool)>>,
+    }
+
+    impl World for Stage {
+        type Error = String;
+
+        fn nodes(&self) -> Vec<NodeId> {
+            vec![1, 2, 3]
+        }
+
+        fn kafka_addresses(&self, _client: u32) -> Vec<(NodeId, String)> {
+            Vec::new()
+        }
+
+        fn now_us(&self) -> u64 {
+            u64::try_from(self.started.elapsed().as_micros()).expect("a short test")
+        }
+
+        async fn begin(&self, fault: &Fault) -> Result<String, String> {
+            self.turns.borrow_mut().push((fault.name(), true));
+            match fault {
+                Fault::Kill(_) => Err("it runs on".to_owned()),
+                Fault::Pause(_) => std::future::pending().await,
+                _ => Ok("seen".to_owned()),
+            }
+        }
+
+        async fn end(&self, fault: &Fault) -> Result<String, String> {
+            self.turns.borrow_mut().push((fault.name(), false));
+            Ok("gone".to_owned())
+        }
+
+        async fn heal(&self) -> Result<(), String> {
+            sleep(Duration::from_secs(1_000)).await;
+            Ok(())
+        }
+
+        fn resources(&self) -> Vec<(NodeId, u64, u64)> {
+            Vec::new()
+        }
+    }
+
+    fn step(at_ms: u64, fault: FaultSpec) -> Step {
+        Step {
+            at_ms,
+            lasts_ms: 1_000,
+            fault,
+            draw: 1,
+            unlucky: vec![],
+        }
+    }
+
+    async fn walk(
+        steps: Vec<Step>,
+    ) -> (Walked, Vec<(&'static str, bool)>, Vec<(String, bool, Kind)>) {
+        let started = Instant::now();
+        let stage = Stage {
+            started,
+            turns: RefCell::default(),
+        };
+        let history = Recorder::new();
+        let book = Book::new(&stage, &history);
+        let nemesis = Nemesis {
+            book: &book,
+            nodes: Nodes::new(vec![], Duration::from_secs(1), Random::new(1)),
+            hot: None,
+            clients: vec![0],
+            fault_timeout: Duration::from_secs(5),
+        };
+        let until = started + Duration::from_secs(20);
+        let walked = nemesis.walk(&Plan { steps }, started, until).await;
+        let events = history.finish().expect("a history");
+        let told = events
+            .into_iter()
+            .filter(|event| event.kind != Kind::Invoke);
+        let told = told.filter_map(|event| match event.op {
+            Op::Fault { name, begins, .. } => Some((name, begins, event.kind)),
+            _ => None,
+        });
+        (walked, stage.turns.take(), told.collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_begin_well_is_told_and_undone_all_the_same() {
+        let (walked, turns, told) = walk(vec![
+            step(
+                1_000,
+                FaultSpec::Kill {
+                    target: Target::One,
+                },
+            ),
+            step(4_000, FaultSpec::TransferLeader),
+            step(
+                8_000,
+                FaultSpec::Pause {
+                    target: Target::One,
+                },
+            ),
+        ])
+        .await;
+        assert_eq!((walked.tried, walked.effective), (3, 1));
+        assert_eq!(walked.failure.as_deref(), Some("not done within 5 s"));
+        let names = |name, kind| [(name, true, kind), (name, false, Kind::Ok)];
+        let expected: Vec<_> = [
+            ("kill", Kind::Info),
+            ("transfer", Kind::Ok),
+            ("pause", Kind::Info),
+        ]
+        .into_iter()
+        .flat_map(|(name, kind)| names(name, kind))
+        .map(|(name, begins, kind)| (name.to_owned(), begins, kind))
+        .collect();
+        assert_eq!(told, expected);
+        assert_eq!(turns.len(), 6, "{turns:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_due_after_the_end_does_not_begin() {
+        let (walked, turns, _) = walk(vec![
+            step(19_500, FaultSpec::TransferLeader),
+            step(21_000, FaultSpec::TransferLeader),
+        ])
+        .await;
+        assert_eq!(walked.tried, 1);
+        assert_eq!(turns, [("transfer", true), ("transfer", false)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn healing_that_does_not_end_is_told() {
+        let stage = Stage {
+            started: Instant::now(),
+            turns: RefCell::default(),
+        };
+        let history = Recorder::new();
+        let healed = heal(&Book::new(&stage, &history), Duration::from_secs(120)).await;
+        assert_eq!(healed, Err("not done within 120 s".to_owned()));
+        let events = history.finish().expect("a history");
+        assert_eq!(events.last().map(|event| event.kind), Some(Kind::Info));
+    }
+}

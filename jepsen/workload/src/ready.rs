@@ -36,7 +36,7 @@ pub(crate) async fn make_ready<W: World>(
         let topic = topic_name(number);
         let options = TopicOptions {
             replication_factor: settings.replication_factor,
-            configs: topic_configs(number, &mut random),
+            configs: topic_configs(number, book.world().nodes().len(), &mut random),
         };
         let partitions = i32::try_from(settings.partitions).unwrap_or(i32::MAX);
         while let Err(why) = is_led(&mut nodes, &topic, partitions).await {
@@ -63,8 +63,8 @@ pub(crate) async fn make_ready<W: World>(
     Ok(())
 }
 
-/// Settings that make segments short, and one topic's broker tell the time.
-fn topic_configs(number: u32, random: &mut Random) -> Vec<(String, String)> {
+/// Settings that make segments short, and let the broker tell the time in every other topic.
+fn topic_configs(number: u32, nodes: usize, random: &mut Random) -> Vec<(String, String)> {
     let segment_bytes = random
         .pick(&["16384", "32768", "65536"])
         .copied()
@@ -72,7 +72,9 @@ fn topic_configs(number: u32, random: &mut Random) -> Vec<(String, String)> {
     let mut configs = vec![("retention.ms", "-1"), ("segment.bytes", segment_bytes)];
     if number % 2 == 1 {
         configs.push(("message.timestamp.type", "LogAppendTime"));
-        configs.push(("min.insync.replicas", "2"));
+        if nodes >= 3 {
+            configs.push(("min.insync.replicas", "2"));
+        }
     }
     let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
     configs.into_iter().map(owned).collect()

@@ -84,6 +84,11 @@ impl Nodes {
         self.addresses.keys().copied().collect()
     }
 
+    fn address(&self, node: NodeId) -> Option<&str> {
+        let address = self.addresses.get(&node).or_else(|| self.told.get(&node));
+        address.map(String::as_str)
+    }
+
     /// The connection to a node, made when there is none.
     ///
     /// # Errors
@@ -93,9 +98,8 @@ impl Nodes {
         if let Some(connection) = self.connections.get(&node) {
             return Ok(Rc::clone(connection));
         }
-        let address = self.addresses.get(&node).or_else(|| self.told.get(&node));
         let unknown = || ClientError::NotSent(format!("the address of node {node} is not known"));
-        let address = address.ok_or_else(unknown)?;
+        let address = self.address(node).ok_or_else(unknown)?;
         let options = ConnectOptions {
             client_id: "jepsen".to_owned(),
             connect_timeout: self.request_timeout / 2,
@@ -243,5 +247,101 @@ fn why_no_leader(metadata: &Metadata, key: &Key) -> ClientError {
         // Led by somebody of an epoch that is known to be over.
         ErrorCode::NONE => ErrorCode::LEADER_NOT_AVAILABLE.into(),
         code => code.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_client::api::{MetadataBroker, MetadataPartition, MetadataTopic};
+
+    use super::*;
+
+    fn key() -> Key {
+        Key {
+            topic: "t".to_owned(),
+            partition: 0,
+        }
+    }
+
+    fn told(leader: i32, leader_epoch: i32) -> Metadata {
+        let broker = |node_id| MetadataBroker {
+            node_id,
+            host: "told".to_owned(),
+            port: 9_000 + node_id,
+            rack: None,
+        };
+        let partition = MetadataPartition {
+            error: ErrorCode::NONE,
+            index: 0,
+            leader,
+            leader_epoch,
+            replicas: vec![1, 2],
+            in_sync: vec![1, 2],
+            offline: vec![],
+        };
+        Metadata {
+            brokers: vec![broker(1), broker(2)],
+            cluster_id: None,
+            controller_id: 2,
+            topics: vec![MetadataTopic {
+                error: ErrorCode::NONE,
+                name: "t".to_owned(),
+                topic_id: [1; 16],
+                internal: false,
+                partitions: vec![partition],
+            }],
+        }
+    }
+
+    fn nodes() -> Nodes {
+        let addresses = vec![(1, "world:1".to_owned()), (2, "world:2".to_owned())];
+        Nodes::new(addresses, Duration::from_secs(1), Random::new(1))
+    }
+
+    fn hint(node_id: i32, leader_epoch: i32) -> LeaderHint {
+        LeaderHint {
+            node_id,
+            leader_epoch,
+            address: None,
+        }
+    }
+
+    #[test]
+    fn an_old_picture_of_leaders_changes_nothing() {
+        let mut nodes = nodes();
+        nodes.learn(&told(2, 5));
+        nodes.learn(&told(1, 4));
+        assert_eq!(nodes.known_leader(&key()), Some(2));
+        nodes.moved(&key(), None);
+        assert_eq!(nodes.known_leader(&key()), None);
+        nodes.learn(&told(2, 4));
+        assert_eq!(nodes.known_leader(&key()), None, "older than what is known");
+        nodes.learn(&told(-1, 6));
+        assert_eq!(nodes.known_leader(&key()), None);
+        nodes.learn(&told(1, 6));
+        assert_eq!(nodes.known_leader(&key()), Some(1));
+        assert_eq!(nodes.controller(), Some(2));
+    }
+
+    #[test]
+    fn only_a_hint_of_a_newer_leader_is_followed() {
+        let mut nodes = nodes();
+        nodes.learn(&told(2, 5));
+        nodes.moved(&key(), Some(&hint(1, 6)));
+        assert_eq!(nodes.known_leader(&key()), Some(1));
+        nodes.moved(&key(), Some(&hint(2, 6)));
+        assert_eq!(nodes.known_leader(&key()), None, "no news: it is asked for");
+    }
+
+    #[test]
+    fn the_world_says_where_nodes_are_and_metadata_only_where_others_are() {
+        let mut nodes = nodes();
+        nodes.learn(&told(1, 1));
+        assert_eq!(nodes.address(1), Some("world:1"));
+        nodes.set_addresses(vec![(2, "world:9".to_owned())]);
+        assert_eq!(nodes.address(1), Some("told:9001"));
+        assert_eq!(nodes.address(2), Some("world:9"));
+        assert_eq!(nodes.address(7), None);
+        assert_eq!(nodes.all(), [2]);
     }
 }
