@@ -2,7 +2,10 @@
 //! it back.
 //!
 //! Which file is drawn so that each kind of file there is comes as often as any other, whatever
-//! their sizes; spare journal files are left alone, since their bytes mean nothing.
+//! their sizes. Spare journal files are left alone, since their bytes mean nothing, and so are the
+//! files without which a node does not start and is not refilled by the others either (`identity`,
+//! `shards/*.checkpoint`, a damaged `run`): `docs/operating.md` has nothing for them but a backup or
+//! another node.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -25,7 +28,7 @@ const READS_MAX: u32 = 20;
 pub struct Damage {
     /// The file, below the data directory.
     pub file: String,
-    /// What it is: `journal`, `segment`, `index`, `checkpoint`, `state`.
+    /// What it is: `journal`, `segment`, `index`, `state`.
     pub kind: &'static str,
     /// What was done, for people.
     pub detail: String,
@@ -117,7 +120,6 @@ impl NodeDisk {
     fn draw_file(&self, random: &mut Random, way: Way) -> io::Result<(String, &'static str, u64)> {
         let mut files = Vec::new();
         list(&self.data_dir, "", &mut files)?;
-        // A node whose `run` is damaged does not start, and nothing but a backup helps.
         files.retain(|file| way == Way::Gone || file.1 != "state");
         files.sort();
         let mut kinds: Vec<&'static str> = files.iter().map(|file| file.1).collect();
@@ -162,7 +164,7 @@ fn list(
     Ok(())
 }
 
-/// What a file is; `None` for those that mean nothing or must not be damaged: see `docs/operating.md`.
+/// What a file is; `None` for those that are left alone.
 fn kind_of(path: &str) -> Option<&'static str> {
     let (top, rest) = path.split_once('/').unwrap_or((path, ""));
     let ends = |end: &str| path.ends_with(end);
@@ -171,7 +173,6 @@ fn kind_of(path: &str) -> Option<&'static str> {
         "partitions" if rest.contains(".deleted/") || rest.contains("/staged/") => None,
         "partitions" if ends(".log") => Some("segment"),
         "partitions" if ends(".index") => Some("index"),
-        "shards" if ends(".checkpoint") => Some("checkpoint"),
         "run" => Some("state"),
         _ => None,
     }

@@ -28,6 +28,9 @@ pub use damage::Damage;
 /// Where Linux gives a new UUID at each reading.
 const UUID_FILE: &str = "/proc/sys/kernel/random/uuid";
 
+/// A node that changed more names than these has synced something.
+const SEEN_MIN: u64 = 10;
+
 /// One node's disk, power and clock.
 #[derive(Debug)]
 pub struct NodeDisk {
@@ -112,7 +115,13 @@ impl NodeDisk {
     /// Power goes: what was not synced is lost, whole or in part, as `seed` draws. The process is
     /// gone already (SIGKILL, and waited for). The next start sees another boot. Says what was lost.
     pub fn cut_power(&self, seed: u64) -> io::Result<String> {
-        self.counts()?;
+        let counts = self.counts()?;
+        if counts.name_changes > SEEN_MIN && counts.syncs == 0 {
+            return Err(io::Error::other(
+                "the library does not see the node's syncs: the node must call libc for them \
+                 (feature `use-libc` of rustix), so everything would be lost",
+            ));
+        }
         let mut random = Random::new(seed);
         let lost = crash::cut(&self.data_dir, &self.side, &mut |limit| random.below(limit))?;
         fs::write(self.side.boot_id(), fs::read(UUID_FILE)?)?;

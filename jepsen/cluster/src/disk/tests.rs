@@ -69,7 +69,6 @@ fn a_flip_changes_one_bit_in_the_file_and_on_the_platter() {
     assert_eq!(
         seen,
         [
-            ("checkpoint", "shards/0.checkpoint"),
             ("index", "partitions/a-0/0.index"),
             ("journal", "journal/1.journal"),
             ("segment", "partitions/a-0/0.log"),
@@ -100,7 +99,9 @@ fn what_is_cut_short_or_deleted_stays_so_when_power_goes() {
             len
         );
     }
-    assert!(disk.data_dir().join("identity").exists());
+    for left_alone in ["identity", "shards/0.checkpoint", "journal/2.spare"] {
+        assert!(disk.data_dir().join(left_alone).exists());
+    }
 }
 
 #[test]
@@ -145,6 +146,16 @@ fn what_the_library_does_not_know_ends_the_run() {
     let error = disk.counts().unwrap_err().to_string();
     assert!(error.ends_with("something new"), "{error}");
     assert!(disk.cut_power(1).is_err());
+}
+
+#[test]
+fn a_node_whose_syncs_are_not_seen_cannot_lose_power() {
+    let (_dir, disk) = disk("unseen");
+    disk.control.set(Word::NameChanges, 20).unwrap();
+    let error = disk.cut_power(1).unwrap_err().to_string();
+    assert!(error.contains("use-libc"), "{error}");
+    disk.control.set(Word::Syncs, 1).unwrap();
+    disk.cut_power(1).unwrap();
 }
 
 #[test]
