@@ -9,13 +9,15 @@ use jepsen_cluster::{Aftermath, ClusterError, ClusterSettings, Isolate, Problem,
 use jepsen_workload::plan::Plan;
 use jepsen_workload::{DriveError, RunSettings, WorkloadKind, drive};
 
-use crate::cli::{RunArguments, names};
+use crate::cli::{Durability, RunArguments, names};
 use crate::exit::{Exit, Failure};
 use crate::kept::{KeptRun, Settings, World, judge};
 use crate::print;
 
 /// Seeds drawn from the clock are short enough to be typed.
 const SEEDS: u128 = 1_000_000_000;
+/// Letters of a node's last words.
+const WORDS_CHARS_MAX: usize = 400;
 
 /// Runs it.
 pub(crate) fn run(arguments: &RunArguments) -> Result<Exit, Failure> {
@@ -80,8 +82,10 @@ fn attempt(
     let unwritable =
         |error: Failure| ClusterError::Runtime(std::io::Error::other(error.to_string()));
     let recorder = Recorder::streaming(kept.writer("history.jsonl").map_err(unwritable)?);
-    let mut set = vec![format!("durability={}", arguments.durability.name())];
-    set.extend(arguments.set.iter().cloned());
+    let mut set = arguments.set.clone();
+    if arguments.durability != Durability::default() {
+        set.push(format!("durability={}", arguments.durability.name()));
+    }
     let cluster = ClusterSettings {
         binary: arguments.bin.clone(),
         nodes: arguments.nodes,
@@ -117,7 +121,7 @@ fn conclude(
         )
     })?;
     let mut settings = settings(arguments, run, isolate);
-    settings.seen_elsewhere = aftermath.problems.iter().filter_map(anomaly_of).collect();
+    settings.seen_elsewhere = seen_elsewhere(&aftermath.problems);
     note_error_lines(&mut settings.about, &aftermath.problems);
     let mut verdict = judge(&events, &settings.limits, &settings.seen_elsewhere);
     let effective: u64 = verdict
@@ -151,18 +155,52 @@ fn conclude(
     Ok(exit.max(Exit::Fault))
 }
 
-/// What a node did that nobody meant.
-fn anomaly_of(problem: &Problem) -> Option<Anomaly> {
-    let name = match problem.kind {
-        ProblemKind::Exited | ProblemKind::Panicked => AnomalyName::Panicked,
-        ProblemKind::NotReady => AnomalyName::NotLive,
-        ProblemKind::ErrorLine => return None,
-    };
-    let at_s = problem.time_us as f64 / 1e6;
-    let explanation = format!("node {} at {at_s:.3} s: {}", problem.node, problem.text);
-    let mut anomaly = Anomaly::new(name, explanation);
-    anomaly.node = Some(problem.node);
-    Some(anomaly)
+/// What nodes did that nobody meant. A node that ends with the same words at each start did one thing.
+fn seen_elsewhere(problems: &[Problem]) -> Vec<Anomaly> {
+    let mut seen: Vec<(Anomaly, String, u64)> = Vec::new();
+    for problem in problems {
+        let name = match problem.kind {
+            ProblemKind::Exited | ProblemKind::Panicked => AnomalyName::Panicked,
+            ProblemKind::NotReady => AnomalyName::NotLive,
+            ProblemKind::ErrorLine => continue,
+        };
+        let words = last_words(&problem.text);
+        let same = seen.iter_mut().find(|(anomaly, said, _)| {
+            anomaly.name == name && anomaly.node == Some(problem.node) && *said == words
+        });
+        if let Some((_, _, times)) = same {
+            *times += 1;
+            continue;
+        }
+        let at_s = problem.time_us as f64 / 1e6;
+        let first = problem.text.lines().next().unwrap_or_default();
+        let explanation = format!("node {} at {at_s:.3} s: {first}", problem.node);
+        let mut anomaly = Anomaly::new(name, explanation);
+        anomaly.node = Some(problem.node);
+        seen.push((anomaly, words, 1));
+    }
+    let told = seen.into_iter().map(|(mut anomaly, words, times)| {
+        let explanation = &mut anomaly.explanation;
+        if !explanation.ends_with(&words) {
+            explanation.push(' ');
+            explanation.push_str(&words);
+        }
+        if times > 1 {
+            explanation.push_str(&format!(" (so {times} times)"));
+        }
+        anomaly
+    });
+    told.collect()
+}
+
+/// The last line of what a node said, cut to a length.
+fn last_words(text: &str) -> String {
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    last.unwrap_or_default()
+        .trim()
+        .chars()
+        .take(WORDS_CHARS_MAX)
+        .collect()
 }
 
 fn note_error_lines(about: &mut About, problems: &[Problem]) {
@@ -173,7 +211,7 @@ fn note_error_lines(about: &mut About, problems: &[Problem]) {
         "{}, the first of node {}: {}",
         1 + lines.count(),
         first.node,
-        first.text
+        last_words(&first.text)
     );
     about
         .settings
@@ -244,5 +282,45 @@ fn limits(run: &RunSettings) -> Limits {
         polls_ok_min: unless_none(50, WorkloadKind::Log),
         admin_ok_min: unless_none(10, WorkloadKind::Meta),
         ..Limits::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(node: u32, kind: ProblemKind, text: &str) -> Problem {
+        Problem {
+            node,
+            time_us: 1_500_000,
+            kind,
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_node_that_cannot_start_is_one_anomaly() {
+        let text =
+            |start| format!("it ended by itself with code 1:\n--- start {start}\nno identity\n");
+        let mut problems: Vec<_> = (1..9)
+            .map(|start| problem(1, ProblemKind::Exited, &text(start)))
+            .collect();
+        problems.push(problem(2, ProblemKind::Exited, &text(1)));
+        problems.push(problem(2, ProblemKind::ErrorLine, "for people"));
+        problems.push(problem(3, ProblemKind::NotReady, "it is not ready"));
+        let seen = seen_elsewhere(&problems);
+        let told: Vec<_> = seen
+            .iter()
+            .map(|anomaly| anomaly.explanation.as_str())
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "node 1 at 1.500 s: it ended by itself with code 1: no identity (so 8 times)",
+                "node 2 at 1.500 s: it ended by itself with code 1: no identity",
+                "node 3 at 1.500 s: it is not ready",
+            ]
+        );
+        assert_eq!(seen[2].name, AnomalyName::NotLive);
     }
 }

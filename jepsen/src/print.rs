@@ -8,6 +8,8 @@ use crate::exit::{Exit, Failure};
 
 /// Anomalies written out; the counts are of all.
 const ANOMALIES_PRINTED_MAX: usize = 20;
+const EXPLANATION_CHARS_MAX: usize = 500;
+const REASONS_PRINTED_MAX: usize = 10;
 
 /// Writes lines to standard output; a reader who went away is no error.
 pub(crate) fn lines(lines: &[String]) -> Result<(), Failure> {
@@ -45,7 +47,9 @@ pub(crate) fn verdict(verdict: &Verdict) -> Vec<String> {
         lines.push(format!("  broken: {}", counts(verdict)));
     }
     for anomaly in verdict.anomalies.iter().take(ANOMALIES_PRINTED_MAX) {
-        lines.push(format!("  {}: {}", anomaly.name, anomaly.explanation));
+        let text = anomaly.explanation.replace('\n', " ");
+        let text: String = text.chars().take(EXPLANATION_CHARS_MAX).collect();
+        lines.push(format!("  {}: {text}", anomaly.name));
     }
     let more = verdict
         .anomalies
@@ -54,7 +58,7 @@ pub(crate) fn verdict(verdict: &Verdict) -> Vec<String> {
     if more > 0 {
         lines.push(format!("  and {more} more in the report"));
     }
-    for reason in &verdict.unknown_because {
+    for reason in verdict.unknown_because.iter().take(REASONS_PRINTED_MAX) {
         lines.push(format!("  not judged: {reason}"));
     }
     lines
