@@ -13,6 +13,8 @@ const READ_BYTES_MAX: u64 = 1 << 20;
 const LAST_LINES: usize = 15;
 /// Lines of level ERROR reported of one node.
 const ERROR_LINES_MAX: usize = 200;
+/// Stands before what a process says, at each start.
+pub(crate) const HEADLINE: &str = "--- start ";
 /// Longer lines are cut.
 const LINE_BYTES_MAX: usize = 2_000;
 
@@ -56,6 +58,9 @@ impl LogReader {
         let lines: String = self.rest.drain(..whole).collect();
         for line in lines.lines() {
             found.extend(self.judge(line));
+            if line.starts_with(HEADLINE) {
+                self.last.clear();
+            }
             if self.last.len() == LAST_LINES {
                 self.last.pop_front();
             }

@@ -13,7 +13,7 @@ use jepsen_workload::fault::NodeId;
 use crate::disk::NodeDisk;
 use crate::error::ClusterError;
 use crate::isolate::{Addresses, Net};
-use crate::log::LogReader;
+use crate::log::{HEADLINE, LogReader};
 use crate::process::{Process, Start};
 use crate::settings::ClusterSettings;
 
@@ -23,8 +23,12 @@ const OBEYS_WITHIN: Duration = Duration::from_secs(20);
 const READY_WITHIN: Duration = Duration::from_secs(5);
 /// Until a node that ended by itself is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(2);
-/// Of one node, in a run.
-const RESTARTS_MAX: u32 = 20;
+/// Of one node, without its having been ready in between.
+const RESTARTS_MAX: u32 = 5;
+/// Why a node may end by itself that will do so until it is replaced or mended.
+pub(crate) const DAMAGED: &str = "damaged";
+/// Why a node never starts again.
+const RETIRED: &str = "retired";
 const POLL: Duration = Duration::from_millis(5);
 
 /// Something about a node that nobody meant.
@@ -221,7 +225,7 @@ impl Nodes {
 
     pub(crate) fn is_ready(&self, node: NodeId) -> bool {
         let asked = self.get(node, |node| {
-            node.process.as_ref().is_some_and(Process::is_ready)
+            node.process.as_mut().is_some_and(Process::is_ready)
         });
         asked.unwrap_or(false)
     }
@@ -251,6 +255,12 @@ impl Nodes {
         });
     }
 
+    /// Whether it may end by itself since it was damaged.
+    pub(crate) fn is_damaged(&self, node: NodeId) -> bool {
+        let asked = self.get(node, |node| node.excuses.contains(DAMAGED));
+        asked.unwrap_or(false)
+    }
+
     /// Starts a node that does not run and may, and does not wait.
     pub(crate) fn spawn(&self, node: NodeId) -> Result<(), ClusterError> {
         let now_us = self.now_us();
@@ -260,7 +270,7 @@ impl Nodes {
             }
             found.starts += 1;
             let headline = format!(
-                "--- start {} of node {node}, {}.{:06} s into the run",
+                "{HEADLINE}{} of node {node}, {}.{:06} s into the run",
                 found.starts,
                 now_us / 1_000_000,
                 now_us % 1_000_000
@@ -396,7 +406,7 @@ impl Nodes {
     /// Asks a node to stop in good order, for good, and ends it when it does not.
     pub(crate) async fn retire(&self, node: NodeId, within: Duration) -> Result<(), ClusterError> {
         self.known(node, |found| {
-            found.down.insert("retired");
+            found.down.insert(RETIRED);
             found.is_member = false;
             match &mut found.process {
                 Some(process) => process.terminate().map_err(ClusterError::process(node)),
@@ -414,7 +424,7 @@ impl Nodes {
             Ok(is_gone)
         });
         if stopped.await.is_err() {
-            self.kill(node, "retired").await?;
+            self.kill(node, RETIRED).await?;
         }
         Ok(())
     }
@@ -448,9 +458,9 @@ impl Nodes {
         let all: Vec<NodeId> = self.lock().nodes.keys().copied().collect();
         for node in all {
             let is_retired = self.get(node, |node| {
-                let is_retired = node.down.contains("retired");
-                node.down.retain(|why| *why == "retired");
-                node.excuses.clear();
+                let is_retired = node.down.contains(RETIRED);
+                node.down.retain(|why| *why == RETIRED);
+                node.excuses.retain(|why| *why == DAMAGED);
                 node.restarts = 0;
                 is_retired
             });
@@ -516,9 +526,10 @@ impl Nodes {
                     problems.push(note(ProblemKind::Exited, format!("it {how}:\n{last}")));
                 }
             }
-            let is_new = !node.is_member && !node.down.contains("retired");
-            if is_new && node.process.as_ref().is_some_and(Process::is_ready) {
-                node.is_member = true;
+            let is_new = !node.is_member && !node.down.contains(RETIRED);
+            if node.process.as_mut().is_some_and(Process::is_ready) {
+                node.is_member |= is_new;
+                node.restarts = 0;
             }
             let is_due = node.ended_at.is_some_and(|at| at.elapsed() > RESTART_AFTER);
             if is_due && node.down.is_empty() && node.restarts < RESTARTS_MAX {

@@ -19,6 +19,7 @@ pub(crate) struct Process {
     _leash: Option<ChildStdin>,
     stdout: PathBuf,
     is_paused: bool,
+    is_ready: bool,
 }
 
 /// What it takes to start one.
@@ -67,6 +68,7 @@ impl Process {
             pid,
             stdout,
             is_paused: false,
+            is_ready: false,
         })
     }
 
@@ -75,10 +77,14 @@ impl Process {
     }
 
     /// Whether it has said that it is ready.
-    pub(crate) fn is_ready(&self) -> bool {
-        let said = std::fs::read_to_string(&self.stdout).unwrap_or_default();
-        let line = said.lines().next().unwrap_or_default();
-        serde_json::from_str::<serde_json::Value>(line).is_ok_and(|ready| ready.is_object())
+    pub(crate) fn is_ready(&mut self) -> bool {
+        if !self.is_ready {
+            let said = std::fs::read_to_string(&self.stdout).unwrap_or_default();
+            let line = said.lines().next().unwrap_or_default();
+            let ready = serde_json::from_str::<serde_json::Value>(line);
+            self.is_ready = ready.is_ok_and(|ready| ready.is_object());
+        }
+        self.is_ready
     }
 
     /// How it ended, if it has.

@@ -18,6 +18,8 @@ use crate::settings::ClusterSettings;
 const FOUNDED_WITHIN: Duration = Duration::from_secs(120);
 /// Until a node is ready after everything was healed.
 const READY_AFTER_HEAL_WITHIN: Duration = Duration::from_secs(60);
+/// Until a node whose files were damaged is taken for lost.
+const MENDED_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(100);
 
 /// The nodes of a run and what is broken about them.
@@ -131,15 +133,26 @@ impl ClusterWorld {
         Ok(seen)
     }
 
-    /// Waits until every member is ready; notes those that are not.
-    async fn wait_ready(&self) {
-        let begun = Instant::now();
+    /// Waits until every member is ready, and notes those that are not. A node whose files were damaged
+    /// may refuse to start for good: it is replaced.
+    async fn wait_ready(&self) -> Result<(), ClusterError> {
         let late = || {
             let members = self.nodes.members().into_iter();
-            members
-                .filter(|node| !self.nodes.is_ready(*node))
-                .collect::<Vec<_>>()
+            let late = members.filter(|node| !self.nodes.is_ready(*node));
+            late.collect::<Vec<_>>()
         };
+        let begun = Instant::now();
+        while !late().is_empty() && begun.elapsed() < MENDED_WITHIN {
+            tokio::time::sleep(POLL).await;
+        }
+        let lost = late()
+            .into_iter()
+            .filter(|node| self.nodes.is_damaged(*node));
+        for node in lost.collect::<Vec<_>>() {
+            let replaced = membership::replace(&self.nodes, node).await?;
+            let text = format!("it was damaged and did not start any more: {replaced}");
+            self.nodes.report(node, ProblemKind::ErrorLine, text);
+        }
         while !late().is_empty() && begun.elapsed() < READY_AFTER_HEAL_WITHIN {
             tokio::time::sleep(POLL).await;
         }
@@ -148,6 +161,7 @@ impl ClusterWorld {
             let text = format!("it is not ready {within_s} s after everything was healed");
             self.nodes.report(node, ProblemKind::NotReady, text);
         }
+        Ok(())
     }
 }
 
@@ -254,7 +268,7 @@ impl World for ClusterWorld {
         disk::heal(&self.nodes).await?;
         self.nodes.look();
         self.nodes.start_all().await?;
-        self.wait_ready().await;
+        self.wait_ready().await?;
         // Who does not answer now is seen by the reads at the end.
         for node in membership::drained(&self.nodes).await.unwrap_or_default() {
             membership::undrain(&self.nodes, node).await?;

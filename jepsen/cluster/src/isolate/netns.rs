@@ -131,7 +131,9 @@ impl Netns {
     pub(super) fn kafka(&self, client: u32, node: NodeId) -> Option<String> {
         let last = u8::try_from(node).ok()?;
         // A client that nobody announced shares the harness's place.
-        let known = client.checked_add(1).filter(|slot| *slot <= self.client_count);
+        let known = client
+            .checked_add(1)
+            .filter(|slot| *slot <= self.client_count);
         let slot = u8::try_from(known.unwrap_or(0)).ok()?;
         Some(format!("{}:{KAFKA_PORT}", address(slot, last)))
     }

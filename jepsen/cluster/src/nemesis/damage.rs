@@ -4,10 +4,7 @@ use jepsen_workload::fault::NodeId;
 
 use crate::error::ClusterError;
 use crate::nemesis::{blocking, kill};
-use crate::node::Nodes;
-
-/// Why the node is down, or may end by itself; what is damaged is so until everything is healed.
-const WHY: &str = "damaged";
+use crate::node::{DAMAGED, Nodes};
 
 /// What is done to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +21,10 @@ pub(crate) async fn begin(
     how: How,
     seed: u64,
 ) -> Result<String, ClusterError> {
-    nodes.excuse(node, WHY, true);
+    nodes.excuse(node, DAMAGED, true);
     let disk = nodes.disk(node)?;
     if how != How::Flip {
-        nodes.kill(node, WHY).await?;
+        nodes.kill(node, DAMAGED).await?;
     }
     let done = blocking(move || match how {
         How::Flip => disk.flip_bit(seed),
@@ -50,6 +47,6 @@ pub(crate) async fn begin(
 pub(crate) async fn end(nodes: &Nodes, node: NodeId, how: How) -> Result<String, ClusterError> {
     match how {
         How::Flip => Ok("the damage stays".to_owned()),
-        How::Truncate | How::Delete => kill::start_for(nodes, &[node], WHY).await,
+        How::Truncate | How::Delete => kill::start_for(nodes, &[node], DAMAGED).await,
     }
 }

@@ -6,7 +6,7 @@ use jepsen_workload::fault::{DiskFault, NodeId};
 
 use crate::error::ClusterError;
 use crate::nemesis::{blocking, power};
-use crate::node::Nodes;
+use crate::node::{DAMAGED, Nodes};
 
 /// Why the nodes may end by themselves.
 const WHY: &str = "disk";
@@ -22,6 +22,10 @@ pub(crate) async fn begin(
     let mut before = Vec::new();
     for node in which {
         nodes.excuse(*node, WHY, true);
+        if how == DiskFault::LyingSync {
+            // It may find its journal damaged, and want to be taken back.
+            nodes.excuse(*node, DAMAGED, true);
+        }
         let disk = nodes.disk(*node)?;
         let counts = disk.counts().map_err(ClusterError::process(*node))?;
         disk.set(Some(how)).map_err(ClusterError::process(*node))?;

@@ -67,6 +67,27 @@ pub(crate) async fn remove(nodes: &Nodes, node: NodeId) -> Result<String, Cluste
     }
 }
 
+/// Replaces a node that does not start any more, as an operator would: another one joins, and the
+/// lost one is removed without having been drained.
+pub(crate) async fn replace(nodes: &Nodes, lost: NodeId) -> Result<String, ClusterError> {
+    nodes.retire(lost, Duration::ZERO).await?;
+    let (_, joined) = add(nodes).await?;
+    let arguments = ["remove", &lost.to_string(), "--force"];
+    command(nodes, lost, &arguments, ANSWERS_WITHIN).await?;
+    let begun = Instant::now();
+    while begun.elapsed() < EMPTY_WITHIN {
+        let count = nodes.members().len();
+        if status(nodes, None)
+            .await
+            .is_ok_and(|status| status.is_whole(count))
+        {
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(format!("node {lost} was replaced: {joined}"))
+}
+
 /// Lets a node that is being drained take part again.
 pub(crate) async fn undrain(nodes: &Nodes, node: NodeId) -> Result<String, ClusterError> {
     let number = node.to_string();

@@ -16,6 +16,17 @@ pub(crate) async fn cut(
     which: &[NodeId],
     seed: u64,
 ) -> Result<String, ClusterError> {
+    for node in which {
+        let disk = nodes.disk(*node)?;
+        let counts = disk.counts().map_err(ClusterError::process(*node))?;
+        if counts.writes > 0 && counts.syncs == 0 {
+            let message = format!(
+                "node {node} writes and was never seen to sync: its program does not call libc for \
+                 that, so nothing can be said about a power cut"
+            );
+            return Err(ClusterError::Fault(message));
+        }
+    }
     let mut random = Random::new(seed);
     let mut seen = Vec::new();
     for node in which {
