@@ -5,7 +5,7 @@
 //! fault of the harness, as does one whose process died, unless a node's code panicked.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -169,7 +169,21 @@ impl Series<'_> {
             let cause = format!("{}: {error}", self.program.display());
             Failure::new(cause, "start jepsen by its full path")
         })?;
+        self.keep_words(&dir, &ended.stderr)?;
         Ok(ended.into())
+    }
+
+    /// What a seed's process wrote to its standard error: nothing, unless something is wrong.
+    fn keep_words(&self, dir: &Path, stderr: &str) -> Result<(), Failure> {
+        if stderr.trim().is_empty() {
+            return Ok(());
+        }
+        let path = dir.join("stderr.txt");
+        let written = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&path, stderr));
+        written.map_err(|error| {
+            let cause = format!("{}: {error}", path.display());
+            Failure::new(cause, "name another directory with --out")
+        })
     }
 
     /// A seed's line.
@@ -215,10 +229,10 @@ impl Series<'_> {
     fn conclude(&self) -> Result<Exit, Failure> {
         let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         let exit = tally.exit(self.arguments.unknown_max);
-        let is_kept = self.arguments.keep || tally.valid < tally.all();
+        let is_any_bad = tally.valid < tally.all();
         drop(tally);
         let mut lines = vec![format!("{}: {}", exit.word(), self.summary())];
-        if is_kept {
+        if self.arguments.keep || is_any_bad {
             lines.push(format!("kept in {}", self.arguments.out.display()));
         }
         print::lines(&lines)?;
@@ -240,14 +254,6 @@ impl From<Ended> for Ran {
             why,
             ..Told::default()
         };
-        let last_words = || {
-            let last = ended
-                .stderr
-                .lines()
-                .rev()
-                .find(|line| !line.trim().is_empty());
-            last.unwrap_or("no word").to_owned()
-        };
         let Some(status) = ended.status else {
             return Ran {
                 exit: Exit::Fault,
@@ -268,9 +274,22 @@ impl From<Ended> for Ran {
             },
             Err(_) => Ran {
                 exit: Exit::Fault,
-                told: fault(format!("{status}: {}", last_words())),
+                told: fault(format!("{status}: {}", last_words(&ended.stderr))),
             },
         }
+    }
+}
+
+/// The first panic in what a process wrote, or else its last line.
+fn last_words(stderr: &str) -> String {
+    let mut lines = stderr.lines().filter(|line| !line.trim().is_empty());
+    let mut panic = lines
+        .clone()
+        .skip_while(|line| !line.contains("panicked at "));
+    match (panic.next(), panic.next()) {
+        (Some(place), Some(message)) => format!("{place} {message}"),
+        (Some(place), None) => place.to_owned(),
+        (None, _) => lines.next_back().unwrap_or("no word").to_owned(),
     }
 }
 
@@ -376,6 +395,8 @@ mod tests {
             LONG,
         );
         assert_eq!(ours.exit, Exit::Fault);
+        let both = "x panicked at jepsen/a.rs:1:\nout of luck\nabort\n";
+        assert_eq!(last_words(both), "x panicked at jepsen/a.rs:1: out of luck");
     }
 
     #[test]
