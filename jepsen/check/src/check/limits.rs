@@ -25,7 +25,8 @@ pub struct Limits {
     pub replicas_min: u32,
     /// Whether records may go from the beginning of a log (retention); otherwise that is a loss.
     pub log_start_moves: bool,
-    /// How old what a describe or a list shows may be when it is asked; 0: not at all.
+    /// How old what a describe or a list shows may be when it is asked before phase `final`: a node
+    /// that was away answers with what it knows. From phase `final` on, not at all.
     pub metadata_age_us_max: u64,
     /// From phase `healed` (or `heal`, where that is missing) until each key has an acknowledged
     /// write, at most.
@@ -55,7 +56,7 @@ impl Default for Limits {
             whole_run: true,
             replicas_min: 2,
             log_start_moves: false,
-            metadata_age_us_max: 0,
+            metadata_age_us_max: 120_000_000,
             heal_us_max: 30_000_000,
             rss_kib_max: 4 << 20,
             descriptors_max: 10_000,

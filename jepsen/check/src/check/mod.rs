@@ -6,6 +6,7 @@
 //! brings its own beside [`log`] and [`meta`].
 
 mod enough;
+mod errors;
 mod figures;
 mod findings;
 pub mod limits;
@@ -56,6 +57,7 @@ pub fn check(events: &[Event], limits: &Limits) -> Verdict {
 fn judge(run: &Run<'_>, limits: &Limits, findings: &mut Findings) -> Stats {
     let partitions = log::partitions(run);
     log::check(run, &partitions, limits, findings);
+    errors::check(run, findings);
     replicas::check(run, &partitions, limits, findings);
     liveness::check(run, limits, findings);
     meta::check(run, limits, findings);

@@ -120,6 +120,10 @@ anomaly_names! {
     NonmonotonicSend = "nonmonotonic-send",
     /// A send that began after a record was acknowledged or read stands before that record.
     RealtimeOrder = "realtime-order",
+    /// A client was given bytes that are not what was sent.
+    DamagedData = "damaged-data",
+    /// An idempotent producer whose sequence numbers were right was told that they are not.
+    SequenceRefused = "sequence-refused",
     /// A value is read at another offset than was acknowledged.
     OffsetMismatch = "offset-mismatch",
     /// A record is shown at or above the high watermark that came with it.

@@ -34,6 +34,10 @@ impl fmt::Display for Key {
     }
 }
 
+/// How the error of a [`Op::Poll`] or [`Op::ReplicaRead`] begins when what came back was not what was
+/// sent: a checksum is wrong, or bytes are that no client wrote.
+pub const DAMAGED: &str = "damaged: ";
+
 /// A record's value: unique in the whole history.
 pub type Value = u64;
 

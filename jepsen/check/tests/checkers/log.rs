@@ -1,6 +1,8 @@
 //! What clients see of logs.
 
-use crate::story::{is_valid, shows};
+use jepsen_check::check::lag_points;
+
+use crate::story::{events, is_valid, shows};
 
 /// A final phase in which process 9 reads everything there is.
 fn in_the_end(before: &str, reads: &str) -> String {
@@ -314,4 +316,53 @@ fn a_record_that_was_read_is_there_in_the_end() {
         |reads: &str| in_the_end("p1 send a/0 1 2 -> info\np3 poll a/0 0=1 1=2 hw=2", reads);
     is_valid(&story("0=1 1=2 hw=2"));
     shows(&["high-watermark-regressed"], &story("hw=0"));
+}
+
+#[test]
+fn what_a_client_is_given_is_not_damaged() {
+    shows(
+        &["damaged-data"],
+        "p2 poll -> info damaged: crc of a/0 at 7",
+    );
+    shows(
+        &["damaged-data"],
+        "n1 has a/0 end=0 -> info damaged: padding",
+    );
+    is_valid("p2 poll -> info timed out: damaged: no");
+}
+
+#[test]
+fn right_sequence_numbers_are_not_refused() {
+    shows(
+        &["sequence-refused"],
+        "p1 send a/0 1 -> fail OUT_OF_ORDER_SEQUENCE_NUMBER: 3",
+    );
+    shows(
+        &["sequence-refused"],
+        "p1 send a/0 1 -> fail UNKNOWN_PRODUCER_ID",
+    );
+    is_valid("p1 send a/0 1 -> fail NOT_LEADER_OR_FOLLOWER");
+    // Without a producer id there are none.
+    is_valid("p1 resend a/0 1 -> fail UNKNOWN_PRODUCER_ID");
+}
+
+#[test]
+fn lag_is_how_long_a_process_was_behind_at_least() {
+    let events = events(
+        "at 1
+         p2 assign a/0@0
+         at 10
+         p1 send a/0 1 -> 0   # known at 11 ms
+         at 20
+         p1 send a/0 2 -> 1   # known at 21 ms
+         at 30
+         p2 poll a/0 0=1      # has 0, so it is behind since 21 ms
+         at 50
+         p2 poll a/0 1=2",
+    );
+    let lags: Vec<(u64, u64)> = lag_points(&events)
+        .iter()
+        .map(|point| (point.time_us, point.lag_us))
+        .collect();
+    assert_eq!(lags, [(30_000, 9_000), (50_000, 0)]);
 }

@@ -161,4 +161,11 @@ fn an_answer_may_be_as_old_as_is_allowed() {
     };
     assert_eq!(allowed(10), Outcome::Valid);
     assert_eq!(allowed(1), Outcome::Anomaly);
+    // In the end everybody knows everything.
+    let late = story.replace("p2 describe t gone", "phase final\np2 describe t gone");
+    let limits = Limits {
+        metadata_age_us_max: 10_000,
+        ..lenient()
+    };
+    assert_eq!(check(&events(&late), &limits).outcome, Outcome::Anomaly);
 }

@@ -5,6 +5,7 @@
 //! p1 resend a/0 3 -> 2            by a producer that may write a batch twice
 //! p2 assign a/0@0 b/1@5
 //! p2 poll a/0 0=1 1=2 hw=2        offset=value; several keys after each other; -> fail, -> info
+//! p2 poll -> info damaged: why    what the client was told
 //! p2 crash
 //! p1 create t 3; p1 delete t; p1 set t k=v; p1 describe t 3 k=v; p1 describe t gone; p1 list t u
 //! n1 has a/0 0=1 1=2 end=2        a replica; also start=, crc=; -> info
@@ -79,10 +80,11 @@ fn tell(line: &str, recorder: &Recorder, time_us: &mut u64) {
                 recorder.invoke(*time_us, process, asked);
                 *time_us += 1000;
             }
+            let (outcome, error) = outcome.split_once(' ').unwrap_or((outcome, "timed out"));
             match (part, outcome) {
                 (">", _) => 0,
-                (_, "fail") => recorder.fail(*time_us, process, done, "refused"),
-                (_, "info") => recorder.info(*time_us, process, done, "timed out"),
+                (_, "fail") => recorder.fail(*time_us, process, done, error),
+                (_, "info") => recorder.info(*time_us, process, done, error),
                 _ => recorder.ok(*time_us, process, done),
             };
         }
@@ -243,6 +245,7 @@ pub fn lenient() -> Limits {
         key_sends_ok_min: 0,
         whole_run: false,
         replicas_min: 0,
+        metadata_age_us_max: 0,
         ..Limits::default()
     }
 }

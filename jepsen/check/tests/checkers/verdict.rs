@@ -249,7 +249,7 @@ fn figures_tell_what_happened() {
         (4, 2, 1, 1)
     );
     assert_eq!((sends.latency_us.count, sends.latency_us.max), (2, 1000));
-    assert_eq!(sends.errors["refused"], 1);
+    assert_eq!(sends.errors["timed out"], 2);
     let kill = &stats.faults["kill"];
     assert_eq!((kill.begun, kill.took_effect), (1, 1));
     assert_eq!((kill.sends_ok, kill.sends_fail, kill.sends_info), (1, 1, 1));
