@@ -170,6 +170,8 @@ impl Hunt {
         if let Some(hint) = attempt.hint {
             command.args(["--workload", hint.workload]);
             command.args(["--nemesis", &hint.nemeses.join(",")]);
+            // In the others a loss of power may cost what was acknowledged.
+            command.args(["--durability", "fsync"]);
         }
         command.env_remove(bugs::VARIABLE);
         if let Some(bug) = bug {
