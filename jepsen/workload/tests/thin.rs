@@ -356,3 +356,21 @@ async fn nobody_there_is_a_failure_within_the_time_that_an_operation_has() {
     client.assign(&[(key(), 0)]);
     assert!(matches!(client.poll().await, Polled::Fail(_)));
 }
+
+#[tokio::test]
+async fn a_node_that_never_says_who_leads_makes_a_send_fail_for_certain() {
+    // It takes connections and answers nothing: nothing was produced, so nothing is unknown.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let options = ClientOptions {
+        op_timeout: Duration::from_millis(300),
+        request_timeout: Duration::from_millis(100),
+        patience: Duration::from_millis(100),
+        idempotent: false,
+        padding_bytes_max: 0,
+        timestamp_ms: 0,
+    };
+    let mut client = ThinClient::new(vec![(1, address)], options, Random::new(1));
+    assert!(matches!(client.send(&key(), &[1]).await, Sent::Fail(_)));
+    drop(listener);
+}

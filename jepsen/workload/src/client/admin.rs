@@ -14,7 +14,7 @@ use kafka_client::{ClientError, Connection, ErrorCode};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::certainty::{Certainty, is_passing, of_change};
+use super::certainty::{Certainty, is_passing, not_sent, of_change};
 use super::nodes::Nodes;
 use crate::fault::NodeId;
 
@@ -261,7 +261,7 @@ pub async fn steer(
 
 /// The controller, as some node tells just now.
 async fn controller(nodes: &mut Nodes) -> Result<NodeId, ClientError> {
-    nodes.metadata(Some(&[])).await?;
+    nodes.metadata(Some(&[])).await.map_err(not_sent)?;
     let none = || ClientError::NotSent("there is no controller".to_owned());
     nodes.controller().ok_or_else(none)
 }

@@ -49,6 +49,14 @@ pub fn is_passing(error: &ClientError) -> bool {
     }
 }
 
+/// An error of the question whom to send to: whatever became of that, nothing was sent.
+pub(super) fn not_sent(error: ClientError) -> ClientError {
+    match error.is_definite() {
+        true => error,
+        false => ClientError::NotSent(format!("whom to send to is not known: {error}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +107,14 @@ mod tests {
             assert_eq!(of_send(&error), expected, "{error}");
             assert_eq!(of_change(&error), expected, "{error}");
         }
+    }
+
+    #[test]
+    fn a_question_without_an_answer_settles_that_nothing_was_sent() {
+        let asked = not_sent(ClientError::TimedOut { timeout_ms: 1 });
+        assert_eq!(of_send(&asked), Certainty::Not);
+        assert!(is_passing(&asked));
+        assert_eq!(not_sent(refused(3)), refused(3));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use kafka_client::api::{
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
-use super::certainty::{Certainty, is_passing, of_send};
+use super::certainty::{Certainty, is_passing, not_sent, of_send};
 use super::nodes::Nodes;
 use super::{ClientOptions, Polled, Sent, padded};
 use crate::batch::{self, Sequenced};
@@ -150,7 +150,7 @@ impl ThinClient {
     }
 
     async fn try_send(&mut self, key: &Key, request: &ProduceRequest) -> Result<i64, ClientError> {
-        let node = self.nodes.leader(key).await?;
+        let node = self.nodes.leader(key).await.map_err(not_sent)?;
         let produced = match self.nodes.connection(node).await {
             Ok(connection) => {
                 let patience = self.options.patience;
