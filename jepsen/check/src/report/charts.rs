@@ -276,14 +276,17 @@ fn lag(picture: &mut Picture, axis: &TimeAxis, points: &[(u64, u64)], top: f64) 
     amounts.bottom()
 }
 
+/// When, resident KiB, descriptors.
 type Sample = (u64, u64, u64);
+/// What is drawn of a sample, and when it was.
+type Amount<'a> = &'a dyn Fn(&Sample) -> (u64, f64);
 
 fn resources(
     picture: &mut Picture,
     axis: &TimeAxis,
     run: &Run<'_>,
     top: f64,
-    (name, of): (&str, &dyn Fn(&Sample) -> (u64, f64)),
+    (name, of): (&str, Amount<'_>),
 ) -> f64 {
     let max = run
         .resources

@@ -45,17 +45,17 @@ pub(super) fn write(
     );
     head(&mut page, verdict, about);
     anomalies(&mut page, verdict, sections);
-    let _ = write!(
+    let _ = writeln!(
         page,
-        "<section><h2>What happened</h2>\n{LEGEND}<div class=\"wide\">{timeline}</div></section>\n"
+        "<section><h2>What happened</h2>\n{LEGEND}<div class=\"wide\">{timeline}</div></section>"
     );
     for section in sections {
-        let _ = write!(
+        let _ = writeln!(
             page,
             "<section id=\"{}\"><h2>{}</h2>\n<p class=\"dim\">Over time: <i class=\"key dot-key send\"></i>acknowledged \
              <i class=\"key dot-key poll\"></i>first polled <i class=\"key dot-key loud\"></i>named by an anomaly. \
              Drawn out: what each witness says of an offset; ✓ acknowledged, ✗ refused, ? unknown.</p>\n\
-             <div class=\"wide\">{}</div>\n<div class=\"beside\"><div class=\"grid\">{}</div><div class=\"story\">{}</div></div></section>\n",
+             <div class=\"wide\">{}</div>\n<div class=\"beside\"><div class=\"grid\">{}</div><div class=\"story\">{}</div></div></section>",
             section.id,
             escape(&section.title),
             section.scatter,
@@ -125,9 +125,9 @@ fn in_words(verdict: &Verdict) -> String {
 }
 
 fn head(page: &mut String, verdict: &Verdict, about: &About) {
-    let _ = write!(
+    let _ = writeln!(
         page,
-        "<header><div class=\"badge {class}\">{class}</div><div><h1>{}</h1><p class=\"verdict\">{}</p></div></header>\n",
+        "<header><div class=\"badge {class}\">{class}</div><div><h1>{}</h1><p class=\"verdict\">{}</p></div></header>",
         escape(&about.title),
         escape(&in_words(verdict)),
         class = word(verdict.outcome),

@@ -16,12 +16,15 @@ impl Numbers {
     }
 }
 
-pub(crate) fn key(partition: i32) -> Key {
+pub(crate) fn key(partition: usize) -> Key {
     Key {
         topic: "log-0".to_owned(),
-        partition,
+        partition: i32::try_from(partition).expect("a handful"),
     }
 }
+
+/// When, in which place of that time, who, which kind (`i`, `o`, `f`, `?`, `n`), what, and why.
+type Line = (u64, usize, Process, char, Op, Option<&'static str>);
 
 struct Client {
     process: u32,
@@ -45,7 +48,7 @@ pub(crate) fn history(seconds: u64) -> (Vec<Event>, Vec<Anomaly>) {
         .collect();
     let mut next_process = 8;
     let mut next_value = 1_000;
-    let mut lines: Vec<(u64, usize, Process, char, Op, Option<&str>)> = Vec::new();
+    let mut lines: Vec<Line> = Vec::new();
     let mut add = |at: u64, process, kind, op, error| {
         let place = lines.len();
         lines.push((at, place, process, kind, op, error));
@@ -102,10 +105,7 @@ pub(crate) fn history(seconds: u64) -> (Vec<Event>, Vec<Anomaly>) {
             );
         }
     }
-    loop {
-        let Some(client) = clients.iter_mut().min_by_key(|client| client.free_at) else {
-            break;
-        };
+    while let Some(client) = clients.iter_mut().min_by_key(|client| client.free_at) {
         let at = client.free_at;
         if at >= end {
             break;
@@ -123,7 +123,7 @@ pub(crate) fn history(seconds: u64) -> (Vec<Event>, Vec<Anomaly>) {
         let done = at + took;
         client.free_at = done + 1_000 + numbers.below(6_000);
         let process = Process::Client(client.process);
-        let partition = numbers.below(4) as usize;
+        let partition = usize::try_from(numbers.below(4)).expect("below four");
         if numbers.below(150) == 0 {
             let admin = Op::Admin(Admin::SetConfig {
                 topic: "log-0".to_owned(),
@@ -136,7 +136,7 @@ pub(crate) fn history(seconds: u64) -> (Vec<Event>, Vec<Anomaly>) {
             let values: Vec<Value> = (next_value..next_value + 1 + numbers.below(3)).collect();
             next_value += values.len() as u64;
             let send = |offset| Op::Send {
-                key: key(partition as i32),
+                key: key(partition),
                 values: values.clone(),
                 idempotent: true,
                 offset,
@@ -185,7 +185,7 @@ pub(crate) fn history(seconds: u64) -> (Vec<Event>, Vec<Anomaly>) {
                         .map(|offset| (offset as i64, log[offset]))
                         .collect();
                     reads.push(Read {
-                        key: key(partition as i32),
+                        key: key(partition),
                         records,
                         high_watermark: log.len() as i64,
                     });
@@ -206,7 +206,7 @@ pub(crate) fn history(seconds: u64) -> (Vec<Event>, Vec<Anomaly>) {
             let records: Vec<_> = (0..).zip(log.iter().copied()).collect();
             let read = |records| Op::ReplicaRead {
                 node,
-                key: key(partition as i32),
+                key: key(partition),
                 log_start: 0,
                 end: log.len() as i64,
                 records,

@@ -78,8 +78,8 @@ fn every_anomaly_is_named_linked_and_drawn() {
 
 #[test]
 fn a_long_run_is_thinned_out_but_for_what_anomalies_name() {
-    let (short, _) = sample_page(10);
-    let (long, verdict) = sample_page(80);
+    let (short, _) = sample_page(8);
+    let (long, verdict) = sample_page(32);
     assert!(
         long.len() < short.len() * 3,
         "{} against {}",
