@@ -14,6 +14,8 @@ const JOINS_WITHIN: Duration = Duration::from_secs(20);
 const EMPTY_WITHIN: Duration = Duration::from_secs(20);
 /// For commands that only ask.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// One node is given at least so long to do what it is told.
+const PATIENCE_MIN: Duration = Duration::from_secs(4);
 /// How long a removed node may take to stop in good order.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
@@ -132,8 +134,12 @@ pub(crate) async fn command(
 ) -> Result<String, ClusterError> {
     let mut last = ClusterError::Fault("no node runs".to_owned());
     let deadline = Instant::now() + within;
-    for http in nodes.others_http(Some(but)) {
+    let others = nodes.others_http(Some(but));
+    // The first may be cut off: the next shall have its chance.
+    let share = within / u32::try_from(others.len().max(1)).unwrap_or(u32::MAX);
+    for http in others {
         let left = deadline.saturating_duration_since(Instant::now());
+        let left = left.min(share.max(PATIENCE_MIN));
         if left.is_zero() {
             break;
         }

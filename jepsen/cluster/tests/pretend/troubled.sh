@@ -3,7 +3,7 @@
 case "$1 $8" in
 "start 1")
     echo '{"node_id": 1}'
-    sleep 1
+    sleep 4
     echo "thread 'main' panicked at src/main.rs:1:1:" >&2
     exit 3
     ;;
