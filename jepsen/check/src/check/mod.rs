@@ -2,8 +2,8 @@
 //!
 //! What each anomaly means stands in `ANOMALIES.md`. A checker never guesses: what a history does
 //! not prove is no anomaly, and a history in which too little happened is [`Outcome::Unknown`].
-//! Each checker is one function of a [`Run`] that adds to [`Findings`]; a further kind of workload
-//! brings its own beside [`log`] and [`meta`].
+//! Each checker is one function of a `Run` that adds to `Findings`; a further kind of workload
+//! brings its own beside `log` and `meta`.
 
 mod enough;
 mod errors;

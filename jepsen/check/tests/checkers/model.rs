@@ -277,7 +277,7 @@ impl Model {
             0..75 => {
                 let key = which % KEYS;
                 let values: Vec<u64> = (0..=how % 3).map(|_| self.value()).collect();
-                let idempotent = how % 5 != 0;
+                let idempotent = !how.is_multiple_of(5);
                 let op = sent(key, &values, idempotent, None);
                 self.invoke(
                     who,
@@ -296,7 +296,7 @@ impl Model {
             }
             75..168 => {
                 let places: BTreeMap<usize, i64> = (0..KEYS)
-                    .filter(|at| (how >> at) % 3 != 0)
+                    .filter(|at| !(how >> at).is_multiple_of(3))
                     .map(|at| (at, 0))
                     .collect();
                 let positions: Vec<_> = places.iter().map(|(at, next)| (key(*at), *next)).collect();
@@ -414,7 +414,7 @@ impl Model {
             }
             (None, _) => {
                 self.give_up(who, op(None));
-                if how % 2 == 0 {
+                if how.is_multiple_of(2) {
                     self.late.push((key, values));
                 }
             }
@@ -458,7 +458,7 @@ impl Model {
         if self.strikes(Broken::WrongPartition) {
             return self.logs[(key + 1) % KEYS].append(&values, false);
         }
-        let offset = self.logs[key].append(&values, how % 16 == 0);
+        let offset = self.logs[key].append(&values, how.is_multiple_of(16));
         if idempotent && self.strikes(Broken::AppendTwice) {
             self.logs[key].append(&values, false);
         }
@@ -494,7 +494,12 @@ impl Model {
         let mut reads = Vec::new();
         for (at, next) in self.clients[who].places.clone() {
             let log = &self.logs[at];
-            let end = log.end - if what % 4 == 0 { i64::from(how % 3) } else { 0 };
+            let end = log.end
+                - if what.is_multiple_of(4) {
+                    i64::from(how % 3)
+                } else {
+                    0
+                };
             let most = 1 + usize::from(what) % 7;
             let known = log
                 .records
@@ -621,7 +626,7 @@ impl Model {
                         self.look(&topic);
                     }
                 }
-                ..150 if what % 8 == 0 => self.give_up(who, Op::Admin(admin)),
+                ..150 if what.is_multiple_of(8) => self.give_up(who, Op::Admin(admin)),
                 _ => {
                     let answer = Some(self.answer(&admin));
                     self.clients[who].doing = Doing::Asking { admin, answer };

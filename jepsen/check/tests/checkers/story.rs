@@ -20,11 +20,11 @@
 
 use std::collections::BTreeMap;
 
-use jepsen_check::history::{Admin, Event, Key, Kind, Op, Process, Read};
+use jepsen_check::history::{Admin, Event, Key, Op, Process, Read};
 use jepsen_check::{Limits, Outcome, Recorder, Verdict, check};
 
 /// The history of a story.
-pub fn events(story: &str) -> Vec<Event> {
+pub(crate) fn events(story: &str) -> Vec<Event> {
     let recorder = Recorder::new();
     let mut time_us = 0;
     for line in story.lines() {
@@ -229,7 +229,7 @@ fn reads(words: &[&str]) -> Vec<Read> {
     reads
 }
 
-pub fn key(name: &str) -> Key {
+pub(crate) fn key(name: &str) -> Key {
     let (topic, partition) = name.split_once('/').unwrap();
     Key {
         topic: topic.to_owned(),
@@ -238,7 +238,7 @@ pub fn key(name: &str) -> Key {
 }
 
 /// Limits under which a short history of clients alone can be valid.
-pub fn lenient() -> Limits {
+pub(crate) fn lenient() -> Limits {
     Limits {
         sends_ok_min: 0,
         polls_ok_min: 0,
@@ -252,7 +252,7 @@ pub fn lenient() -> Limits {
 
 /// The anomalies of a story, by name.
 #[track_caller]
-pub fn anomalies(story: &str) -> Vec<String> {
+pub(crate) fn anomalies(story: &str) -> Vec<String> {
     let verdict = check(&events(story), &lenient());
     assert_eq!(verdict.unknown_because, Vec::<String>::new());
     verdict
@@ -264,7 +264,7 @@ pub fn anomalies(story: &str) -> Vec<String> {
 
 /// The story shows these anomalies and no others.
 #[track_caller]
-pub fn shows(names: &[&str], story: &str) -> Verdict {
+pub(crate) fn shows(names: &[&str], story: &str) -> Verdict {
     let mut expected: Vec<&str> = names.to_vec();
     let mut found = anomalies(story);
     expected.sort_unstable();
@@ -279,7 +279,7 @@ pub fn shows(names: &[&str], story: &str) -> Verdict {
 
 /// Nothing is wrong with the story.
 #[track_caller]
-pub fn is_valid(story: &str) {
+pub(crate) fn is_valid(story: &str) {
     let verdict = check(&events(story), &lenient());
     assert_eq!(verdict.anomalies, []);
     assert_eq!(
