@@ -272,8 +272,27 @@ fn data_dir_error(error: impl std::fmt::Display) -> StartError {
     StartError::DataDir(error.to_string())
 }
 
-/// Opens the disk. Where the journal is damaged, or was when the node began to come back, that
-/// takes until the cluster has taken the node back without it.
+/// Opens the disk, unless a checkpoint is damaged or gone: the journal is of no use without it.
+async fn open_whole_disk(comer: &Comer<'_>, env: &Env) -> Result<Base, StartError> {
+    let base = open_disk(comer.config, env, comer.data_dir).await?;
+    let (journal, disk) = (base.journal.clone(), env.disk.clone());
+    let dir = comer.data_dir.shards_dir();
+    let checking = net::blocking(move || raft::check_checkpoints(&journal, &disk, &dir)).await;
+    match checking {
+        Ok(Err(error)) if error.is_damage() => {
+            close_disk(base.logs, base.journal).await;
+            Err(error.into())
+        }
+        // Whatever else is wrong shows when the shard is opened.
+        Ok(_) => Ok(base),
+        Err(panicked) => Err(StartError::Logs(format!(
+            "reading the checkpoints panicked: {panicked}"
+        ))),
+    }
+}
+
+/// Opens the disk. Where the journal or a checkpoint is damaged, or was when the node began to come
+/// back, that takes until the cluster has taken the node back without it.
 async fn open_or_lose(
     comer: &Comer<'_>,
     memory: &mut Memory,
@@ -285,13 +304,12 @@ async fn open_or_lose(
         .filter(|known| memory.has_to_put_aside(known))
     {
         Some(_) => Err(StartError::Journal(JournalError::Closed)),
-        None => open_disk(comer.config, env, comer.data_dir).await,
+        None => open_whole_disk(comer, env).await,
     };
-    let is_lost = |error: &StartError| {
-        matches!(
-            error,
-            StartError::Journal(JournalError::Corrupt { .. } | JournalError::Closed)
-        )
+    let is_lost = |error: &StartError| match error {
+        StartError::Journal(JournalError::Corrupt { .. } | JournalError::Closed) => true,
+        StartError::Shard(error) => error.is_damage(),
+        _ => false,
     };
     match (opened, known.take()) {
         (Err(damage), Some(identity)) if is_lost(&damage) => {

@@ -206,6 +206,34 @@ async fn a_node_with_a_damaged_journal_is_filled_anew_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_a_damaged_or_missing_checkpoint_is_filled_anew_and_comes_back() {
+    let seed = seed(9);
+    let mut cluster = Cluster::new(seed, 3, Durability::Fsync);
+    cluster.start(&[0, 1, 2]).await;
+    cluster.settled().await;
+    let partitions = cluster.topic("t", 3).await;
+    let load = Load::start(&cluster.running, &partitions);
+    for (at, shard, delete) in [(1, 0, false), (2, 1, false), (0, 2, true)] {
+        load.goes_on(200).await;
+        let before = cluster.incarnation(at);
+        // In good order, so that there are checkpoints and the journal begins at them.
+        cluster.end(&[at]).await;
+        cluster.places[at].damage_checkpoint(shard, delete);
+        load.goes_on(20).await;
+        cluster.start(&[at]).await;
+        assert_ne!(cluster.incarnation(at), before);
+        cluster.settled().await;
+        eventually("it has returned", async || {
+            (!cluster.places[at].is_returning()).then_some(())
+        })
+        .await;
+    }
+    load.goes_on(20).await;
+    load.end(&cluster.running).await;
+    cluster.compare(&partitions).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_all_journals_are_damaged_nobody_begins_anew() {
     let seed = seed(7);
     let mut cluster = Cluster::new(seed, 3, Durability::Fsync);

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use storage::state_file::StateFileError;
 use storage::{LogPosition, NodeId, ShardId};
 
 /// Why an operation was not answered with its outcome.
@@ -129,6 +130,28 @@ pub enum OpenError {
         /// The shard.
         shard: ShardId,
     },
+}
+
+impl OpenError {
+    /// Whether a file of the disk is damaged or gone, so that what the shard had is not there any
+    /// more; not when it only could not be read.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            OpenError::Checkpoint { source, .. } => {
+                let inner = source.get_ref();
+                let inner = inner.and_then(|inner| inner.downcast_ref::<StateFileError>());
+                source.kind() == io::ErrorKind::InvalidData
+                    || matches!(inner, Some(StateFileError::Corrupt { .. }))
+            }
+            OpenError::MissingEntries { checkpoint, .. } => checkpoint.is_none(),
+            OpenError::AlreadyOpen { .. }
+            | OpenError::ShuttingDown
+            | OpenError::Install { .. }
+            | OpenError::Log { .. }
+            | OpenError::Failed { .. } => false,
+        }
+    }
 }
 
 /// Why a shard was not forgotten.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use openraft::error::{Fatal, InitializeError, LinearizableReadError, RaftError};
 use openraft::network::{NetSnapshot, RaftNetworkFactory};
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
 use storage::bugs::{self, Bug};
+use storage::disk::Disk;
 use storage::journal::{Journal, JournalError, ShardLog};
 use storage::{LogPosition, NodeId, ShardId};
 use tokio::sync::{mpsc, oneshot};
@@ -377,23 +378,12 @@ async fn read_disk(
             Arc::clone(&from.node_bytes),
         )
         .map_err(|source| OpenError::Log { shard: id, source })?;
-        let checkpoint = checkpoints.position();
-        match log.ends().0 {
-            Some(floor) if checkpoint.is_none_or(|held| held.index < floor.index) => {
-                Err(OpenError::MissingEntries {
-                    shard: id,
-                    floor,
-                    checkpoint,
-                })
-            }
-            _ => {
-                let recall = Recall {
-                    last: forgotten,
-                    log,
-                };
-                Ok((Arc::new(checkpoints), recall))
-            }
-        }
+        check_reach(id, log.ends().0, checkpoints.position())?;
+        let recall = Recall {
+            last: forgotten,
+            log,
+        };
+        Ok((Arc::new(checkpoints), recall))
     });
     read.await.unwrap_or_else(|error| {
         Err(OpenError::Log {
@@ -401,6 +391,43 @@ async fn read_disk(
             source: io::Error::other(error),
         })
     })
+}
+
+/// The journal must not begin above the checkpoint.
+fn check_reach(
+    shard: ShardId,
+    floor: Option<LogPosition>,
+    checkpoint: Option<LogPosition>,
+) -> Result<(), OpenError> {
+    match floor {
+        Some(floor) if checkpoint.is_none_or(|held| held.index < floor.index) => {
+            Err(OpenError::MissingEntries {
+                shard,
+                floor,
+                checkpoint,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads the checkpoints of all shards that the journal knows, in `dir`, and says whether one is
+/// damaged or missing. Changes nothing. Blocks.
+///
+/// # Errors
+/// The first that cannot be used; see [`OpenError::is_damage`].
+pub fn check_checkpoints(journal: &Journal, disk: &Disk, dir: &Path) -> Result<(), OpenError> {
+    for shard in journal.shards() {
+        let log = journal.shard_log(shard);
+        if log == ShardLog::default() {
+            continue;
+        }
+        let path = dir.join(format!("{shard}.checkpoint"));
+        let held = Checkpoints::open(disk.clone(), path)
+            .map_err(|source| OpenError::Checkpoint { shard, source })?;
+        check_reach(shard, log.floor, held.position())?;
+    }
+    Ok(())
 }
 
 /// Drops a log that says otherwise than the checkpoint. A checkpoint that a leader sent is saved
@@ -448,6 +475,9 @@ fn raft_config(shared: &Shared, id: ShardId) -> io::Result<Arc<Config>> {
         enable_pre_vote: Some(true),
         // A leader that restarts in its old term may have lost its tail: two entries under one id.
         enable_leader_restore: Some(bugs::is_on(Bug::LeaderRestored)),
+        // A follower whose disk lied about a sync has less than it once confirmed. That is no fault
+        // of the leader's, which must not fail of it: it sends what is missing again.
+        allow_log_reversion: Some(true),
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(io::Error::other)

@@ -46,6 +46,7 @@ pub use error::{
     CheckpointError, DestroyError, HostError, HostFailure, InstallError, OpenError, ProposeError,
     UnknownReason,
 };
+pub use group::check_checkpoints;
 pub use host::Host;
 pub use membership::{Members, MembersError, ReplicaProgress};
 pub use op::{Apply, CheckpointJob, EntryAt, Op};

@@ -15,11 +15,15 @@ use crate::wire::{Malformed, Reader, Writer};
 
 /// Batches remembered per producer: the most a client may have in flight (KIP-98).
 const BATCHES_KEPT: usize = 5;
-/// A producer that wrote nothing for this long is forgotten (Kafka's `producer.id.expiration.ms`).
+/// A producer that wrote nothing for this long is forgotten (Kafka's `producer.id.expiration.ms`),
+/// unless it is one of the last.
 const EXPIRATION_MS: i64 = 24 * 3600 * 1000;
+/// The producers of a partition that wrote last are remembered however long ago that was: a wall
+/// clock that jumps makes none of them write twice.
+const PRODUCERS_KEPT: usize = 100;
 /// Time between two looks for expired producers.
-const EXPIRATION_CHECK_MS: i64 = 60_000;
-/// Producers remembered per partition; the one that was silent longest goes first.
+const EXPIRATION_CHECK_MS: u64 = 60_000;
+/// Producers remembered per partition; the one that wrote longest ago goes first.
 const PRODUCERS_MAX: usize = 10_000;
 /// Bytes of one encoded producer without its batches, and of one batch.
 const PRODUCER_BYTES: usize = 8 + 2 + 8 + 4;
@@ -44,6 +48,14 @@ struct Producer {
     last_ms: i64,
     // Newest last; at most BATCHES_KEPT; all of `epoch`. Never empty.
     batches: VecDeque<WrittenBatch>,
+}
+
+impl Producer {
+    /// Where it wrote last: tells, without a clock, who wrote longest ago.
+    fn last_offset(&self) -> Offset {
+        let newest = self.batches.back();
+        newest.map_or(Offset(-1), |batch| batch.base_offset)
+    }
 }
 
 /// What the state says about a batch.
@@ -148,7 +160,7 @@ impl Producers {
             let silent = self
                 .by_id
                 .iter()
-                .min_by_key(|(id, producer)| (producer.last_ms, **id));
+                .min_by_key(|(_, producer)| producer.last_offset());
             if let Some(id) = silent.map(|(id, _)| *id) {
                 self.by_id.remove(&id);
             }
@@ -178,11 +190,23 @@ impl Producers {
     }
 
     fn expire(&mut self, now_ms: i64) {
-        if now_ms - self.checked_ms >= EXPIRATION_CHECK_MS {
-            self.checked_ms = now_ms;
-            self.by_id
-                .retain(|_, producer| now_ms - producer.last_ms < EXPIRATION_MS);
+        if now_ms.abs_diff(self.checked_ms) < EXPIRATION_CHECK_MS {
+            return;
         }
+        self.checked_ms = now_ms;
+        let Some(others) = self.by_id.len().checked_sub(PRODUCERS_KEPT) else {
+            return;
+        };
+        if others == 0 {
+            return;
+        }
+        let mut written: Vec<Offset> = self.by_id.values().map(Producer::last_offset).collect();
+        let (_, kept_from, _) = written.select_nth_unstable(others);
+        let kept_from = *kept_from;
+        self.by_id.retain(|_, producer| {
+            producer.last_offset() >= kept_from
+                || now_ms.saturating_sub(producer.last_ms) < EXPIRATION_MS
+        });
     }
 
     pub(crate) fn encode(&self, writer: &mut Writer) {

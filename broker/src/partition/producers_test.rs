@@ -119,11 +119,33 @@ fn sequences_wrap_to_zero() {
 }
 
 #[test]
-fn silent_producers_are_forgotten_by_the_entries_time() {
+fn silent_producers_are_forgotten_by_the_entries_time_except_the_last() {
+    let kept = i64::try_from(PRODUCERS_KEPT).unwrap();
     let mut producers = Producers::default();
-    producers.record(&batch(1, 0, 0, 1), Offset(0), 1_000);
-    producers.record(&batch(2, 0, 0, 1), Offset(1), 1_000 + EXPIRATION_MS);
-    assert_eq!(producers.by_id.keys().copied().collect::<Vec<_>>(), [2]);
+    for id in 0..kept + 3 {
+        producers.record(&batch(id, 0, 0, 1), Offset(id), 1_000 + id);
+    }
+    // One of the old ones writes again.
+    producers.record(&batch(1, 0, 1, 1), Offset(kept + 3), 2_000);
+    producers.record(&batch(-1, 0, 0, 1), Offset(kept + 4), 2_000 + EXPIRATION_MS);
+    let ids: Vec<i64> = producers.by_id.keys().copied().collect();
+    let expected: Vec<i64> = (0..kept + 3).filter(|id| ![0, 2, 3].contains(id)).collect();
+    assert_eq!(ids, expected);
+}
+
+#[test]
+fn a_wall_clock_that_jumps_by_days_makes_nobody_write_twice() {
+    let day_ms = 24 * 3600 * 1000;
+    let mut producers = Producers::default();
+    write(&mut producers, &batch(1, 0, 0, 3), 0);
+    for (offset, now_ms) in [(3, 13 * day_ms), (4, -13 * day_ms), (5, 26 * day_ms)] {
+        producers.record(
+            &batch(2, 0, offset - 3, 1),
+            Offset(i64::from(offset)),
+            now_ms,
+        );
+        assert_eq!(repeated_at(&producers.judge(&batch(1, 0, 0, 3))), Some(0));
+    }
 }
 
 #[test]

@@ -170,7 +170,7 @@ impl Comer<'_> {
         Ok(())
     }
 
-    /// Waits until the cluster takes a node back whose journal is damaged, then puts everything
+    /// Waits until the cluster takes a node back whose journal or checkpoints are damaged, then puts everything
     /// aside. Answers who the node is from then on; with `damage` where nobody could take it back.
     pub(crate) async fn lose_all(
         &self,
@@ -202,7 +202,7 @@ impl Comer<'_> {
         self.save(&returning)?;
         self.desk.set_member(identity.clone());
         let mut patience = self.patience();
-        let why = "its journal is damaged";
+        let why = "its journal or a checkpoint is damaged";
         while !returning.is_answered {
             match self.ask(&identity, &returning, &known).await {
                 Ok(_) => returning.is_answered = true,
@@ -213,7 +213,7 @@ impl Comer<'_> {
         self.save(&returning)?;
         let aside = self.data_dir.put_lost_aside().map_err(data_dir_error)?;
         tracing::warn!(directory = %aside.display(),
-            "put aside what the damaged journal was the base of; it may be deleted once all \
+            "put aside what the damaged files were the base of; it may be deleted once all \
              shards are in sync");
         self.take_incarnation(&mut identity, &returning)?;
         memory.returning = Some(returning);
@@ -248,7 +248,7 @@ impl Comer<'_> {
         let mut members = Vec::new();
         let mut patience = self.patience();
         let why = match returning.has_lost_all {
-            true => "its journal was damaged",
+            true => "its journal or a checkpoint was damaged",
             false => "it lost power while it answered before it synced",
         };
         let mut answered_ms = None;

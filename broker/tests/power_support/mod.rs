@@ -303,6 +303,16 @@ impl Place {
         panic!("no bit of the journal matters");
     }
 
+    /// Flips a bit of a shard's checkpoint, or deletes it.
+    pub(crate) fn damage_checkpoint(&self, shard: u32, delete: bool) {
+        let path = Path::new(DATA_DIR).join(format!("shards/{shard}.checkpoint"));
+        if delete {
+            self.disk().remove_file(&path).expect("it is there");
+        } else {
+            self.disk.flip_bit(&path, 240).expect("it is there");
+        }
+    }
+
     /// Files in a directory whose names end so, in order.
     pub(crate) fn files(&self, dir: &Path, suffix: &str) -> Vec<PathBuf> {
         let entries = self.disk().read_dir(dir).unwrap_or_default().into_iter();

@@ -13,7 +13,7 @@
 
 use super::{DataDir, DataDirError, io_error, malformed};
 use crate::Durability;
-use crate::state_file;
+use crate::state_file::{self, StateFileError};
 
 const RUN_KIND: [u8; 4] = *b"RUNS";
 const RUN_VERSION: u16 = 2;
@@ -94,8 +94,15 @@ impl DataDir {
     /// # Errors
     /// When the directory cannot be read.
     pub fn previous_run(&self) -> Result<PreviousRun, DataDirError> {
-        let Some(run) = self.read_run()? else {
-            return Ok(PreviousRun::First);
+        let run = match self.read_run() {
+            Ok(Some(run)) => run,
+            Ok(None) => return Ok(PreviousRun::First),
+            Err(DataDirError::Identity(damage @ StateFileError::Corrupt { .. })) => {
+                tracing::error!(%damage, "how the run before ended is not known: as if power was lost");
+                let durability = Durability::Os;
+                return Ok(PreviousRun::PowerLost { durability });
+            }
+            Err(error) => return Err(error),
         };
         // Where boots cannot be told apart it may be another one.
         let boot_id = self.boot_id();
@@ -121,7 +128,12 @@ impl DataDir {
             boot_id => boot_id?,
         };
         let mut durability = encode_durability(durability);
-        if let Some(before) = self.read_run()?
+        let before = match self.read_run() {
+            // Whatever that run forgot has been noted by now.
+            Err(DataDirError::Identity(StateFileError::Corrupt { .. })) => None,
+            read => read?,
+        };
+        if let Some(before) = before
             && before.state == RUNNING
             && before.durability.is_relaxed()
             && before.boot_id == boot_id.as_bytes()
@@ -228,6 +240,18 @@ mod tests {
         let previous = data_dir.previous_run().unwrap();
         data_dir.begin_run(durability).unwrap();
         (data_dir, previous)
+    }
+
+    #[test]
+    fn who_cannot_read_how_its_run_ended_takes_it_that_power_was_lost() {
+        let sim = SimDisk::new(1);
+        drop(begin(&sim, Durability::Fsync));
+        sim.flip_bit(Path::new("/var/data/run"), 200).unwrap();
+        let (data_dir, previous) = begin(&sim, Durability::Fsync);
+        assert!(previous.may_have_forgotten(), "{previous:?}");
+        drop(data_dir);
+        let (_, previous) = begin(&sim, Durability::Fsync);
+        assert_eq!(previous, PreviousRun::ProcessDied, "it is told once");
     }
 
     #[test]
