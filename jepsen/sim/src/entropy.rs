@@ -3,7 +3,7 @@
 //! std, tokio and openraft take their random numbers from `getrandom` and their time from
 //! `clock_gettime`. Both functions are defined here, so that they are linked in place of libc's:
 //! until [`begin`] they pass on to the kernel, afterwards they follow from the seed and from
-//! [`set_now_ns`]. The one file of the crate with `unsafe`.
+//! [`set_now_us`]. The one file of the crate with `unsafe`.
 #![allow(unsafe_code, reason = "defines two functions of libc")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +22,7 @@ static NOW_NS: AtomicU64 = AtomicU64::new(0);
 static RANDOM: Mutex<Option<Random>> = Mutex::new(None);
 
 /// Begins the simulation in this process: from here on its randomness follows from `seed` and its
-/// time stands until [`set_now_ns`]. To be called once, before any thread of the simulation starts.
+/// time stands until [`set_now_us`]. To be called once, before any thread of the simulation starts.
 pub fn begin(seed: u64) {
     *RANDOM.lock().unwrap_or_else(PoisonError::into_inner) = Some(Random::new(seed));
     BEGUN.store(true, Ordering::SeqCst);
@@ -34,9 +34,14 @@ pub fn is_simulated() -> bool {
     BEGUN.load(Ordering::SeqCst)
 }
 
-/// Sets the time since the simulation began, in nanoseconds.
-pub(crate) fn set_now_ns(now_ns: u64) {
-    NOW_NS.store(now_ns, Ordering::SeqCst);
+/// Sets the time since the simulation began.
+pub(crate) fn set_now_us(now_us: u64) {
+    NOW_NS.store(now_us.saturating_mul(1_000), Ordering::SeqCst);
+}
+
+/// Microseconds since the simulation began.
+pub(crate) fn now_us() -> u64 {
+    NOW_NS.load(Ordering::SeqCst) / 1_000
 }
 
 /// The kernel's monotonic clock in microseconds, simulated or not: to measure a run's real time.

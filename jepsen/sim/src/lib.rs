@@ -4,12 +4,18 @@
 //! randomness of the whole process follow from the seed from then on. Whoever wants several seeds
 //! starts the process once for each.
 
+mod core;
 mod entropy;
+mod faults;
 pub mod invariants;
+mod logs;
+mod machine;
 mod run;
 mod settings;
 mod trace;
+mod world;
 
 pub use entropy::{begin, is_simulated};
 pub use run::{Outcome, replay, run_seed};
-pub use settings::SimSettings;
+pub use settings::{Decided, SimSettings};
+pub use world::{SimError, SimWorld};

@@ -1,12 +1,31 @@
 //! One seed: from its settings to its outcome.
 
-use std::io;
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use jepsen_check::history::Event;
+use jepsen_check::history::{Event, Kind, Op};
+use jepsen_check::{Anomaly, AnomalyName, Limits, Recorder, Verdict, check};
+use jepsen_workload::{DriveError, WorkloadKind, drive};
 use serde::Serialize;
+use tokio::task::LocalSet;
 
+use crate::core::Core;
+use crate::entropy;
 use crate::invariants::Violation;
-use crate::settings::SimSettings;
+use crate::logs;
+use crate::machine::{Common, TICK, paused_runtime};
+use crate::settings::{Decided, SimSettings};
+use crate::trace::Trace;
+use crate::world::SimWorld;
+
+/// A run that takes longer than its faults and this, in virtual time, hangs.
+const REST_MAX: Duration = Duration::from_secs(600);
+/// The simulation's thread carries deep futures.
+const STACK_BYTES: usize = 64 << 20;
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
 
 /// What came of a seed.
 #[derive(Debug, Serialize)]
@@ -17,12 +36,16 @@ pub struct Outcome {
     pub decided: String,
     /// The history, as it was recorded.
     pub events: Vec<Event>,
+    /// What the checkers say, invariants and panics included.
+    pub verdict: Verdict,
     /// The invariant that was violated; ends the run.
     pub violation: Option<Violation>,
     /// Why the run could not be carried out.
     pub harness_error: Option<String>,
     /// Identity of the run: the digest of its trace.
     pub trace_digest: String,
+    /// Lines of the trace.
+    pub trace_lines: u64,
     /// Last lines of the trace.
     pub trace_tail: Vec<String>,
     /// Virtual time, in milliseconds.
@@ -34,26 +57,153 @@ pub struct Outcome {
 /// Runs a seed. Once a process: it begins the simulation in it.
 ///
 /// # Errors
-/// When the trace cannot be written.
+/// When the trace cannot be written, or a thread or runtime cannot be made.
+#[expect(clippy::disallowed_types, reason = "the trace goes to a real file")]
 pub fn run_seed(settings: &SimSettings) -> io::Result<Outcome> {
-    crate::entropy::begin(settings.seed);
-    Ok(Outcome {
-        seed: settings.seed,
-        decided: String::new(),
-        events: Vec::new(),
-        violation: None,
-        harness_error: Some("not there yet".to_owned()),
-        trace_digest: String::new(),
-        trace_tail: Vec::new(),
-        virtual_ms: 0,
-        real_ms: 0,
-    })
+    let out: Option<Box<dyn Write + Send>> = match &settings.trace {
+        #[expect(clippy::disallowed_methods, reason = "the trace goes to a real file")]
+        Some(path) => Some(Box::new(io::BufWriter::new(std::fs::File::create(path)?))),
+        None => None,
+    };
+    start(settings, out)
 }
 
 /// Runs a seed and writes its whole trace line by line. Once a process.
 ///
 /// # Errors
-/// When the trace cannot be written.
-pub fn replay(settings: &SimSettings, _out: Box<dyn io::Write + Send>) -> io::Result<Outcome> {
-    run_seed(settings)
+/// As [`run_seed`].
+pub fn replay(settings: &SimSettings, out: Box<dyn Write + Send>) -> io::Result<Outcome> {
+    start(settings, Some(out))
+}
+
+/// On a thread of its own, which has drawn nothing at random yet.
+fn start(settings: &SimSettings, out: Option<Box<dyn Write + Send>>) -> io::Result<Outcome> {
+    let settings = settings.clone();
+    let begun_us = entropy::real_us();
+    entropy::begin(settings.seed);
+    let thread = std::thread::Builder::new()
+        .name("simulation".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || simulate(&settings, out))?;
+    let ended = thread.join();
+    let mut outcome = ended.map_err(|_| io::Error::other("the simulation itself panicked"))??;
+    outcome.real_ms = (entropy::real_us() - begun_us) / 1_000;
+    Ok(outcome)
+}
+
+fn simulate(settings: &SimSettings, out: Option<Box<dyn Write + Send>>) -> io::Result<Outcome> {
+    let decided = settings.decide();
+    let trace = Trace::new(out);
+    note_panics(&trace);
+    if !logs::start(&trace, settings.log.as_deref()) {
+        return Err(io::Error::other("this process has a log already"));
+    }
+    raft::inspect::keep_applied();
+    storage::bugs::from_environment().map_err(io::Error::other)?;
+    trace.line("run", format_args!("seed {}: {decided}", settings.seed));
+    let common = Common {
+        seed: settings.seed,
+        durability: decided.durability,
+        founders: decided.nodes,
+    };
+    let mut core = Core::new(common, &trace);
+    core.start_all()?;
+    let history = Recorder::new();
+    let harness_error = go_through(&mut core, &decided, &history)?;
+    let mut broken = history.events();
+    let finished = history.finish();
+    if let Ok(events) = &finished {
+        broken.clone_from(events);
+    }
+    for event in &broken {
+        if event.kind != Kind::Invoke || !matches!(event.op, Op::Poll { .. }) {
+            trace.line("history", format_args!("{event:?}"));
+        }
+    }
+    core.end_all();
+    let violation = core.violation.take();
+    let verdict = judge(&decided, &broken, violation.as_ref());
+    let (trace_digest, trace_lines) = trace.digest();
+    trace.finish()?;
+    Ok(Outcome {
+        seed: settings.seed,
+        decided: decided.to_string(),
+        events: broken,
+        verdict,
+        violation,
+        harness_error: harness_error.or(finished.err().map(|error| error.to_string())),
+        trace_digest,
+        trace_lines,
+        trace_tail: trace.tail(),
+        virtual_ms: entropy::now_us() / 1_000,
+        real_ms: 0,
+    })
+}
+
+/// Has clients and faults do all they are to do; what went wrong with the harness itself.
+fn go_through(
+    core: &mut Core,
+    decided: &Decided,
+    history: &Recorder,
+) -> io::Result<Option<String>> {
+    let clients = paused_runtime()?;
+    let local = LocalSet::new();
+    let world = Rc::new(SimWorld::new(core));
+    let (run, recorder) = (decided.run.clone(), history.clone());
+    let mut driving = Box::pin(async move { drive(&*world, &run, &recorder).await });
+    let ticks_max = (decided.run.duration + REST_MAX).as_millis();
+    let mut done: Option<Result<(), DriveError>> = None;
+    for _ in 0..ticks_max {
+        core.tick(|| {
+            let tick = tokio::time::sleep(TICK);
+            done = clients.block_on(local.run_until(async {
+                tokio::select! {
+                    biased;
+                    done = &mut driving => Some(done),
+                    () = tick => None,
+                }
+            }));
+        });
+        if core.violation.is_some() || PANICS.load(Ordering::SeqCst) > 0 {
+            return Ok(None);
+        }
+        if let Some(done) = done.take() {
+            return Ok(done.err().map(|error| error.to_string()));
+        }
+    }
+    Ok(Some("the run hangs".to_owned()))
+}
+
+fn judge(decided: &Decided, events: &[Event], violation: Option<&Violation>) -> Verdict {
+    let has_log = decided.run.workloads.contains(&WorkloadKind::Log);
+    let limits = Limits {
+        sends_ok_min: if has_log { 20 } else { 0 },
+        polls_ok_min: if has_log { 10 } else { 0 },
+        ..Limits::default()
+    };
+    let mut verdict = check(events, &limits);
+    if let Some(violation) = violation {
+        let at_ms = violation.time_us / 1_000;
+        let explanation = format!(
+            "{} at {at_ms} ms, node {}: {}",
+            violation.invariant, violation.node, violation.detail
+        );
+        let mut anomaly = Anomaly::new(AnomalyName::Invariant, explanation);
+        anomaly.node = Some(violation.node);
+        verdict.add(anomaly);
+    }
+    if PANICS.load(Ordering::SeqCst) > 0 {
+        let explanation = "a panic: see the trace".to_owned();
+        verdict.add(Anomaly::new(AnomalyName::Panicked, explanation));
+    }
+    verdict
+}
+
+/// Panics are counted and become lines of the trace.
+fn note_panics(trace: &Trace) {
+    let trace = trace.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+        trace.line("panic", format_args!("{panic}"));
+    }));
 }

@@ -1,6 +1,27 @@
-//! What must hold after every step, whatever is broken: looked at from outside the nodes.
+//! What must hold after every tick, whatever is broken: looked at from outside the nodes.
+//!
+//! [`Invariants`] takes what nodes show of themselves (`Broker::inspect`), compares it with what
+//! they and all others have ever shown, and says the first thing that cannot be.
 
+mod cluster;
+mod replica;
+mod serving;
+mod shard;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::inspect::NodeInspection;
+use jepsen_workload::fault::NodeId;
+use raft::inspect::AppliedEntry;
 use serde::Serialize;
+use storage::ShardId;
+
+use crate::machine::Machine;
+use crate::trace::Trace;
+use cluster::Topics;
+use replica::Replicas;
+use serving::Serving;
+use shard::Shards;
 
 /// An invariant that did not hold.
 #[derive(Debug, Clone, Serialize)]
@@ -13,4 +34,110 @@ pub struct Violation {
     pub node: u32,
     /// The values.
     pub detail: String,
+}
+
+/// What was broken, before it is known when.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    invariant: &'static str,
+    node: NodeId,
+    detail: String,
+}
+
+impl Broken {
+    fn new(invariant: &'static str, node: NodeId, detail: String) -> Broken {
+        Broken {
+            invariant,
+            node,
+            detail,
+        }
+    }
+}
+
+/// What one node shows now.
+pub(crate) struct Seen {
+    pub(crate) id: NodeId,
+    /// Which run of its.
+    pub(crate) run: u64,
+    pub(crate) node: NodeInspection,
+    pub(crate) applied: Vec<(ShardId, Vec<AppliedEntry>)>,
+    pub(crate) broker: broker::Broker,
+}
+
+/// What all nodes have ever shown.
+#[derive(Debug, Default)]
+pub(crate) struct Invariants {
+    shards: Shards,
+    replicas: Replicas,
+    serving: Serving,
+    topics: Topics,
+    looks: u64,
+}
+
+impl Invariants {
+    /// Looks at all nodes; the first thing that cannot be.
+    pub(crate) fn look(
+        &mut self,
+        time_us: u64,
+        machines: &BTreeMap<NodeId, Machine>,
+        trace: &Trace,
+    ) -> Option<Violation> {
+        self.looks += 1;
+        let (mut all, mut unseen) = (Vec::new(), BTreeSet::new());
+        for machine in machines.values() {
+            // Who starts or stands still shows nothing.
+            let Some(broker) = machine.broker().filter(|_| !machine.is_paused) else {
+                if machine.is_running() {
+                    unseen.insert(machine.id);
+                }
+                continue;
+            };
+            let applied = broker.take_applied();
+            for (shard, entries) in &applied {
+                for entry in entries {
+                    trace.line(
+                        "applied",
+                        format_args!("{} shard {shard} {entry:?}", machine.id),
+                    );
+                }
+            }
+            all.push(Seen {
+                id: machine.id,
+                run: machine.runs(),
+                node: broker.inspect(),
+                applied,
+                broker,
+            });
+        }
+        let broken = self.check(time_us, &all, &unseen).err()?;
+        trace.line("violated", format_args!("{broken:?}"));
+        Some(Violation {
+            invariant: broken.invariant.to_owned(),
+            time_us,
+            node: broken.node,
+            detail: broken.detail,
+        })
+    }
+
+    fn check(&mut self, time_us: u64, all: &[Seen], unseen: &BTreeSet<NodeId>) -> Result<(), Broken> {
+        for seen in all {
+            self.shards.applied(seen)?;
+            self.replicas.look(seen)?;
+            self.topics.look(seen)?;
+        }
+        self.serving.look(time_us, all)?;
+        self.shards.look(all, &self.replicas, unseen)
+    }
+
+    /// What a node's disk holds may be less than it has answered for: it may forget from one run to
+    /// another.
+    pub(crate) fn distrust(&mut self, id: NodeId) {
+        self.replicas.distrust(id);
+    }
+
+    /// A node is gone for ever.
+    pub(crate) fn forget_node(&mut self, id: NodeId) {
+        self.replicas.forget_node(id);
+        self.topics.forget_node(id);
+    }
 }

@@ -1,0 +1,208 @@
+//! All replicas of a shard together: one leader a term, one log, and what is committed stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jepsen_workload::fault::NodeId;
+use raft::inspect::{AppliedEntry, Role, ShardInspection};
+use storage::{LogPosition, ShardId, Term};
+
+use super::replica::Replicas;
+use super::{Broken, Seen};
+
+/// Of what is committed, so many of the last entries are looked for in a new leader's log.
+const LOOKED_FOR: usize = 64;
+
+/// What is known of every shard.
+#[derive(Debug, Default)]
+pub(crate) struct Shards {
+    all: BTreeMap<ShardId, Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By index, whatever was applied anywhere.
+    applied: BTreeMap<u64, Applied>,
+    /// Who leads each term.
+    leaders: BTreeMap<Term, NodeId>,
+    /// Leaders whose logs were looked at.
+    looked_at: Option<(Term, NodeId)>,
+    /// The last entry known to be committed.
+    committed: Option<LogPosition>,
+}
+
+/// An entry that was applied somewhere; so it is committed.
+#[derive(Debug)]
+struct Applied {
+    term: Term,
+    crc: Option<u32>,
+    state: Option<u64>,
+    by: NodeId,
+}
+
+impl Shards {
+    /// State machine safety, log matching, and that what is committed never changes: whatever is
+    /// applied at an index anywhere is the same, and leads to the same state.
+    pub(crate) fn applied(&mut self, seen: &Seen) -> Result<(), Broken> {
+        for (shard, entries) in &seen.applied {
+            let known = self.all.entry(*shard).or_default();
+            for entry in entries {
+                known.apply(*shard, seen.id, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who leads, and whether leaders and majorities hold what is committed.
+    pub(crate) fn look(
+        &mut self,
+        all: &[Seen],
+        replicas: &Replicas,
+        unseen: &BTreeSet<NodeId>,
+    ) -> Result<(), Broken> {
+        for seen in all {
+            for shard in &seen.node.shards {
+                let known = self.all.entry(shard.shard).or_default();
+                known.lead(seen, shard)?;
+            }
+        }
+        for seen in all {
+            for shard in &seen.node.shards {
+                if let Some(known) = self.all.get_mut(&shard.shard) {
+                    known.commit(seen, shard, (all, unseen), replicas)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Known {
+    fn apply(&mut self, shard: ShardId, node: NodeId, entry: &AppliedEntry) -> Result<(), Broken> {
+        let now = Applied {
+            term: entry.position.term,
+            crc: entry.entry_crc,
+            state: entry.state,
+            by: node,
+        };
+        let index = entry.position.index.0;
+        let Some(before) = self.applied.get_mut(&index) else {
+            self.applied.insert(index, now);
+            return Ok(());
+        };
+        let differ = |old: Option<u64>, new: Option<u64>| {
+            old.zip(new).is_some_and(|(old, new)| old != new)
+        };
+        let invariant = if before.term != now.term {
+            "log-matching"
+        } else if differ(before.crc.map(u64::from), now.crc.map(u64::from)) {
+            "committed-is-immutable"
+        } else if differ(before.state, now.state) {
+            "state-machine-safety"
+        } else {
+            before.crc = before.crc.or(now.crc);
+            before.state = before.state.or(now.state);
+            return Ok(());
+        };
+        let detail = format!("shard {shard}, index {index}: {before:?}, then {now:?}");
+        Err(Broken::new(invariant, node, detail))
+    }
+
+    /// Election safety and leader completeness.
+    fn lead(&mut self, seen: &Seen, shard: &ShardInspection) -> Result<(), Broken> {
+        let elected = (shard.is_vote_committed || shard.role == Role::Leader)
+            .then_some((shard.term, shard.voted_for.0));
+        let Some((term, leader)) = elected else {
+            return Ok(());
+        };
+        let first = *self.leaders.entry(term).or_insert(leader);
+        if first != leader {
+            let id = shard.shard;
+            let detail = format!("shard {id}, {term:?}: node {first} and node {leader} lead");
+            return Err(Broken::new("election-safety", seen.id, detail));
+        }
+        if shard.role != Role::Leader
+            || leader != seen.id
+            || self.looked_at.is_some_and(|last| last >= (term, leader))
+        {
+            return Ok(());
+        }
+        self.looked_at = Some((term, leader));
+        self.leader_holds(seen, shard)
+    }
+
+    /// The log of who leads anew has everything that was committed before.
+    fn leader_holds(&self, seen: &Seen, shard: &ShardInspection) -> Result<(), Broken> {
+        let floor = shard.journal_floor.map_or(0, |floor| floor.index.0);
+        let older = self.applied.iter().rev();
+        let older = older.filter(|(_, entry)| entry.term < shard.term);
+        for (index, entry) in older.take(LOOKED_FOR) {
+            if *index <= floor {
+                break;
+            }
+            let held = seen.broker.journal_term(shard.shard, storage::LogIndex(*index));
+            if held != Some(entry.term) {
+                let detail = format!(
+                    "shard {}: leader of {:?} holds {held:?} at index {index}, where {entry:?} was applied; {shard:?}",
+                    shard.shard, shard.term
+                );
+                return Err(Broken::new("leader-completeness", seen.id, detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is newly committed is durable on a majority.
+    fn commit(
+        &mut self,
+        seen: &Seen,
+        shard: &ShardInspection,
+        (all, unseen): (&[Seen], &BTreeSet<NodeId>),
+        replicas: &Replicas,
+    ) -> Result<(), Broken> {
+        let Some(committed) = shard.committed.filter(|at| Some(*at) > self.committed) else {
+            return Ok(());
+        };
+        // Only who leads knows by which voters it was.
+        if shard.role != Role::Leader {
+            return Ok(());
+        }
+        self.committed = Some(committed);
+        for voters in &shard.voters {
+            let holding = voters.iter().filter(|voter| {
+                let running = all.iter().find(|one| one.id == voter.0);
+                match running {
+                    Some(one) => holds(one, shard.shard, committed),
+                    // One that starts or stands still may have it and does not show it.
+                    None if unseen.contains(&voter.0) => true,
+                    None => replicas
+                        .last(voter.0, shard.shard)
+                        .is_none_or(|last| last.journal_durable >= Some(committed)),
+                }
+            });
+            let count = holding.count();
+            if count * 2 <= voters.len() {
+                let detail = format!(
+                    "shard {}: {committed:?} is committed and durable on {count} of {voters:?}; {shard:?}",
+                    shard.shard
+                );
+                return Err(Broken::new("committed-on-quorum", seen.id, detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a node that runs has an entry, durable. What it does not show is not held against it.
+fn holds(seen: &Seen, shard: ShardId, entry: LogPosition) -> bool {
+    let Some(now) = seen.node.shards.iter().find(|one| one.shard == shard) else {
+        return true;
+    };
+    if now.journal_floor.is_some_and(|floor| floor.index >= entry.index) {
+        return true;
+    }
+    let held = seen.broker.journal_term(shard, entry.index);
+    held == Some(entry.term)
+        && now
+            .journal_durable
+            .is_some_and(|durable| durable.index >= entry.index)
+}
