@@ -280,6 +280,23 @@ where
     }
 }
 
+/// A stream that could not be opened: fails with its first request. openraft keeps its pauses where
+/// it gives requests out; told at once, it would try again without any.
+fn unopened<'s, S>(
+    input: S,
+    error: LinkError,
+) -> BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+{
+    let failing = futures_util::stream::unfold(Some((input, error)), |state| async move {
+        let (mut input, error) = state?;
+        input.next().await?;
+        Some((Err(rpc_error(&error)), None))
+    });
+    Box::pin(failing)
+}
+
 impl NetStreamAppend<Types> for Client {
     fn stream_append<'s, S>(
         &'s mut self,
@@ -312,28 +329,48 @@ impl NetStreamAppend<Types> for Client {
             });
         }
         Box::pin(async move {
-            let Network { peers, shard, .. } = &self.network;
-            let (sender, answers) = peers
-                .open_stream(self.target, *shard)
-                .await
-                .map_err(|error| rpc_error(&error))?;
-            let appends = Appends {
-                client: self,
-                requests: Some(input),
-                sender: Some(sender),
-                answers,
-                unanswered: 0,
-                early: VecDeque::new(),
-                is_over: false,
-            };
-            let answers = futures_util::stream::unfold(appends, |mut appends| async move {
+            let state = Sending::Closed(self, input);
+            let answers = futures_util::stream::unfold(state, |state| async move {
+                let mut appends = match state {
+                    Sending::Closed(client, mut input) => {
+                        // openraft pauses after a failure where it is asked for a request: to fail
+                        // without asking would be to try again at once, for ever.
+                        let first = input.next().await?;
+                        let Network { peers, shard, .. } = &client.network;
+                        let opened = peers.open_stream(client.target, *shard).await;
+                        let (sender, answers) = match opened {
+                            Ok(opened) => opened,
+                            Err(error) => return Some((Err(rpc_error(&error)), Sending::Over)),
+                        };
+                        Appends {
+                            client,
+                            requests: Some(futures_util::stream::iter([first]).chain(input)),
+                            sender: Some(sender),
+                            answers,
+                            unanswered: 0,
+                            early: VecDeque::new(),
+                            is_over: false,
+                        }
+                    }
+                    Sending::Open(appends) => appends,
+                    Sending::Over => return None,
+                };
                 let answer = appends.next().await?;
-                Some((answer, appends))
+                Some((answer, Sending::Open(appends)))
             });
             let answers: BoxStream<'s, _> = Box::pin(answers);
             Ok(answers)
         })
     }
+}
+
+/// How far a stream of appends has come.
+enum Sending<'s, S, A> {
+    /// Nothing was asked for yet.
+    Closed(&'s mut Client, S),
+    Open(A),
+    /// It could not be opened.
+    Over,
 }
 
 impl NetBackoff<Types> for Client {
