@@ -280,23 +280,6 @@ where
     }
 }
 
-/// A stream that could not be opened: fails with its first request. openraft keeps its pauses where
-/// it gives requests out; told at once, it would try again without any.
-fn unopened<'s, S>(
-    input: S,
-    error: LinkError,
-) -> BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>
-where
-    S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
-{
-    let failing = futures_util::stream::unfold(Some((input, error)), |state| async move {
-        let (mut input, error) = state?;
-        input.next().await?;
-        Some((Err(rpc_error(&error)), None))
-    });
-    Box::pin(failing)
-}
-
 impl NetStreamAppend<Types> for Client {
     fn stream_append<'s, S>(
         &'s mut self,
