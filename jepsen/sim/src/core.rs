@@ -106,11 +106,6 @@ impl Core {
         self.machines.values_mut().try_for_each(Machine::start)
     }
 
-    /// Ends everything, without a trace.
-    pub(crate) fn end_all(&mut self) {
-        self.machines.values_mut().for_each(Machine::kill);
-    }
-
     /// A new machine with an empty disk, whose node shall join; its id.
     pub(crate) fn add_machine(&mut self) -> NodeId {
         let id = self.next_id;

@@ -1,6 +1,8 @@
 //! One seed: from its settings to its outcome.
 
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -106,10 +108,15 @@ fn simulate(settings: &SimSettings, out: Option<Box<dyn Write + Send>>) -> io::R
         durability: decided.durability,
         founders: decided.nodes,
     };
-    let mut core = Core::new(common, &trace);
+    // After a panic nothing of it is dropped in order.
+    let mut core = ManuallyDrop::new(Core::new(common, &trace));
     core.start_all()?;
     let history = Recorder::new();
-    let harness_error = go_through(&mut core, &decided, &history)?;
+    let gone = AssertUnwindSafe(|| go_through(&mut core, &decided, &history));
+    let harness_error = match catch_unwind(gone) {
+        Ok(ended) => ended?,
+        Err(_) => Some("the simulation itself panicked: see the trace".to_owned()),
+    };
     let mut broken = history.events();
     let finished = history.finish();
     if let Ok(events) = &finished {
@@ -120,7 +127,6 @@ fn simulate(settings: &SimSettings, out: Option<Box<dyn Write + Send>>) -> io::R
             trace.line("history", format_args!("{event:?}"));
         }
     }
-    core.end_all();
     let violation = core.violation.take();
     let verdict = judge(&decided, &broken, violation.as_ref());
     let (trace_digest, trace_lines) = trace.digest();
@@ -155,12 +161,11 @@ fn go_through(
     let mut done: Option<Result<(), DriveError>> = None;
     for _ in 0..ticks_max {
         core.tick(|| {
-            let tick = tokio::time::sleep(TICK);
             done = clients.block_on(local.run_until(async {
                 tokio::select! {
                     biased;
                     done = &mut driving => Some(done),
-                    () = tick => None,
+                    () = tokio::time::sleep(TICK) => None,
                 }
             }));
         });
@@ -204,6 +209,9 @@ fn note_panics(trace: &Trace) {
     let trace = trace.clone();
     std::panic::set_hook(Box::new(move |panic| {
         PANICS.fetch_add(1, Ordering::SeqCst);
-        trace.line("panic", format_args!("{panic}"));
+        let backtrace = std::backtrace::Backtrace::force_capture().to_string();
+        let frames = backtrace.lines().filter(|line| line.trim_start().starts_with("at ") && !line.contains("/rustc/"));
+        let frames: Vec<&str> = frames.take(12).map(str::trim).collect();
+        trace.line("panic", format_args!("{panic} {frames:?}"));
     }));
 }

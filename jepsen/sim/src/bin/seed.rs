@@ -60,6 +60,8 @@ fn run(settings: &SimSettings) -> ExitCode {
     );
     if let Some(error) = &outcome.harness_error {
         println!("harness: {error}");
+        let tail = outcome.trace_tail.len().saturating_sub(30);
+        outcome.trace_tail[tail..].iter().for_each(|line| println!("{line}"));
     }
     for anomaly in &verdict.anomalies {
         println!("{anomaly:?}");

@@ -8,7 +8,7 @@ use storage::disk::{Disk, OpKind};
 
 use super::not_seen;
 use crate::core::Core;
-use crate::machine::{DATA_DIR, Machine, SYNC_US, WRITE_US};
+use crate::machine::{DATA_DIR, Machine, WRITE_US};
 use crate::world::SimError;
 
 /// A full disk has so many bytes left.
