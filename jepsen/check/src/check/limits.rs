@@ -15,8 +15,8 @@ pub struct Limits {
     /// Fewer acknowledged changes of topics and settings than this prove nothing; 0 where the
     /// workload makes none.
     pub admin_ok_min: u64,
-    /// Faults that the run was asked for, by name: each has to take effect once. Beside these, a
-    /// fault that was tried and never took effect is missing in any case.
+    /// Faults that the run was asked for, by name: each has to take effect once. Of those that
+    /// were only tried, one has to.
     pub faults_expected: Vec<String>,
     /// Whether the history has to have the phases `heal`, `final` and `end` and a read of each
     /// replica; off for histories of clients alone.

@@ -137,6 +137,9 @@ fn a_fault_that_never_took_effect_is_unknown() {
         ..lenient()
     };
     is_unknown(&one, &asked, "`pause` never took effect");
+    let other = events("nemesis kill -> ok\nnemesis pause -> info");
+    assert_eq!(check(&other, &lenient()).outcome, Outcome::Valid);
+    is_unknown(&other, &asked, "`pause` never took effect");
 }
 
 #[test]
