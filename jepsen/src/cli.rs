@@ -179,6 +179,9 @@ pub(crate) struct SeedArguments {
     pub(crate) out: PathBuf,
     #[arg(long)]
     pub(crate) keep: bool,
+    /// End when standard input does: with whoever holds its other end
+    #[arg(long)]
+    pub(crate) end_with_stdin: bool,
     #[command(flatten)]
     pub(crate) simulated: Simulated,
 }

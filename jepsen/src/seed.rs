@@ -27,6 +27,9 @@ pub(crate) struct Told {
 
 /// Runs it; the directory is written unless everything is well and nobody asked for it.
 pub(crate) fn run(arguments: &SeedArguments) -> Result<Exit, Failure> {
+    if arguments.end_with_stdin {
+        end_with_stdin();
+    }
     let settings = arguments.simulated.settings(arguments.seed);
     let again = replay_command(arguments.seed, &arguments.simulated);
     let outcome = jepsen_sim::run_seed(&settings)
@@ -39,6 +42,16 @@ pub(crate) fn run(arguments: &SeedArguments) -> Result<Exit, Failure> {
         serde_json::to_string(&told(&outcome, exit)).map_err(|error| Failure::new(error, again))?;
     print::lines(&[told])?;
     Ok(exit)
+}
+
+/// Ends the process with the one that started it, which holds the other end of standard input. The
+/// thread stands in a read all the time, so the simulation does not notice it.
+fn end_with_stdin() {
+    std::thread::spawn(|| {
+        // An error says the same as the end: nobody is there.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(i32::from(Exit::Fault.code()));
+    });
 }
 
 /// What a seed came to; a broken promise counts also where the run could not go on.

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -125,10 +125,7 @@ impl Series<'_> {
                 break;
             }
             let ran = self.seed(seed)?;
-            self.tally
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .add(&ran);
+            self.lock().add(&ran);
             if ran.exit != Exit::Valid {
                 self.tell(seed, &ran);
             }
@@ -137,6 +134,10 @@ impl Series<'_> {
             }
         }
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dir(&self, seed: u64) -> PathBuf {
@@ -158,6 +159,7 @@ impl Series<'_> {
         command
             .arg("sim-seed")
             .arg(seed.to_string())
+            .arg("--end-with-stdin")
             .arg("--out")
             .arg(&dir)
             .args(self.arguments.simulated.arguments());
@@ -199,17 +201,22 @@ impl Series<'_> {
 
     fn tell_progress(&self) {
         let mut told = Instant::now();
+        let mut done = 0;
         while !self.is_over.load(Ordering::SeqCst) {
             thread::park_timeout(PROGRESS_EVERY.saturating_sub(told.elapsed()));
             if told.elapsed() >= PROGRESS_EVERY {
                 told = Instant::now();
-                eprintln!("{}", self.summary());
+                let (before, all) = (done, self.lock().all());
+                if all > before {
+                    done = all;
+                    eprintln!("{}", self.summary());
+                }
             }
         }
     }
 
     fn summary(&self) -> String {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = self.lock();
         let seeds = self.arguments.seeds.0.end - self.arguments.seeds.0.start;
         format!(
             "{} of {seeds} seeds: {} valid, {} anomalies, {} unknown, {} harness faults; \
@@ -227,7 +234,7 @@ impl Series<'_> {
     }
 
     fn conclude(&self) -> Result<Exit, Failure> {
-        let tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let tally = self.lock();
         let exit = tally.exit(self.arguments.unknown_max);
         let is_any_bad = tally.valid < tally.all();
         drop(tally);
@@ -304,8 +311,9 @@ fn product_panic(stderr: &str) -> Option<&str> {
 
 /// Runs a command to its end, or to the end of its time.
 fn finish(mut command: Command, limit: Duration) -> io::Result<Ended> {
+    // Held until its end: with it the process learns that nobody waits any more.
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
