@@ -4,7 +4,11 @@
 //! `clock_gettime`. Both functions are defined here, so that they are linked in place of libc's:
 //! until [`begin`] they pass on to the kernel, afterwards they follow from the seed and from
 //! [`set_now_us`]. The one file of the crate with `unsafe`.
-#![allow(unsafe_code, reason = "defines two functions of libc")]
+#![allow(
+    unsafe_code,
+    unreachable_pub,
+    reason = "defines two functions of libc, which the linker sees"
+)]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -54,7 +58,8 @@ pub(crate) fn real_us() -> u64 {
     unsafe {
         libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut at);
     }
-    u64::try_from(at.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(at.tv_nsec / 1_000).unwrap_or(0)
+    u64::try_from(at.tv_sec).unwrap_or(0) * 1_000_000
+        + u64::try_from(at.tv_nsec / 1_000).unwrap_or(0)
 }
 
 /// As getrandom(2).

@@ -346,7 +346,9 @@ impl Machine {
             }
             process.turns.run_ready();
         }
-        process.runtime.block_on(async { tokio::time::sleep(TICK).await });
+        process
+            .runtime
+            .block_on(async { tokio::time::sleep(TICK).await });
         for worker in self.host.workers() {
             worker.step(TICK);
         }

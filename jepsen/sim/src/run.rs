@@ -63,7 +63,6 @@ pub struct Outcome {
 #[expect(clippy::disallowed_types, reason = "the trace goes to a real file")]
 pub fn run_seed(settings: &SimSettings) -> io::Result<Outcome> {
     let out: Option<Box<dyn Write + Send>> = match &settings.trace {
-        #[expect(clippy::disallowed_methods, reason = "the trace goes to a real file")]
         Some(path) => Some(Box::new(io::BufWriter::new(std::fs::File::create(path)?))),
         None => None,
     };
@@ -210,7 +209,9 @@ fn note_panics(trace: &Trace) {
     std::panic::set_hook(Box::new(move |panic| {
         PANICS.fetch_add(1, Ordering::SeqCst);
         let backtrace = std::backtrace::Backtrace::force_capture().to_string();
-        let frames = backtrace.lines().filter(|line| line.trim_start().starts_with("at ") && !line.contains("/rustc/"));
+        let frames = backtrace
+            .lines()
+            .filter(|line| line.trim_start().starts_with("at ") && !line.contains("/rustc/"));
         let frames: Vec<&str> = frames.take(12).map(str::trim).collect();
         trace.line("panic", format_args!("{panic} {frames:?}"));
     }));

@@ -15,14 +15,20 @@ use crate::world::SimError;
 const LEFT_BYTES: u64 = 4_096;
 
 impl Core {
-    pub(super) fn break_disks(&mut self, nodes: &[NodeId], how: DiskFault) -> Result<String, SimError> {
+    pub(super) fn break_disks(
+        &mut self,
+        nodes: &[NodeId],
+        how: DiskFault,
+    ) -> Result<String, SimError> {
         for id in nodes {
             let short_bytes = self.random.below(2 * LEFT_BYTES);
             let machine = self.machine(*id)?;
             let disk = &machine.disk;
             match how {
                 DiskFault::SyncError => disk.set_failing(OpKind::Sync, Some(io::ErrorKind::Other)),
-                DiskFault::WriteError => disk.set_failing(OpKind::Write, Some(io::ErrorKind::Other)),
+                DiskFault::WriteError => {
+                    disk.set_failing(OpKind::Write, Some(io::ErrorKind::Other))
+                }
                 DiskFault::Full => disk.set_capacity(disk.used_bytes() + LEFT_BYTES),
                 // A write that is cut short, and then no more.
                 DiskFault::ShortWrites => disk.set_capacity(disk.used_bytes() + short_bytes),
@@ -38,7 +44,11 @@ impl Core {
     }
 
     /// Undoes it. A disk that lied loses its power, so that the lie comes out; its node is kept down.
-    pub(super) fn mend_disks(&mut self, nodes: &[NodeId], how: DiskFault) -> Result<String, SimError> {
+    pub(super) fn mend_disks(
+        &mut self,
+        nodes: &[NodeId],
+        how: DiskFault,
+    ) -> Result<String, SimError> {
         for id in nodes {
             let seed = self.random.next_u64();
             let Some(machine) = self.machines.get_mut(id) else {
@@ -62,7 +72,10 @@ impl Core {
         machine.disk.flip_bit(&path, bit).map_err(not_seen)?;
         let after = contents(machine, &path)?;
         if before == after {
-            return Err(SimError::NotSeen(format!("{} is as before", path.display())));
+            return Err(SimError::NotSeen(format!(
+                "{} is as before",
+                path.display()
+            )));
         }
         Ok(format!("node {id}: bit {bit} of {}", path.display()))
     }
@@ -76,10 +89,16 @@ impl Core {
         machine.disk.truncate_file(&path, left).map_err(not_seen)?;
         let now = contents(machine, &path)?.len() as u64;
         if now != left {
-            return Err(SimError::NotSeen(format!("{} has {now} bytes", path.display())));
+            return Err(SimError::NotSeen(format!(
+                "{} has {now} bytes",
+                path.display()
+            )));
         }
         machine.start().map_err(not_seen)?;
-        Ok(format!("node {id}: {} cut from {len} to {left} bytes", path.display()))
+        Ok(format!(
+            "node {id}: {} cut from {len} to {left} bytes",
+            path.display()
+        ))
     }
 
     /// A node is stopped, some file is deleted, and it is started again.
@@ -89,10 +108,16 @@ impl Core {
         machine.kill();
         machine.disk.delete_file(&path).map_err(not_seen)?;
         if machine.disk.files().iter().any(|(one, _)| *one == path) {
-            return Err(SimError::NotSeen(format!("{} is still there", path.display())));
+            return Err(SimError::NotSeen(format!(
+                "{} is still there",
+                path.display()
+            )));
         }
         machine.start().map_err(not_seen)?;
-        Ok(format!("node {id}: deleted {} of {len} bytes", path.display()))
+        Ok(format!(
+            "node {id}: deleted {} of {len} bytes",
+            path.display()
+        ))
     }
 
     fn distrusted(&mut self, id: NodeId) -> Result<&mut Machine, SimError> {
@@ -110,10 +135,16 @@ impl Core {
         }
         let files = machine.disk.files();
         let of_sort = |sort: &&str| -> Vec<(PathBuf, u64)> {
-            let these = files.iter().filter(|(path, len)| *len > 0 && is_of_sort(path, sort));
+            let these = files
+                .iter()
+                .filter(|(path, len)| *len > 0 && is_of_sort(path, sort));
             these.cloned().collect()
         };
-        let sorts: Vec<_> = SORTS.iter().map(of_sort).filter(|of| !of.is_empty()).collect();
+        let sorts: Vec<_> = SORTS
+            .iter()
+            .map(of_sort)
+            .filter(|of| !of.is_empty())
+            .collect();
         let of = self.random.pick(&sorts).cloned().unwrap_or_default();
         let file = self.random.pick(&of).cloned();
         file.ok_or_else(|| SimError::NoNode(format!("node {id} has no file yet")))
@@ -129,5 +160,7 @@ fn is_of_sort(path: &Path, sort: &str) -> bool {
 }
 
 fn contents(machine: &Machine, path: &Path) -> Result<Vec<u8>, SimError> {
-    Disk::Sim(machine.disk.clone()).read_file(path).map_err(not_seen)
+    Disk::Sim(machine.disk.clone())
+        .read_file(path)
+        .map_err(not_seen)
 }

@@ -103,7 +103,9 @@ async fn replace(world: &SimWorld, id: NodeId, reason: String) -> Result<(), Sim
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Err(SimError::NotSeen(format!("node {id} cannot be replaced: {last}")))
+    Err(SimError::NotSeen(format!(
+        "node {id} cannot be replaced: {last}"
+    )))
 }
 
 impl Core {

@@ -68,7 +68,9 @@ pub(super) async fn remove(world: &SimWorld, id: NodeId) -> Result<String, SimEr
         }
         tokio::time::sleep(AGAIN_AFTER).await;
     }
-    Err(SimError::NotSeen(format!("node {id} is not removed: {last}")))
+    Err(SimError::NotSeen(format!(
+        "node {id} is not removed: {last}"
+    )))
 }
 
 /// Undoes [`add`].
@@ -89,8 +91,8 @@ pub(super) async fn remove_last_added(world: &SimWorld) -> Result<String, SimErr
 /// Some shard gets another leader.
 pub(super) async fn transfer_leader(world: &SimWorld) -> Result<String, SimError> {
     let chosen = world.with(choose_transfer).await?;
-    let (shard, from, to) =
-        chosen.ok_or_else(|| SimError::NoNode("no shard has another replica in sync".to_owned()))?;
+    let (shard, from, to) = chosen
+        .ok_or_else(|| SimError::NoNode("no shard has another replica in sync".to_owned()))?;
     let done = world
         .on_node(None, move |broker| async move {
             broker.transfer_leader(shard, to).await
@@ -105,11 +107,15 @@ pub(super) async fn transfer_leader(world: &SimWorld) -> Result<String, SimError
     });
     match led.await? {
         Some(()) => Ok(format!("shard {shard} went from node {from} to node {to}")),
-        None => Err(SimError::NotSeen(format!("node {from} still leads shard {shard}"))),
+        None => Err(SimError::NotSeen(format!(
+            "node {from} still leads shard {shard}"
+        ))),
     }
 }
 
-fn choose_transfer(core: &mut Core) -> Option<(storage::ShardId, storage::NodeId, storage::NodeId)> {
+fn choose_transfer(
+    core: &mut Core,
+) -> Option<(storage::ShardId, storage::NodeId, storage::NodeId)> {
     let (_, broker) = core.any_broker(None)?;
     let mut moves = Vec::new();
     for shard in broker.cluster_status().shards {

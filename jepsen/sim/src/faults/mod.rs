@@ -21,7 +21,11 @@ const UP_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) async fn begin(world: &SimWorld, fault: &Fault) -> Result<String, SimError> {
     match fault.clone() {
-        Fault::Kill(nodes) => world.with(move |core| core.take_down(&nodes, false)).await?,
+        Fault::Kill(nodes) => {
+            world
+                .with(move |core| core.take_down(&nodes, false))
+                .await?
+        }
         Fault::PowerCut(nodes) => world.with(move |core| core.take_down(&nodes, true)).await?,
         Fault::Pause(nodes) => world.with(move |core| core.pause(&nodes)).await?,
         Fault::Cut { links, clients, .. } => {
@@ -37,9 +41,15 @@ pub(crate) async fn begin(world: &SimWorld, fault: &Fault) -> Result<String, Sim
             world.with(move |core| core.set_links(&nodes, link)).await?
         }
         Fault::Clock { nodes, offset_ms } => {
-            world.with(move |core| core.set_clocks(&nodes, offset_ms)).await?
+            world
+                .with(move |core| core.set_clocks(&nodes, offset_ms))
+                .await?
         }
-        Fault::Disk { nodes, how } => world.with(move |core| core.break_disks(&nodes, how)).await?,
+        Fault::Disk { nodes, how } => {
+            world
+                .with(move |core| core.break_disks(&nodes, how))
+                .await?
+        }
         Fault::AddNode => members::add(world).await,
         Fault::RemoveNode(node) => members::remove(world, node).await,
         Fault::TransferLeader => members::transfer_leader(world).await,
@@ -61,7 +71,9 @@ pub(crate) async fn end(world: &SimWorld, fault: &Fault) -> Result<String, SimEr
         Fault::Disk { nodes, how } => {
             let lying = how == DiskFault::LyingSync;
             let some = nodes.clone();
-            let mended = world.with(move |core| core.mend_disks(&some, how)).await??;
+            let mended = world
+                .with(move |core| core.mend_disks(&some, how))
+                .await??;
             if lying {
                 bring_up(world, nodes).await?;
             }
@@ -190,9 +202,13 @@ impl Core {
             machine.set_clock_offset_ms(offset_ms);
             let seen_ms = machine.wall_clock_error_ms();
             if seen_ms != offset_ms {
-                return Err(SimError::NotSeen(format!("node {id} is wrong by {seen_ms} ms")));
+                return Err(SimError::NotSeen(format!(
+                    "node {id} is wrong by {seen_ms} ms"
+                )));
             }
         }
-        Ok(format!("wall clocks of {nodes:?} are wrong by {offset_ms} ms"))
+        Ok(format!(
+            "wall clocks of {nodes:?} are wrong by {offset_ms} ms"
+        ))
     }
 }

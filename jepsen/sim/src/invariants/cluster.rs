@@ -31,7 +31,7 @@ impl Topics {
             .iter()
             .filter(|(shard, _)| *shard == CATALOGUE)
             .filter_map(|(_, entries)| entries.last());
-        if let Some(entry) = newest.last() {
+        if let Some(entry) = newest.max_by_key(|entry| entry.position) {
             self.applied.insert(seen.id, entry.position.index);
         }
         let now = &seen.node.catalogue;
@@ -43,7 +43,10 @@ impl Topics {
         if let Some((run, picture)) = before
             && *run == seen.run
         {
-            let gone = picture.names.keys().filter(|id| !now.names.contains_key(*id));
+            let gone = picture
+                .names
+                .keys()
+                .filter(|id| !now.names.contains_key(*id));
             for id in gone {
                 let at = self.deleted.entry(*id).or_insert(index);
                 *at = (*at).min(index);

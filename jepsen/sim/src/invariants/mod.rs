@@ -119,7 +119,12 @@ impl Invariants {
         })
     }
 
-    fn check(&mut self, time_us: u64, all: &[Seen], unseen: &BTreeSet<NodeId>) -> Result<(), Broken> {
+    fn check(
+        &mut self,
+        time_us: u64,
+        all: &[Seen],
+        unseen: &BTreeSet<NodeId>,
+    ) -> Result<(), Broken> {
         for seen in all {
             self.shards.applied(seen)?;
             self.replicas.look(seen)?;

@@ -126,7 +126,9 @@ fn in_order(shard: &ShardInspection) -> Result<(), String> {
     wrong.map_or(Ok(()), |pair| {
         let [(lower, low), (upper, high)] = [pair[0], pair[1]];
         let shard = shard.shard;
-        Err(format!("shard {shard}: {lower} {low:?} is beyond {upper} {high:?}"))
+        Err(format!(
+            "shard {shard}: {lower} {low:?} is beyond {upper} {high:?}"
+        ))
     })
 }
 
@@ -134,8 +136,8 @@ fn in_order(shard: &ShardInspection) -> Result<(), String> {
 fn vote_rises(before: &ShardInspection, now: &ShardInspection) -> Result<(), String> {
     let vote = |seen: &ShardInspection| (seen.term, seen.voted_for, seen.is_vote_committed);
     let (old, new) = (vote(before), vote(now));
-    let is_good = new.0 > old.0
-        || (new.0 == old.0 && (new.1 == old.1 || !old.2) && (new.2 || !old.2));
+    let is_good =
+        new.0 > old.0 || (new.0 == old.0 && (new.1 == old.1 || !old.2) && (new.2 || !old.2));
     if is_good {
         return Ok(());
     }
@@ -153,6 +155,8 @@ fn marks_rise(before: &ShardInspection, now: &ShardInspection) -> Result<(), Str
     let fell = marks.iter().find(|(_, old, new)| old > new);
     fell.map_or(Ok(()), |(name, old, new)| {
         let shard = now.shard;
-        Err(format!("shard {shard}: {name} fell from {old:?} to {new:?}"))
+        Err(format!(
+            "shard {shard}: {name} fell from {old:?} to {new:?}"
+        ))
     })
 }

@@ -23,7 +23,10 @@ impl Serving {
         for seen in all {
             for shard in &seen.node.shards {
                 let Some(term) = shard.serving else { continue };
-                by_shard.entry(shard.shard).or_default().push((term, seen.id));
+                by_shard
+                    .entry(shard.shard)
+                    .or_default()
+                    .push((term, seen.id));
                 if shard.applied_now.is_none_or(|applied| applied.term < term) {
                     let detail = format!("{term:?} is served before it has an entry: {shard:?}");
                     return Err(Broken::new("serves-in-own-term", seen.id, detail));
@@ -31,7 +34,8 @@ impl Serving {
             }
         }
         by_shard.retain(|_, serving| serving.len() > 1);
-        self.both_since_us.retain(|shard, _| by_shard.contains_key(shard));
+        self.both_since_us
+            .retain(|shard, _| by_shard.contains_key(shard));
         for (shard, serving) in by_shard {
             let since_us = *self.both_since_us.entry(shard).or_insert(time_us);
             if let Some((_, node)) = serving.iter().min()

@@ -28,6 +28,9 @@ struct Known {
     looked_at: Option<(Term, NodeId)>,
     /// The last entry known to be committed.
     committed: Option<LogPosition>,
+    /// Who took over a checkpoint copied its logs as they were by then, which may be newer: up to
+    /// which index its state says nothing.
+    copied_up_to: BTreeMap<NodeId, u64>,
 }
 
 /// An entry that was applied somewhere; so it is committed.
@@ -36,7 +39,6 @@ struct Applied {
     term: Term,
     crc: Option<u32>,
     state: Option<u64>,
-    by: NodeId,
 }
 
 impl Shards {
@@ -78,20 +80,27 @@ impl Shards {
 
 impl Known {
     fn apply(&mut self, shard: ShardId, node: NodeId, entry: &AppliedEntry) -> Result<(), Broken> {
+        let index = entry.position.index.0;
+        if entry.entry_crc.is_none() {
+            let newest = self.applied.keys().next_back().copied();
+            self.copied_up_to
+                .insert(node, newest.unwrap_or(index).max(index));
+        }
+        let is_told = self
+            .copied_up_to
+            .get(&node)
+            .is_none_or(|up_to| index > *up_to);
         let now = Applied {
             term: entry.position.term,
             crc: entry.entry_crc,
-            state: entry.state,
-            by: node,
+            state: entry.state.filter(|_| is_told),
         };
-        let index = entry.position.index.0;
         let Some(before) = self.applied.get_mut(&index) else {
             self.applied.insert(index, now);
             return Ok(());
         };
-        let differ = |old: Option<u64>, new: Option<u64>| {
-            old.zip(new).is_some_and(|(old, new)| old != new)
-        };
+        let differ =
+            |old: Option<u64>, new: Option<u64>| old.zip(new).is_some_and(|(old, new)| old != new);
         let invariant = if before.term != now.term {
             "log-matching"
         } else if differ(before.crc.map(u64::from), now.crc.map(u64::from)) {
@@ -139,7 +148,9 @@ impl Known {
             if *index <= floor {
                 break;
             }
-            let held = seen.broker.journal_term(shard.shard, storage::LogIndex(*index));
+            let held = seen
+                .broker
+                .journal_term(shard.shard, storage::LogIndex(*index));
             if held != Some(entry.term) {
                 let detail = format!(
                     "shard {}: leader of {:?} holds {held:?} at index {index}, where {entry:?} was applied; {shard:?}",
@@ -197,7 +208,10 @@ fn holds(seen: &Seen, shard: ShardId, entry: LogPosition) -> bool {
     let Some(now) = seen.node.shards.iter().find(|one| one.shard == shard) else {
         return true;
     };
-    if now.journal_floor.is_some_and(|floor| floor.index >= entry.index) {
+    if now
+        .journal_floor
+        .is_some_and(|floor| floor.index >= entry.index)
+    {
         return true;
     }
     let held = seen.broker.journal_term(shard, entry.index);
