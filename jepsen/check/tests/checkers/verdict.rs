@@ -281,6 +281,9 @@ fn figures_tell_what_happened() {
 fn every_anomaly_is_documented() {
     let text = include_str!("../../ANOMALIES.md");
     for name in AnomalyName::ALL {
-        assert!(text.contains(&format!("| `{name}`")), "{name} is not in ANOMALIES.md");
+        assert!(
+            text.contains(&format!("| `{name}`")),
+            "{name} is not in ANOMALIES.md"
+        );
     }
 }
