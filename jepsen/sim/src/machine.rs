@@ -63,6 +63,9 @@ pub(crate) struct Machine {
     /// Time that it has not lived through.
     missed: Duration,
     runs: u64,
+    /// Brokers that have served here: a node whose disk fails starts over with another one.
+    lives: u64,
+    is_serving: bool,
     /// Why its process ended by itself.
     pub(crate) ended: Option<String>,
     /// Files of its were changed behind its back, or it was lied to.
@@ -135,6 +138,8 @@ impl Machine {
             is_paused: false,
             missed: Duration::ZERO,
             runs: 0,
+            lives: 0,
+            is_serving: false,
             ended: None,
             is_damaged: false,
             must_boot: false,
@@ -177,9 +182,18 @@ impl Machine {
         process.broker.as_ref()?.borrow().clone()
     }
 
-    /// How many runs began so far.
-    pub(crate) fn runs(&self) -> u64 {
-        self.runs
+    /// Which broker serves here: another one after each start, be it within one process.
+    pub(crate) fn life(&self) -> u64 {
+        self.lives
+    }
+
+    /// Notes whether a broker serves.
+    fn note_life(&mut self) {
+        let is_serving = self.broker().is_some();
+        if is_serving && !self.is_serving {
+            self.lives += 1;
+        }
+        self.is_serving = is_serving;
     }
 
     /// Something keeps the node down from now on.
@@ -271,6 +285,7 @@ impl Machine {
     }
 
     fn end(&mut self, how: Kill) {
+        self.is_serving = false;
         self.trace.set_host(self.id);
         let Some(mut process) = self.process.take() else {
             self.host.kill(how);
@@ -363,6 +378,7 @@ impl Machine {
             self.kill();
             self.ended = Some(reason);
         }
+        self.note_life();
         self.trace.set_host(0);
     }
 }

@@ -103,7 +103,7 @@ impl Invariants {
             }
             all.push(Seen {
                 id: machine.id,
-                run: machine.runs(),
+                run: machine.life(),
                 node: broker.inspect(),
                 applied,
                 broker,

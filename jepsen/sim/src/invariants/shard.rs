@@ -178,7 +178,13 @@ impl Known {
             return Ok(());
         }
         self.committed = Some(committed);
-        for voters in &shard.voters {
+        // Members count from the entry on that names them.
+        let is_older = shard.members_at.is_some_and(|at| committed < at);
+        let voters = match is_older {
+            true => &shard.committed_voters,
+            false => &shard.voters,
+        };
+        for voters in voters {
             let holding = voters.iter().filter(|voter| {
                 let running = all.iter().find(|one| one.id == voter.0);
                 match running {
