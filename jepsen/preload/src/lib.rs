@@ -9,7 +9,7 @@
 //! What it does not see: writes through a shared mapping, raw system calls, io_uring, and files that
 //! are reached by a descriptor it did not see opened. The product has none of these.
 //!
-//! Its own files it works on by raw system calls ([`sys`]), since a call of libc would come back
+//! Its own files it works on by raw system calls (`sys`), since a call of libc would come back
 //! here. Locks, in this order: one file, names, files. None is held while a sync is under way.
 #![expect(
     unsafe_code,

@@ -26,7 +26,7 @@ static NOW_NS: AtomicU64 = AtomicU64::new(0);
 static RANDOM: Mutex<Option<Random>> = Mutex::new(None);
 
 /// Begins the simulation in this process: from here on its randomness follows from `seed` and its
-/// time stands until [`set_now_us`]. To be called once, before any thread of the simulation starts.
+/// time stands until the world moves it. To be called once, before any thread of the simulation starts.
 pub fn begin(seed: u64) {
     *RANDOM.lock().unwrap_or_else(PoisonError::into_inner) = Some(Random::new(seed));
     BEGUN.store(true, Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! What must hold after every tick, whatever is broken: looked at from outside the nodes.
 //!
-//! [`Invariants`] takes what nodes show of themselves (`Broker::inspect`), compares it with what
+//! `Invariants` takes what nodes show of themselves (`Broker::inspect`), compares it with what
 //! they and all others have ever shown, and says the first thing that cannot be.
 
 mod cluster;
