@@ -155,8 +155,7 @@ impl CatalogueMachine {
 }
 
 fn create_topic(state: &mut Catalogue, entry: TopicEntry) -> Result<Outcome, BrokerError> {
-    let held = state.topics.get(&entry.name);
-    if held.is_some_and(|topic| state.names.contains_key(&topic.id)) {
+    if state.topics.contains_key(&entry.name) {
         return Err(BrokerError::TopicExists);
     }
     if state.names.contains_key(&entry.id) {

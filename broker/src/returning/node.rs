@@ -170,8 +170,9 @@ impl Comer<'_> {
         Ok(())
     }
 
-    /// Waits until the cluster takes a node back whose journal or checkpoints are damaged, then puts everything
-    /// aside. Answers who the node is from then on; with `damage` where nobody could take it back.
+    /// Waits until the cluster takes a node back whose journal or checkpoints are damaged, then puts
+    /// everything aside. Answers who the node is from then on; with `damage` where nobody could take
+    /// it back.
     pub(crate) async fn lose_all(
         &self,
         memory: &mut Memory,
