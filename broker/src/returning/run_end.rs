@@ -6,6 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use storage::data_dir::DataDir;
+use storage::turns;
 
 /// What is known of the run's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl RunEnd {
 
     /// Notes that the disk has failed; durable on return, or to be tried again. Blocks.
     pub(crate) fn note_failed(&self) {
-        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut end = turns::lock(&self.end).unwrap_or_else(PoisonError::into_inner);
         *end = match self.data_dir.note_run_failed() {
             Ok(()) => End::Failed,
             Err(error) => {
@@ -50,7 +51,7 @@ impl RunEnd {
 
     /// Notes how the run ended, with everything closed. Blocks.
     pub(crate) fn note_end(&self) {
-        if *self.end.lock().unwrap_or_else(PoisonError::into_inner) != End::Open {
+        if *turns::lock(&self.end).unwrap_or_else(PoisonError::into_inner) != End::Open {
             return self.note_failed();
         }
         if let Err(error) = self.data_dir.end_run_clean() {
@@ -62,7 +63,7 @@ impl RunEnd {
     /// Whether the next start would trust what this run has answered and not synced, though the
     /// disk has failed.
     pub(crate) fn is_unnoted(&self) -> bool {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = turns::lock(&self.end).unwrap_or_else(PoisonError::into_inner);
         self.is_relaxed && *end == End::FailedUnnoted
     }
 }
