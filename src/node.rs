@@ -261,10 +261,7 @@ impl Parts {
             Ok(()) => Ok(broker),
             // Without a leader of the catalogue it takes longer; the broker goes on trying.
             Err(BrokerError::TimedOut { reason }) => {
-                warn!(
-                    reason,
-                    "the catalogue does not have this node's addresses yet"
-                );
+                warn!(reason, "this node serves before it has caught up");
                 Ok(broker)
             }
             Err(error) => {

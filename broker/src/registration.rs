@@ -16,6 +16,8 @@ use crate::{Broker, BrokerError};
 
 /// How long [`Broker::register_listeners`] waits.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+/// Pause between two looks at whether this node's catalogue is current.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(20);
 /// Pause after a try that came to nothing.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Time between two looks at whether the cluster knows this node.
@@ -27,11 +29,12 @@ const ASK_MAX: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// Says where this node is reached, by listener name, in addition to what its configuration
-    /// says. Returns when the cluster knows.
+    /// says. Returns when the cluster knows, and this node's catalogue has all that was committed
+    /// before the call: who asks a node that has been away shall not be told what was.
     ///
     /// # Errors
-    /// [`BrokerError::TimedOut`] when the cluster did not take it within 10 s; the node goes on
-    /// trying, and serves meanwhile.
+    /// [`BrokerError::TimedOut`] when it did not come about within 10 s, for want of a majority,
+    /// say; the node goes on trying, and may serve meanwhile.
     pub async fn register_listeners(
         &self,
         listeners: BTreeMap<String, (String, u16)>,
@@ -39,13 +42,24 @@ impl Broker {
         self.inner
             .listeners
             .send_modify(|known| known.extend(listeners));
-        let mut images = self.inner.images.clone();
-        let registered = images.wait_for(|catalogue| self.is_registered(catalogue));
-        match tokio::time::timeout(WAIT_MAX, registered).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(BrokerError::ShuttingDown),
+        let joined = async {
+            let mut images = self.inner.images.clone();
+            let registered = images.wait_for(|catalogue| self.is_registered(catalogue));
+            registered.await.map_err(|_| BrokerError::ShuttingDown)?;
+            while let Err(error) = self.catalogue_is_current().await {
+                tracing::debug!(%error, "this node's catalogue may be behind");
+                tokio::time::sleep(CATCH_UP_PAUSE).await;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(WAIT_MAX, joined).await {
+            Ok(joined) => joined,
             Err(_) => Err(BrokerError::TimedOut {
-                reason: "the cluster does not know this node's addresses yet".to_owned(),
+                reason: match self.is_registered(&self.catalogue()) {
+                    true => "this node's catalogue may be behind the cluster's",
+                    false => "the cluster does not know this node's addresses yet",
+                }
+                .to_owned(),
             }),
         }
     }

@@ -1,6 +1,6 @@
 //! Nodes that go and come back under load.
 
-use test_support::{Cluster, Cut, Load, Loaded, check_replicas};
+use test_support::{Cluster, Cut, Load, Loaded, check_replicas, connect, eventually_async};
 
 use crate::{BINARY, create};
 
@@ -153,4 +153,30 @@ async fn nodes_stopped_in_good_order_one_after_the_other_close_nothing() {
         cluster.wait_healthy(3);
     }
     conclude(&cluster, "rolling", load, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_tells_nobody_what_was() {
+    let mut cluster = Cluster::start(BINARY, 3);
+    create(&cluster, "before", 1, 3);
+    for round in 0..3 {
+        cluster.kill(2);
+        let topic = format!("meanwhile-{round}");
+        create(&cluster, &topic, 1, 3);
+        cluster.spawn(2);
+        let address = cluster.kafka(2);
+        let told = eventually_async("the node to answer", async || {
+            let connection = connect(&address).await.ok()?;
+            connection.metadata(None, false).await.ok()
+        })
+        .await;
+        // It opens in the end even where it cannot catch up, and says so.
+        let has_given_up = cluster.process(2).log().contains("before it has caught up");
+        assert!(
+            has_given_up || told.topics.iter().any(|told| told.name == topic),
+            "round {round}: {told:?}"
+        );
+        cluster.wait_ready();
+    }
+    cluster.wait_healthy(3);
 }
