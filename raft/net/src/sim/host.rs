@@ -5,8 +5,14 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::{Listener, Network, Socket, Worker};
+
+/// Of so many pieces of blocking work one waits for a thread.
+const BLOCKING_WAITS_ONE_IN: u64 = 4;
+/// At most so long.
+const BLOCKING_WAIT_US_MAX: u64 = 20_000;
 
 thread_local! {
     static HERE: RefCell<Option<Host>> = const { RefCell::new(None) };
@@ -142,6 +148,15 @@ impl Host {
         let socket = Socket::new(self.network.clone(), number, 0);
         socket.connected().await?;
         Ok(socket)
+    }
+
+    /// How long blocking work waits until a thread takes it; mostly not at all.
+    pub(crate) fn blocking_wait(&self) -> Duration {
+        let us = self.network.with(|state| match state.draw(BLOCKING_WAITS_ONE_IN) {
+            0 => state.draw(BLOCKING_WAIT_US_MAX),
+            _ => 0,
+        });
+        Duration::from_micros(us)
     }
 
     pub(crate) fn start_worker(&self, name: &str) -> io::Result<Worker> {
