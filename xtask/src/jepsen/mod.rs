@@ -18,6 +18,8 @@ use steps::Step;
 
 /// What the hunt for all seeded bugs may take.
 const BUGS_LIMIT: Duration = Duration::from_secs(3 * 3600);
+/// The profile that `jepsen` is built with: its assertions are checks too.
+const PROFILE: &str = "jepsen";
 /// Each day's seeds begin so far from those of the day before.
 const SEEDS_A_DAY: u64 = 10_000_000;
 
@@ -32,12 +34,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
         Set::Bugs => bugs(&options, &out),
         Set::Ci => {
             let seed = options.seed.unwrap_or(0);
-            all(&options, &out, |binary, out| steps::ci(binary, out, seed))
+            all(&options, &[], &out, |binary, out| {
+                steps::ci(binary, out, seed)
+            })
         }
         Set::Nightly => {
             let seed = options.seed.unwrap_or_else(seed_of_today);
             println!("first seed: {seed}");
-            all(&options, &out, |binary, out| {
+            let features = ["--features", "rdkafka"];
+            all(&options, &features, &out, |binary, out| {
                 steps::nightly(binary, out, seed)
             })
         }
@@ -51,8 +56,7 @@ fn seed_of_today() -> u64 {
 
 fn bugs(options: &Options, out: &Path) -> Result<bool, String> {
     let target = root().join("target/seeded-bugs");
-    let features = ["--package", "jepsen", "--features", "seeded-bugs"];
-    build(&features, &target)?;
+    let jepsen = build_jepsen(&["--features", "seeded-bugs"], &target)?;
     let mut arguments = vec!["bugs".to_owned(), "--out".to_owned()];
     arguments.push(out.join("bugs").display().to_string());
     arguments.extend(
@@ -66,13 +70,14 @@ fn bugs(options: &Options, out: &Path) -> Result<bool, String> {
         arguments,
         limit: BUGS_LIMIT,
     };
-    let (word, _) = perform(&target.join("release/jepsen"), &step)?;
+    let (word, _) = perform(&jepsen, &step)?;
     println!("jepsen bugs: {word}");
     Ok(word == "valid")
 }
 
 fn all(
     options: &Options,
+    features: &[&str],
     out: &Path,
     steps: impl FnOnce(&Path, &Path) -> Vec<Step>,
 ) -> Result<bool, String> {
@@ -80,12 +85,11 @@ fn all(
     let binary = match &options.binary {
         Some(binary) => binary.clone(),
         None => {
-            build(&["--package", "braidlog"], &target)?;
+            build("release", &["--package", "braidlog"], &target)?;
             target.join("release/braidlog")
         }
     };
-    build(&["--package", "jepsen"], &target)?;
-    let jepsen = target.join("release/jepsen");
+    let jepsen = build_jepsen(features, &target)?;
     // What an earlier call kept is out of date.
     match std::fs::remove_dir_all(out) {
         Err(problem) if problem.kind() != std::io::ErrorKind::NotFound => {
@@ -123,10 +127,16 @@ fn target() -> PathBuf {
     root().join(named.unwrap_or_else(|| PathBuf::from("target")))
 }
 
-fn build(what: &[&str], target: &Path) -> Result<(), String> {
+/// Builds `jepsen` and says where it is.
+fn build_jepsen(more: &[&str], target: &Path) -> Result<PathBuf, String> {
+    build(PROFILE, &[&["--package", "jepsen"], more].concat(), target)?;
+    Ok(target.join(PROFILE).join("jepsen"))
+}
+
+fn build(profile: &str, what: &[&str], target: &Path) -> Result<(), String> {
     let mut command = Command::new(cargo());
     command
-        .args(["build", "--release"])
+        .args(["build", "--profile", profile])
         .args(what)
         .arg("--target-dir")
         .arg(target)
