@@ -591,9 +591,36 @@ fn a_checkpoint_restores_the_same_catalogue() {
     let (mut restored, restored_images) = CatalogueMachine::new();
     restored.install(manifest.clone()).expect("installs");
     assert_eq!(*images.borrow(), *restored_images.borrow());
+    assert_eq!(machine.digest(), restored.digest());
     for len in 0..manifest.len() {
         assert!(checkpoint::decode(manifest.slice(..len)).is_err());
     }
+}
+
+#[test]
+fn a_digest_tells_what_a_checkpoint_could_forget() {
+    let (mut machine, images) = founded();
+    apply(&mut machine, &topic("a", 1));
+    let before = machine.digest();
+    let state = Catalogue::clone(&images.borrow());
+    let mut differs = |what: &str, change: &dyn Fn(&mut Catalogue)| {
+        let mut changed = state.clone();
+        change(&mut changed);
+        machine.state = changed;
+        assert_ne!(machine.digest(), before, "{what}");
+    };
+    differs("ids given out", &|state| state.next_producer_id += 1);
+    differs("a name without its topic", &|state| {
+        state.names.remove(&TopicId([1; 16]));
+    });
+    differs("a topic without configs", &|state| {
+        let topic = state.topics.get_mut("a").expect("it was made");
+        let config = TopicConfig::parse(BTreeMap::new()).expect("defaults");
+        Arc::make_mut(topic).config = Arc::new(config);
+    });
+    differs("who returned", &|state| {
+        state.returns.insert(NodeId(1), [7; 16]);
+    });
 }
 
 #[test]
