@@ -141,7 +141,7 @@ bugs! {
     LogEndTakenForCommitted = "log-end-taken-for-committed", Raft,
         "after a restart everything in the log is taken for committed",
         "an offset never shows two values",
-        "log" ["partition", "kill"];
+        "log" ["packet", "kill"];
     LeaderRestored = "leader-restored", Raft,
         "a leader that restarts goes on leading its term without an election",
         "an offset never shows two values",
@@ -185,7 +185,7 @@ bugs! {
     ProducerIdsGivenTwice = "producer-ids-given-twice", Broker,
         "the catalogue's checkpoint forgets which producer ids were given out",
         "an acknowledged record is read by every later scan",
-        "log" ["kill"];
+        "log,meta" ["kill"];
     ClockInApply = "clock-in-apply", Broker,
         "producers expire by the local clock of each replica",
         "an idempotent producer's value appears once",
@@ -201,15 +201,15 @@ bugs! {
     DeletedTopicReturns = "deleted-topic-returns", Broker,
         "the deletion of a topic does not reach the catalogue's checkpoint",
         "what was acknowledged stays done",
-        "meta" ["kill"];
+        "log,meta" ["kill"];
     TopicAckedEarly = "topic-acked-early", Broker,
-        "the creation of a topic is acknowledged when it is proposed",
+        "the creation of a topic is acknowledged while it waits for others to be proposed with",
         "what was acknowledged stays done",
         "meta" ["kill", "partition"];
     ConfigNotSaved = "config-not-saved", Broker,
         "the catalogue's checkpoint forgets the configs of topics",
         "what was acknowledged stays done",
-        "meta" ["kill"];
+        "log,meta" ["kill"];
 }
 
 impl Bug {
