@@ -4,6 +4,7 @@
 //! they and all others have ever shown, and says the first thing that cannot be.
 
 mod cluster;
+mod commits;
 mod replica;
 mod serving;
 mod shard;

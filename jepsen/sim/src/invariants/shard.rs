@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jepsen_workload::fault::NodeId;
 use raft::inspect::{AppliedEntry, Role, ShardInspection};
-use storage::{LogPosition, ShardId, Term};
+use storage::{ShardId, Term};
 
+use super::commits::{Commits, Witnesses};
 use super::replica::Replicas;
 use super::{Broken, Seen};
 
 /// Of what is committed, so many of the last entries are looked for in a new leader's log.
 const LOOKED_FOR: usize = 64;
+/// The catalogue's shard.
+const CATALOGUE: ShardId = ShardId(0);
 
 /// What is known of every shard.
 #[derive(Debug, Default)]
@@ -26,8 +29,8 @@ struct Known {
     leaders: BTreeMap<Term, NodeId>,
     /// Leaders whose logs were looked at.
     looked_at: Option<(Term, NodeId)>,
-    /// The last entry known to be committed.
-    committed: Option<LogPosition>,
+    /// What is committed.
+    commits: Commits,
     /// Who took over a checkpoint copied its logs as they were by then, which may be newer: up to
     /// which index its state says nothing.
     copied_up_to: BTreeMap<NodeId, u64>,
@@ -65,12 +68,20 @@ impl Shards {
             for shard in &seen.node.shards {
                 let known = self.all.entry(shard.shard).or_default();
                 known.lead(seen, shard)?;
+                known.commits.note_members(shard);
             }
         }
         for seen in all {
             for shard in &seen.node.shards {
+                let witnesses = Witnesses {
+                    shard: shard.shard,
+                    all,
+                    unseen,
+                    replicas,
+                };
                 if let Some(known) = self.all.get_mut(&shard.shard) {
-                    known.commit(seen, shard, (all, unseen), replicas)?;
+                    let holds = |voter, at| witnesses.hold(voter, at);
+                    known.commits.look(seen.id, shard, holds)?;
                 }
             }
         }
@@ -81,7 +92,8 @@ impl Shards {
 impl Known {
     fn apply(&mut self, shard: ShardId, node: NodeId, entry: &AppliedEntry) -> Result<(), Broken> {
         let index = entry.position.index.0;
-        if entry.entry_crc.is_none() {
+        // The catalogue's checkpoint is all of its state, and has no logs beside it.
+        if entry.entry_crc.is_none() && shard != CATALOGUE {
             let newest = self.applied.keys().next_back().copied();
             self.copied_up_to
                 .insert(node, newest.unwrap_or(index).max(index));
@@ -161,68 +173,42 @@ impl Known {
         }
         Ok(())
     }
-
-    /// What is newly committed is durable on a majority.
-    fn commit(
-        &mut self,
-        seen: &Seen,
-        shard: &ShardInspection,
-        (all, unseen): (&[Seen], &BTreeSet<NodeId>),
-        replicas: &Replicas,
-    ) -> Result<(), Broken> {
-        let Some(committed) = shard.committed.filter(|at| Some(*at) > self.committed) else {
-            return Ok(());
-        };
-        // Only who leads knows by which voters it was.
-        if shard.role != Role::Leader {
-            return Ok(());
-        }
-        self.committed = Some(committed);
-        // Members count from the entry on that names them.
-        let is_older = shard.members_at.is_some_and(|at| committed < at);
-        let voters = match is_older {
-            true => &shard.committed_voters,
-            false => &shard.voters,
-        };
-        for voters in voters {
-            let holding = voters.iter().filter(|voter| {
-                let running = all.iter().find(|one| one.id == voter.0);
-                match running {
-                    Some(one) => holds(one, shard.shard, committed),
-                    // One that starts or stands still may have it and does not show it.
-                    None if unseen.contains(&voter.0) => true,
-                    None => replicas
-                        .last(voter.0, shard.shard)
-                        .is_none_or(|last| last.journal_durable >= Some(committed)),
-                }
-            });
-            let count = holding.count();
-            if count * 2 <= voters.len() {
-                let detail = format!(
-                    "shard {}: {committed:?} is committed and durable on {count} of {voters:?}; {shard:?}",
-                    shard.shard
-                );
-                return Err(Broken::new("committed-on-quorum", seen.id, detail));
-            }
-        }
-        Ok(())
-    }
 }
 
-/// Whether a node that runs has an entry, durable. What it does not show is not held against it.
-fn holds(seen: &Seen, shard: ShardId, entry: LogPosition) -> bool {
-    let Some(now) = seen.node.shards.iter().find(|one| one.shard == shard) else {
-        return true;
-    };
-    if now
-        .journal_floor
-        .is_some_and(|floor| floor.index >= entry.index)
-    {
-        return true;
+#[cfg(test)]
+mod tests {
+    use storage::{LogIndex, LogPosition};
+
+    use super::*;
+
+    fn entry(entry_crc: Option<u32>, state: u64) -> AppliedEntry {
+        let position = LogPosition {
+            term: Term(1),
+            index: LogIndex(5),
+        };
+        AppliedEntry {
+            position,
+            entry_crc,
+            state: Some(state),
+        }
     }
-    let held = seen.broker.journal_term(shard, entry.index);
-    held == Some(entry.term)
-        && now
-            .journal_durable
-            .is_some_and(|durable| durable.index >= entry.index)
+
+    /// What a checkpoint comes to after another node has applied all entries up to there.
+    fn restored(shard: ShardId, state: u64) -> Result<(), Broken> {
+        let mut known = Known::default();
+        known.apply(shard, 1, &entry(Some(9), 77))?;
+        known.apply(shard, 2, &entry(None, state))
+    }
+
+    #[test]
+    fn a_catalogue_is_the_same_by_its_entries_and_by_its_checkpoint() {
+        assert!(restored(CATALOGUE, 77).is_ok());
+        let broken = restored(CATALOGUE, 78).expect_err("it forgot something");
+        assert_eq!(broken.invariant, "state-machine-safety");
+    }
+
+    #[test]
+    fn logs_that_were_copied_with_a_checkpoint_may_be_newer() {
+        assert!(restored(ShardId(1), 78).is_ok());
+    }
 }
