@@ -15,8 +15,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jepsen_check::Verdict;
+use jepsen_check::{Anomaly, AnomalyName, Verdict};
 use storage::bugs::{self, Bug, Hint};
+
+/// Room for what found a bug, in the table.
+const FOUND_BY_WIDTH: usize = 40;
 
 /// What to hunt, and for how long.
 #[derive(Debug, Clone)]
@@ -38,7 +41,7 @@ pub(crate) struct Hunt {
 /// How a bug was found.
 #[derive(Debug, Clone)]
 pub(crate) struct Find {
-    /// Names of the anomalies, the first in the verdict's order.
+    /// Names of the anomalies, and of the invariants behind those that have no other.
     pub(crate) found_by: Vec<String>,
     /// The workload; `drawn` when the seed decided.
     pub(crate) workload: String,
@@ -256,13 +259,49 @@ fn anomalies(out: &Path) -> io::Result<Vec<String>> {
             Err(_) => continue,
         };
         let verdict: Verdict = serde_json::from_slice(&text).map_err(io::Error::other)?;
-        let names = verdict.anomaly_counts.keys();
-        return Ok(names.map(|name| name.as_str().to_owned()).collect());
+        return Ok(found_by(&verdict));
     }
     Err(io::Error::other(format!(
         "there is no verdict in {}",
         out.display()
     )))
+}
+
+/// The names of what was found, each once: of an invariant its own.
+fn found_by(verdict: &Verdict) -> Vec<String> {
+    let invariant = |anomaly: &Anomaly| {
+        // "<invariant> at <time>, node <n>: <what was seen>"
+        let name = anomaly.explanation.split(' ').next();
+        name.unwrap_or_default().to_owned()
+    };
+    let mut names = Vec::new();
+    for name in verdict.anomaly_counts.keys() {
+        if *name == AnomalyName::Invariant {
+            let these = verdict.anomalies.iter().filter(|one| one.name == *name);
+            names.extend(these.map(invariant));
+        } else {
+            names.push(name.as_str().to_owned());
+        }
+    }
+    names.dedup();
+    names
+}
+
+/// As many of them as fit into a cell.
+fn in_short(found_by: &[String]) -> String {
+    let mut text = String::new();
+    for (shown, name) in found_by.iter().enumerate() {
+        let more = format!(" +{}", found_by.len() - shown);
+        if shown > 0 && text.len() + name.len() + ", ".len() + more.len() > FOUND_BY_WIDTH {
+            return text + &more;
+        }
+        text = [text, name.clone()]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(", ");
+    }
+    text
 }
 
 fn remove(dir: &Path) -> io::Result<()> {
@@ -274,17 +313,49 @@ fn remove(dir: &Path) -> io::Result<()> {
 
 fn row(cells: [&str; 7]) -> String {
     let [bug, found_by, workload, nemeses, seed, runs, seconds] = cells;
-    format!("{bug:<32} {found_by:<40} {workload:<6} {nemeses:<24} {seed:>5} {runs:>4} {seconds:>6}")
+    format!(
+        "{bug:<32} {found_by:<FOUND_BY_WIDTH$} {workload:<6} {nemeses:<24} {seed:>5} {runs:>4} {seconds:>6}"
+    )
 }
 
 fn found_line(bug: Bug, find: &Find) -> String {
     row([
         bug.name(),
-        &find.found_by.join(", "),
+        &in_short(&find.found_by),
         &find.workload,
         &find.nemeses,
         &find.seed.to_string(),
         &find.runs.to_string(),
         &format!("{:.1}", find.took.as_secs_f64()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invariant_is_named_by_its_own_name_and_others_by_theirs() {
+        let mut verdict = Verdict::default();
+        let text = "durable-stays at 9570 ms, node 1: shard 1 is short";
+        verdict.add(Anomaly::new(AnomalyName::Invariant, text.to_owned()));
+        verdict.add(Anomaly::new(AnomalyName::LostWrite, "gone".to_owned()));
+        let mut names = found_by(&verdict);
+        names.sort();
+        assert_eq!(names, ["durable-stays", "lost-write"]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let names = [
+            "inconsistent-offsets",
+            "nonmonotonic-send",
+            "realtime-order",
+        ];
+        let names = names.map(str::to_owned);
+        assert_eq!(in_short(&names[..1]), "inconsistent-offsets");
+        assert_eq!(in_short(&names), "inconsistent-offsets +2");
+        assert!(in_short(&names).len() <= FOUND_BY_WIDTH);
+        assert_eq!(in_short(&[]), "");
+    }
 }

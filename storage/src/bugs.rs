@@ -93,7 +93,7 @@ bugs! {
     DamageTakenForTear = "damage-taken-for-tear", Storage,
         "damage in the middle of the journal is taken for a torn end, and all behind it is dropped",
         "when data is gone the node refuses, it never shortens",
-        "log" ["bitflip", "kill"];
+        "log" ["bitflip"];
     JournalRecycledEarly = "journal-recycled-early", Storage,
         "a journal file is recycled while its last entries are not in a checkpoint yet",
         "an acknowledged record is read by every later scan",
@@ -101,7 +101,7 @@ bugs! {
     FailedFsyncBelieved = "failed-fsync-believed", Storage,
         "a failed sync of the journal is passed over, since the next one will do",
         "an acknowledged record is read by every later scan",
-        "log" ["disk", "power"];
+        "log" ["disk"];
     RenameNotSynced = "rename-not-synced", Storage,
         "the directory is not synced after a checkpoint was renamed into its place",
         "an acknowledged record is read by every later scan",
@@ -157,7 +157,7 @@ bugs! {
     InFlightRefused = "in-flight-refused", Raft,
         "a leader that loses the majority refuses entries in flight, which may still commit, for certain",
         "an error said to be definite is definite",
-        "log" ["partition", "pause"];
+        "log" ["partition"];
     CheckpointSaysTooMuch = "checkpoint-says-too-much", Raft,
         "a checkpoint says that it holds what was applied while it was made",
         "an acknowledged record is read by every later scan",

@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use braidlog::config::Durability;
 use broker::Broker;
 use jepsen_workload::fault::NodeId;
 use jepsen_workload::random::Random;
@@ -33,8 +32,6 @@ pub(crate) struct Core {
     pub(crate) members: Rc<RefCell<BTreeSet<NodeId>>>,
     /// Nodes that are being drained, to be removed.
     pub(crate) leaving: BTreeSet<NodeId>,
-    /// A loss of power takes nothing that a node has answered for.
-    pub(crate) forgets_nothing: bool,
     /// Draws what faults leave open.
     pub(crate) random: Random,
     pub(crate) invariants: Invariants,
@@ -84,7 +81,6 @@ impl Core {
             machines,
             members: Rc::new(RefCell::new((1..=founders).collect())),
             leaving: BTreeSet::new(),
-            forgets_nothing: common.durability == Durability::Fsync,
             random: Random::new(seed ^ 0x6661_756c_7473_2121),
             invariants: Invariants::default(),
             violation: None,
@@ -158,7 +154,9 @@ impl Core {
         for event in self.network.take_events() {
             self.trace.line("net", format_args!("{event:?}"));
         }
-        let seen = self.invariants.look(now_us, &self.machines, &self.trace);
+        let seen = self
+            .invariants
+            .look(now_us, &mut self.machines, &self.trace);
         if self.violation.is_none() {
             self.violation = seen;
         }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use jepsen_workload::fault::NodeId;
 use net::sim::{Host, Kill, Network};
 use storage::clock::Clock;
 use storage::disk::{Disk, OpKind, SimDisk};
+use storage::journal::{self, JournalReport};
 use storage::turns::Turns;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -48,6 +49,30 @@ pub(crate) struct Common {
     pub(crate) founders: u32,
 }
 
+/// What was done to a disk since its journal was read last, for which its node cannot be blamed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Excuse {
+    /// Nothing: what was durable is there.
+    #[default]
+    None,
+    /// One bit of the journal flipped: where nothing follows it, nobody can tell that the last round
+    /// was ever whole.
+    LastRound,
+    /// More than that.
+    All,
+}
+
+/// A disk as a node finds it when it starts.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) excuse: Excuse,
+    pub(crate) journal: JournalReport,
+    /// The file that names the node's incarnation; empty without one.
+    pub(crate) identity: Vec<u8>,
+    /// It has lost its memory and the others have not taken it back yet.
+    pub(crate) is_returning: bool,
+}
+
 /// A machine and its node.
 pub(crate) struct Machine {
     pub(crate) id: NodeId,
@@ -68,8 +93,18 @@ pub(crate) struct Machine {
     is_serving: bool,
     /// Why its process ended by itself.
     pub(crate) ended: Option<String>,
-    /// Files of its were changed behind its back, or it was lied to.
+    /// Files of its were changed behind its back, or it was lied to, at some time.
     pub(crate) is_damaged: bool,
+    /// What was done to the disk since the last start.
+    excuse: Excuse,
+    /// What had been done to it before that.
+    excuse_at_start: Excuse,
+    /// Its syncs lie.
+    is_lied_to: bool,
+    /// They do, or have done and power was not cut since.
+    owes_syncs: bool,
+    /// What the present run has found, until somebody looks at it.
+    found: Option<Found>,
     /// Its node must not be started again before the machine has booted.
     pub(crate) must_boot: bool,
     /// So many things keep its node down.
@@ -142,6 +177,11 @@ impl Machine {
             is_serving: false,
             ended: None,
             is_damaged: false,
+            excuse: Excuse::None,
+            excuse_at_start: Excuse::None,
+            is_lied_to: false,
+            owes_syncs: false,
+            found: None,
             must_boot: false,
             held: 0,
             cut: None,
@@ -165,7 +205,9 @@ impl Machine {
         storage.shards = 2;
         storage.tail_bytes_max = ByteSize(1 << 20);
         storage.journal_file_bytes = ByteSize(256 << 10);
-        storage.checkpoint_journal_bytes = ByteSize(128 << 10);
+        // Small enough in some runs that the catalogue makes checkpoints too.
+        let checkpoint_kib = [4, 16, 128][(self.common.seed % 3) as usize];
+        storage.checkpoint_journal_bytes = ByteSize(checkpoint_kib << 10);
         storage.upkeep_interval = Period { ms: 1_000 };
         storage.use_mmap = false;
         config
@@ -216,6 +258,58 @@ impl Machine {
         self.held > 0
     }
 
+    /// Files were changed behind the node's back.
+    pub(crate) fn note_damage(&mut self, excuse: Excuse) {
+        self.is_damaged = true;
+        self.excuse = match (self.excuse, excuse) {
+            (Excuse::LastRound, Excuse::LastRound) => Excuse::All,
+            (before, now) => before.max(now),
+        };
+    }
+
+    /// From now on, and until power was cut after it is mended, syncs do nothing.
+    pub(crate) fn lie_about_syncs(&mut self) {
+        self.disk.lie_about_syncs(true);
+        self.is_lied_to = true;
+        self.is_damaged = true;
+        self.owes_syncs = true;
+    }
+
+    /// What may be missing since the start of the present run, or was when it started.
+    pub(crate) fn excuse(&self) -> Excuse {
+        self.excuse.max(self.excuse_at_start)
+    }
+
+    /// Whether all that a node has answered for stays on its disk, whatever ends it.
+    pub(crate) fn keeps_all(&self) -> bool {
+        self.common.durability == Durability::Fsync
+    }
+
+    /// What the present run has found on the disk; nothing when that was asked before.
+    pub(crate) fn take_found(&mut self) -> Option<Found> {
+        self.found.take()
+    }
+
+    /// Whether the node says that it has lost its memory and has to be taken back.
+    pub(crate) fn is_returning(&self) -> bool {
+        let marker = Path::new(DATA_DIR).join("returning");
+        Disk::Sim(self.disk.clone())
+            .exists(&marker)
+            .unwrap_or(false)
+    }
+
+    /// Reads what is there, before the node does.
+    fn look_at_disk(&self) -> Found {
+        let disk = Disk::Sim(self.disk.clone());
+        let dir = Path::new(DATA_DIR);
+        Found {
+            excuse: self.excuse_at_start,
+            journal: journal::verify(&disk, &dir.join("journal")),
+            identity: disk.read_file(&dir.join("identity")).unwrap_or_default(),
+            is_returning: self.is_returning(),
+        }
+    }
+
     /// The disk works again; what it has forgotten stays forgotten.
     pub(crate) fn mend_disk(&mut self) {
         let disk = &self.disk;
@@ -224,6 +318,7 @@ impl Machine {
         disk.set_capacity(u64::MAX);
         disk.set_latency(WRITE_US, SYNC_US);
         disk.lie_about_syncs(false);
+        self.is_lied_to = false;
     }
 
     /// The machine boots, which ends what is wrong with its system.
@@ -237,9 +332,16 @@ impl Machine {
         if self.process.is_some() || self.held > 0 {
             return Ok(());
         }
+        self.excuse_at_start = match self.owes_syncs {
+            true => Excuse::All,
+            false => self.excuse,
+        };
+        self.excuse = Excuse::None;
         if let Some(seed) = self.cut.take() {
             self.disk.crash(seed);
+            self.owes_syncs = self.is_lied_to;
         }
+        self.found = Some(self.look_at_disk());
         self.runs += 1;
         self.ended = None;
         self.is_paused = false;
@@ -282,6 +384,9 @@ impl Machine {
         self.disk.cut_power();
         self.end(Kill::Power);
         self.cut = Some(seed);
+        if !self.keeps_all() {
+            self.excuse = Excuse::All;
+        }
     }
 
     fn end(&mut self, how: Kill) {

@@ -8,7 +8,7 @@ use storage::disk::{Disk, OpKind};
 
 use super::not_seen;
 use crate::core::Core;
-use crate::machine::{DATA_DIR, Machine, WRITE_US};
+use crate::machine::{DATA_DIR, Excuse, Machine, WRITE_US};
 use crate::world::SimError;
 
 /// A full disk has so many bytes left.
@@ -33,11 +33,7 @@ impl Core {
                 // A write that is cut short, and then no more.
                 DiskFault::ShortWrites => disk.set_capacity(disk.used_bytes() + short_bytes),
                 DiskFault::SlowSync(ms) => disk.set_latency(WRITE_US, u64::from(ms) * 1_000),
-                DiskFault::LyingSync => disk.lie_about_syncs(true),
-            }
-            if how == DiskFault::LyingSync {
-                machine.is_damaged = true;
-                self.invariants.distrust(*id);
+                DiskFault::LyingSync => machine.lie_about_syncs(),
             }
         }
         Ok(format!("disks of {nodes:?}: {how:?}"))
@@ -66,8 +62,12 @@ impl Core {
     /// A bit of some file flips, whether its node runs or not.
     pub(super) fn flip_bit(&mut self, id: NodeId) -> Result<String, SimError> {
         let (path, len) = self.choose_file(id)?;
-        let bit = self.random.below(len * 8);
-        let machine = self.distrusted(id)?;
+        let bit = self.choose_bit(id, &path, len)?;
+        let machine = self.machine(id)?;
+        machine.note_damage(match is_of_sort(&path, ".journal") {
+            true => Excuse::LastRound,
+            false => Excuse::None,
+        });
         let before = contents(machine, &path)?;
         machine.disk.flip_bit(&path, bit).map_err(not_seen)?;
         let after = contents(machine, &path)?;
@@ -84,7 +84,8 @@ impl Core {
     pub(super) fn truncate_file(&mut self, id: NodeId) -> Result<String, SimError> {
         let (path, len) = self.choose_file(id)?;
         let left = self.random.below(len);
-        let machine = self.distrusted(id)?;
+        let machine = self.machine(id)?;
+        machine.note_damage(Excuse::All);
         machine.kill();
         machine.disk.truncate_file(&path, left).map_err(not_seen)?;
         let now = contents(machine, &path)?.len() as u64;
@@ -104,7 +105,8 @@ impl Core {
     /// A node is stopped, some file is deleted, and it is started again.
     pub(super) fn delete_file(&mut self, id: NodeId) -> Result<String, SimError> {
         let (path, len) = self.choose_file(id)?;
-        let machine = self.distrusted(id)?;
+        let machine = self.machine(id)?;
+        machine.note_damage(Excuse::All);
         machine.kill();
         machine.disk.delete_file(&path).map_err(not_seen)?;
         if machine.disk.files().iter().any(|(one, _)| *one == path) {
@@ -120,14 +122,23 @@ impl Core {
         ))
     }
 
-    fn distrusted(&mut self, id: NodeId) -> Result<&mut Machine, SimError> {
-        self.invariants.distrust(id);
-        let machine = self.machine(id)?;
-        machine.is_damaged = true;
-        Ok(machine)
+    /// Some bit of a file, mostly of what was written: of most files that is a small part.
+    fn choose_bit(&mut self, id: NodeId, path: &Path, len: u64) -> Result<u64, SimError> {
+        let anywhere = self.random.below(len * 8);
+        let bytes = contents(self.machine(id)?, path)?;
+        let written: Vec<u64> = (0..)
+            .zip(&bytes)
+            .filter(|(_, byte)| **byte != 0)
+            .map(|(at, _)| at)
+            .collect();
+        let at = self.random.pick(&written).copied();
+        let is_written = self.random.chance(3, 4);
+        Ok(at
+            .filter(|_| is_written)
+            .map_or(anywhere, |at| at * 8 + anywhere % 8))
     }
 
-    /// Some file of a node's data that is not empty; every sort of file is as likely as another.
+    /// Some file of a node's data that is not empty; a sort is drawn first.
     fn choose_file(&mut self, id: NodeId) -> Result<(PathBuf, u64), SimError> {
         let machine = self.machine(id)?;
         if !machine.disk.is_powered() {
@@ -151,9 +162,16 @@ impl Core {
     }
 }
 
-/// Endings of files that are damaged; the others are `identity`, `run` and the like, without which a
+/// Endings of files that are damaged, the journal's twice as often; the others are `identity`, `run` and the like, without which a
 /// node does not start by design.
-const SORTS: [&str; 5] = [".log", ".index", ".journal", ".spare", ".checkpoint"];
+const SORTS: [&str; 6] = [
+    ".log",
+    ".index",
+    ".journal",
+    ".journal",
+    ".spare",
+    ".checkpoint",
+];
 
 fn is_of_sort(path: &Path, sort: &str) -> bool {
     path.starts_with(DATA_DIR) && path.to_string_lossy().ends_with(sort)

@@ -83,9 +83,11 @@ pub(crate) async fn end(world: &SimWorld, fault: &Fault) -> Result<String, SimEr
         Fault::RemoveNode(_) => members::add(world).await,
         Fault::TransferLeader => Ok("nothing to undo".to_owned()),
         // What is damaged stays so; the node has to live with it.
-        Fault::FlipBit(node) | Fault::TruncateFile(node) | Fault::DeleteFile(node) => {
+        Fault::FlipBit(node) => {
+            world.with(move |core| core.restart_perhaps(node)).await??;
             bring_up_if_ended(world, node).await
         }
+        Fault::TruncateFile(node) | Fault::DeleteFile(node) => bring_up_if_ended(world, node).await,
     }
 }
 
@@ -151,9 +153,6 @@ impl Core {
             if machine.is_running() || by_power && machine.disk.is_powered() {
                 return Err(SimError::NotSeen(format!("node {id} still runs")));
             }
-            if by_power && !self.forgets_nothing {
-                self.invariants.distrust(*id);
-            }
         }
         Ok(format!("{nodes:?} do not run"))
     }
@@ -166,6 +165,16 @@ impl Core {
                 machine.release();
                 machine.start().map_err(not_seen)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A node that reads its damaged files only when it starts may be made to.
+    fn restart_perhaps(&mut self, id: NodeId) -> Result<(), SimError> {
+        let is_killed = self.random.chance(1, 2);
+        let machine = self.machine(id)?;
+        if is_killed && machine.is_running() {
+            machine.kill();
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod commits;
+mod memory;
 mod replica;
 mod serving;
 mod shard;
@@ -17,9 +18,10 @@ use raft::inspect::AppliedEntry;
 use serde::Serialize;
 use storage::ShardId;
 
-use crate::machine::Machine;
+use crate::machine::{Excuse, Machine};
 use crate::trace::Trace;
 use cluster::Topics;
+use memory::Memory;
 use replica::Replicas;
 use serving::Serving;
 use shard::Shards;
@@ -60,6 +62,8 @@ pub(crate) struct Seen {
     pub(crate) id: NodeId,
     /// Which run of its.
     pub(crate) run: u64,
+    /// What may be missing of what the run before had.
+    pub(crate) excuse: Excuse,
     pub(crate) node: NodeInspection,
     pub(crate) applied: Vec<(ShardId, Vec<AppliedEntry>)>,
     pub(crate) broker: broker::Broker,
@@ -72,6 +76,7 @@ pub(crate) struct Invariants {
     replicas: Replicas,
     serving: Serving,
     topics: Topics,
+    memory: Memory,
     looks: u64,
 }
 
@@ -80,7 +85,7 @@ impl Invariants {
     pub(crate) fn look(
         &mut self,
         time_us: u64,
-        machines: &BTreeMap<NodeId, Machine>,
+        machines: &mut BTreeMap<NodeId, Machine>,
         trace: &Trace,
     ) -> Option<Violation> {
         self.looks += 1;
@@ -105,12 +110,15 @@ impl Invariants {
             all.push(Seen {
                 id: machine.id,
                 run: machine.life(),
+                excuse: machine.excuse(),
                 node: broker.inspect(),
                 applied,
                 broker,
             });
         }
-        let broken = self.check(time_us, &all, &unseen).err()?;
+        let broken = self.check(time_us, &all, &unseen);
+        let broken = broken.and_then(|()| self.memory.look(machines, &all));
+        let broken = broken.err()?;
         trace.line("violated", format_args!("{broken:?}"));
         Some(Violation {
             invariant: broken.invariant.to_owned(),
@@ -135,15 +143,10 @@ impl Invariants {
         self.shards.look(all, &self.replicas, unseen)
     }
 
-    /// What a node's disk holds may be less than it has answered for: it may forget from one run to
-    /// another.
-    pub(crate) fn distrust(&mut self, id: NodeId) {
-        self.replicas.distrust(id);
-    }
-
     /// A node is gone for ever.
     pub(crate) fn forget_node(&mut self, id: NodeId) {
         self.replicas.forget_node(id);
         self.topics.forget_node(id);
+        self.memory.forget_node(id);
     }
 }

@@ -1,6 +1,6 @@
 //! One replica by itself: what may only rise, and in which order its marks stand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use broker::inspect::PartitionInspection;
 use jepsen_workload::fault::NodeId;
@@ -8,14 +8,13 @@ use raft::inspect::ShardInspection;
 use storage::{LogId, LogPosition, Offset, ShardId};
 
 use super::{Broken, Seen};
+use crate::machine::Excuse;
 
 /// What every replica showed last.
 #[derive(Debug, Default)]
 pub(crate) struct Replicas {
     shards: BTreeMap<(NodeId, ShardId), Last>,
     logs: BTreeMap<NodeId, BTreeMap<LogId, LastLog>>,
-    /// They may forget from one run to another.
-    forgetful: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
@@ -37,11 +36,6 @@ impl Replicas {
         self.shards.get(&(node, shard)).map(|last| &last.seen)
     }
 
-    /// The node may forget from one run to another.
-    pub(crate) fn distrust(&mut self, id: NodeId) {
-        self.forgetful.insert(id);
-    }
-
     /// The node is gone.
     pub(crate) fn forget_node(&mut self, id: NodeId) {
         self.shards.retain(|(node, _), _| *node != id);
@@ -55,7 +49,7 @@ impl Replicas {
             let key = (seen.id, shard.shard);
             match self.shards.get_mut(&key) {
                 Some(last) => {
-                    if last.run == seen.run || !self.forgetful.contains(&seen.id) {
+                    if last.run == seen.run || seen.excuse == Excuse::None {
                         vote_rises(&last.seen, shard)
                             .map_err(|detail| Broken::new("vote-rises", seen.id, detail))?;
                     }

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::names::Node;
+use super::names::{Inode, Node};
 use super::{OpKind, SimDisk};
 use crate::turns;
 
@@ -61,6 +61,20 @@ impl SimDisk {
         }
     }
 
+    /// Files of which a sync has failed since this was asked last, by the names that they have now.
+    #[must_use]
+    pub fn take_failed_syncs(&self) -> Vec<PathBuf> {
+        let failed = std::mem::take(&mut self.state().failed_syncs);
+        if failed.is_empty() {
+            return Vec::new();
+        }
+        let files = self.inodes().into_iter();
+        files
+            .filter(|(_, inode)| failed.contains(inode))
+            .map(|(path, _)| path)
+            .collect()
+    }
+
     /// Cuts a file behind the back of whoever has it open: readers and the platter both have it so.
     ///
     /// # Errors
@@ -90,7 +104,16 @@ impl SimDisk {
     /// All files and their lengths, by path.
     #[must_use]
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        let inodes = self.inodes();
         let mut state = self.state();
+        let mut len = |inode| state.content(inode).map_or(0, |content| content.len());
+        let files = inodes.into_iter().map(|(path, inode)| (path, len(inode)));
+        files.collect()
+    }
+
+    /// All files, by path.
+    fn inodes(&self) -> Vec<(PathBuf, Inode)> {
+        let state = self.state();
         let mut found = Vec::new();
         let mut directories = vec![PathBuf::from("/")];
         while let Some(directory) = directories.pop() {
@@ -98,10 +121,7 @@ impl SimDisk {
                 let path = directory.join(name);
                 match node {
                     Node::Directory(_) => directories.push(path),
-                    Node::File(inode) => {
-                        let len = state.content(inode).map_or(0, |content| content.len());
-                        found.push((path, len));
-                    }
+                    Node::File(inode) => found.push((path, inode)),
                 }
             }
         }
@@ -164,6 +184,11 @@ mod tests {
         assert_eq!(log.len().unwrap(), 0);
         disk.set_failing(OpKind::Write, None);
         log.write_all_at(b"x", 0).unwrap();
+        assert!(disk.take_failed_syncs().is_empty());
+        disk.set_failing(OpKind::Sync, Some(io::ErrorKind::Other));
+        log.sync_data().unwrap_err();
+        assert_eq!(disk.take_failed_syncs(), [PathBuf::from("/log")]);
+        assert!(disk.take_failed_syncs().is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod faults;
 mod names;
 mod random;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,6 +74,8 @@ struct State {
     latency: Latency,
     /// Syncs are answered and do nothing.
     lies: bool,
+    /// Files of which a sync failed, until somebody asks.
+    failed_syncs: BTreeSet<Inode>,
     capacity_bytes: u64,
 }
 
@@ -124,6 +126,7 @@ impl SimDisk {
                 failing: BTreeMap::new(),
                 latency: Latency::default(),
                 lies: false,
+                failed_syncs: BTreeSet::new(),
                 capacity_bytes: u64::MAX,
             })),
             pace: Arc::default(),
@@ -567,6 +570,7 @@ impl SimFile {
             Fate::PowerCut => Err(power_is_off()),
             Fate::Fails(error) => {
                 state.content(self.inode)?.fail_sync();
+                state.failed_syncs.insert(self.inode);
                 Err(error)
             }
         }
