@@ -152,10 +152,12 @@ impl Host {
 
     /// How long blocking work waits until a thread takes it; mostly not at all.
     pub(crate) fn blocking_wait(&self) -> Duration {
-        let us = self.network.with(|state| match state.draw(BLOCKING_WAITS_ONE_IN) {
-            0 => state.draw(BLOCKING_WAIT_US_MAX),
-            _ => 0,
-        });
+        let us = self
+            .network
+            .with(|state| match state.draw(BLOCKING_WAITS_ONE_IN) {
+                0 => state.draw(BLOCKING_WAIT_US_MAX),
+                _ => 0,
+            });
         Duration::from_micros(us)
     }
 
