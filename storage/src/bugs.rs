@@ -141,7 +141,7 @@ bugs! {
     LogEndTakenForCommitted = "log-end-taken-for-committed", Raft,
         "after a restart everything in the log is taken for committed",
         "an offset never shows two values",
-        "log" ["packet", "kill"];
+        "log" ["packet", "power"];
     LeaderRestored = "leader-restored", Raft,
         "a leader that restarts goes on leading its term without an election",
         "an offset never shows two values",
