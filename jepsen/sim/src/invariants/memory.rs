@@ -9,6 +9,7 @@ use std::path::Path;
 
 use broker::inspect::NodeInspection;
 use jepsen_workload::fault::NodeId;
+use raft::inspect::ShardInspection;
 use storage::journal::ShardLog;
 use storage::{LogIndex, LogPosition, ShardId, Term};
 
@@ -72,7 +73,7 @@ impl Memory {
             if machine.is_running() && machine.is_returning() {
                 held.forget();
             } else if let Some(seen) = seen {
-                held.update(&seen.node);
+                held.update(seen.node.incarnation, marks(&seen.node));
             }
             let failed = machine.disk.take_failed_syncs();
             let has_failed = failed.iter().any(|path| is_journal(path));
@@ -109,19 +110,11 @@ impl Held {
         self.proved.clear();
     }
 
-    fn update(&mut self, node: &NodeInspection) {
-        if self.incarnation != node.incarnation {
-            self.incarnation = node.incarnation;
+    fn update(&mut self, incarnation: [u8; 16], now: BTreeMap<ShardId, Marks>) {
+        if self.incarnation != incarnation {
+            self.incarnation = incarnation;
             self.forget();
         }
-        let marks = node.shards.iter().filter_map(|shard| {
-            let last = shard.journal_durable?;
-            let committed = shard
-                .committed
-                .filter(|committed| committed.index <= last.index);
-            Some((shard.shard, Marks { last, committed }))
-        });
-        let now: BTreeMap<ShardId, Marks> = marks.collect();
         let lasts = |of: &BTreeMap<ShardId, Marks>| -> Vec<LogPosition> {
             of.values().map(|marks| marks.last).collect()
         };
@@ -196,6 +189,16 @@ impl Held {
     }
 }
 
+fn marks(node: &NodeInspection) -> BTreeMap<ShardId, Marks> {
+    let of_shard = |shard: &ShardInspection| {
+        let last = shard.journal_durable?;
+        let committed = shard.committed;
+        let committed = committed.filter(|committed| committed.index <= last.index);
+        Some((shard.shard, Marks { last, committed }))
+    };
+    node.shards.iter().filter_map(of_shard).collect()
+}
+
 fn is_journal(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension == "journal")
@@ -207,4 +210,115 @@ fn holds(log: &ShardLog, at: LogPosition) -> bool {
         || log
             .last
             .is_some_and(|last| last.index >= at.index && last.term >= at.term)
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::journal::{JournalError, JournalReport};
+
+    use super::*;
+
+    const SHARD: ShardId = ShardId(3);
+    const NODE: [u8; 16] = [7; 16];
+
+    fn at(term: u64, index: u64) -> LogPosition {
+        LogPosition {
+            term: Term(term),
+            index: LogIndex(index),
+        }
+    }
+
+    fn durable(last: LogPosition, committed: Option<LogPosition>) -> BTreeMap<ShardId, Marks> {
+        [(SHARD, Marks { last, committed })].into()
+    }
+
+    fn found(excuse: Excuse, last: LogPosition) -> Found {
+        let log = ShardLog {
+            last: Some(last),
+            ..ShardLog::default()
+        };
+        Found {
+            excuse,
+            journal: JournalReport {
+                shards: vec![(SHARD, log)],
+                ..JournalReport::default()
+            },
+            identity: [&[1, 2][..], &NODE[..], &[3][..]].concat(),
+            is_returning: false,
+        }
+    }
+
+    /// Durable up to 10, of which 10 came with the last round and was applied somewhere.
+    fn held() -> (Held, BTreeMap<ShardId, BTreeMap<LogIndex, Term>>) {
+        let mut held = Held::default();
+        held.update(NODE, durable(at(2, 9), Some(at(2, 8))));
+        held.update(NODE, durable(at(2, 10), Some(at(2, 8))));
+        let applied = [(LogIndex(9), Term(2)), (LogIndex(10), Term(2))];
+        (held, [(SHARD, applied.into())].into())
+    }
+
+    #[test]
+    fn a_journal_that_is_shorter_than_it_was_is_seen() {
+        let (mut held, applied) = held();
+        held.compare(&found(Excuse::None, at(2, 10)), &applied)
+            .unwrap();
+        held.compare(&found(Excuse::None, at(3, 12)), &applied)
+            .unwrap();
+        held.compare(&found(Excuse::None, at(2, 9)), &applied)
+            .unwrap_err();
+    }
+
+    #[test]
+    fn a_bit_that_flips_excuses_the_last_round_and_no_more() {
+        let last_round = found(Excuse::LastRound, at(2, 9));
+        let (mut one, applied) = held();
+        one.compare(&last_round, &applied).unwrap();
+        // What it has now is what counts from here on.
+        one.compare(&found(Excuse::None, at(2, 9)), &applied)
+            .unwrap();
+        let (mut other, applied) = held();
+        let more = found(Excuse::LastRound, at(2, 8));
+        other.compare(&more, &applied).unwrap_err();
+        let (mut third, applied) = held();
+        third
+            .compare(&found(Excuse::All, at(1, 1)), &applied)
+            .unwrap();
+    }
+
+    #[test]
+    fn what_was_never_committed_may_be_cut_off() {
+        let (mut held, _) = held();
+        let none = BTreeMap::new();
+        held.compare(&found(Excuse::None, at(2, 8)), &none).unwrap();
+        held.compare(&found(Excuse::None, at(2, 7)), &none)
+            .unwrap_err();
+    }
+
+    #[test]
+    fn who_says_that_something_is_gone_is_another_from_then_on() {
+        let (mut other, applied) = held();
+        let mut stranger = found(Excuse::None, at(1, 1));
+        stranger.identity = vec![9; 30];
+        other.compare(&stranger, &applied).unwrap();
+        let (mut returning, applied) = held();
+        let mut asks = found(Excuse::None, at(1, 1));
+        asks.is_returning = true;
+        returning.compare(&asks, &applied).unwrap();
+        let (mut refusing, applied) = held();
+        let mut damaged = found(Excuse::None, at(1, 1));
+        damaged.journal.error = Some(JournalError::Closed);
+        refusing.compare(&damaged, &applied).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_durable_after_a_failed_sync_but_in_another_life() {
+        let (mut held, _) = held();
+        held.stops_after_failed_sync(1, true).unwrap();
+        held.stops_after_failed_sync(1, false).unwrap();
+        held.update(NODE, durable(at(2, 11), None));
+        held.stops_after_failed_sync(1, false).unwrap_err();
+        held.stops_after_failed_sync(2, false).unwrap();
+        held.update(NODE, durable(at(2, 12), None));
+        held.stops_after_failed_sync(2, false).unwrap();
+    }
 }
