@@ -256,9 +256,9 @@ impl World for ClusterWorld {
             Fault::TransferLeader => Ok("leadership stays where it is".to_owned()),
             Fault::Disk { nodes: which, how } => disk::end(nodes, which, *how, self.draw()).await,
             Fault::PowerCut(which) => power::restore(nodes, which).await,
-            Fault::FlipBit(node) => damage::end(nodes, *node, damage::How::Flip).await,
-            Fault::TruncateFile(node) => damage::end(nodes, *node, damage::How::Truncate).await,
-            Fault::DeleteFile(node) => damage::end(nodes, *node, damage::How::Delete).await,
+            Fault::FlipBit(node) | Fault::TruncateFile(node) | Fault::DeleteFile(node) => {
+                damage::end(nodes, *node).await
+            }
         }
     }
 

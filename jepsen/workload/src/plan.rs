@@ -21,16 +21,10 @@ use crate::random::Random;
 
 /// Nothing breaks before clients have begun.
 const BEGIN_MS: u64 = 1_500;
-/// A round is at least so long.
-const ROUND_MS_MIN: u64 = 3_000;
-/// And so much longer at most.
-const ROUND_MS_SPREAD: u64 = 7_000;
 /// The steps of a round begin within so long.
 const STAGGER_MS: u64 = 1_500;
 /// A step lasts at least so long.
 const STEP_MS_MIN: u64 = 300;
-/// The longest rest after a round.
-const REST_MS_MAX: u64 = 3_000;
 /// After a disk that lied, until its node has surely caught up.
 const REST_AFTER_LIE_MS: u64 = 8_000;
 
@@ -296,6 +290,41 @@ pub struct Action {
     pub begins: bool,
 }
 
+/// How soon one round follows another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Rounds of three to ten seconds, and rests between: what takes a while has the time.
+    Steady,
+    /// Rounds of one and a half to five seconds, and hardly a rest: much breaks in a short run.
+    Brisk,
+}
+
+impl Pace {
+    fn round_ms(self, random: &mut Random) -> u64 {
+        match self {
+            Pace::Steady => 3_000 + random.below(7_000),
+            Pace::Brisk => 1_500 + random.below(3_500),
+        }
+    }
+
+    fn rest_ms_max(self) -> u64 {
+        match self {
+            Pace::Steady => 3_000,
+            Pace::Brisk => 1_000,
+        }
+    }
+
+    /// Steps of a round.
+    fn count(self, random: &mut Random) -> u64 {
+        match (self, random.below(10)) {
+            (Pace::Steady, 0) => 0,
+            (_, 0..=5) => 1,
+            (_, 6..=8) => 2,
+            _ => 3,
+        }
+    }
+}
+
 /// What breaks when.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -307,6 +336,12 @@ impl Plan {
     /// A plan for so many nodes, whose numbers are 1 and on, that is over after `duration`.
     #[must_use]
     pub fn make(seed: u64, duration: Duration, kinds: &[Kind], nodes: u32) -> Plan {
+        Plan::paced(seed, duration, kinds, nodes, Pace::Steady)
+    }
+
+    /// Such a plan, at a pace.
+    #[must_use]
+    pub fn paced(seed: u64, duration: Duration, kinds: &[Kind], nodes: u32, pace: Pace) -> Plan {
         let kinds: Vec<Kind> = kinds
             .iter()
             .copied()
@@ -317,6 +352,7 @@ impl Plan {
             random: Random::new(seed ^ 0x6e65_6d65_7369_7321),
             unlucky: Vec::new(),
             nodes,
+            pace,
             bag: Vec::new(),
             shapes: Vec::new(),
             disks: Vec::new(),
@@ -359,6 +395,7 @@ struct Maker {
     random: Random,
     unlucky: Vec<NodeId>,
     nodes: u32,
+    pace: Pace,
     /// Kinds, shapes and disk faults that had no turn yet: each comes before any comes again.
     bag: Vec<Kind>,
     shapes: Vec<Shape>,
@@ -368,14 +405,9 @@ struct Maker {
 impl Maker {
     /// Adds a round's steps; when the next round begins.
     fn round(&mut self, kinds: &[Kind], from_ms: u64, end_ms: u64, steps: &mut Vec<Step>) -> u64 {
-        let length_ms = ROUND_MS_MIN + self.random.below(ROUND_MS_SPREAD);
+        let length_ms = self.pace.round_ms(&mut self.random);
         let until_ms = (from_ms + length_ms).min(end_ms);
-        let count = match self.random.below(10) {
-            0 => 0,
-            1..=5 => 1,
-            6..=8 => 2,
-            _ => 3,
-        };
+        let count = self.pace.count(&mut self.random);
         let mut specs = Vec::new();
         for _ in 0..count {
             let kind = draw_from(&mut self.random, &mut self.bag, kinds);
@@ -407,7 +439,7 @@ impl Maker {
         let rest_ms = match (lies, self.random.below(3)) {
             (Some(_), _) => REST_AFTER_LIE_MS,
             (None, 0) => 0,
-            (None, _) => self.random.below(REST_MS_MAX),
+            (None, _) => self.random.below(self.pace.rest_ms_max()),
         };
         until_ms + rest_ms
     }

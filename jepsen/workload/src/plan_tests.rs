@@ -31,13 +31,23 @@ fn everything_ends_before_the_plan_does() {
     for seconds in [1, 3, 10, 60] {
         for seed in 0..100 {
             let duration = Duration::from_secs(seconds);
-            let plan = Plan::make(seed, duration, &Kind::ALL, 3);
-            for step in &plan.steps {
+            let of = |pace| Plan::paced(seed, duration, &Kind::ALL, 3, pace).steps;
+            for step in of(Pace::Steady).iter().chain(&of(Pace::Brisk)) {
                 assert!(step.at_ms + step.lasts_ms <= seconds * 1_000, "{step:?}");
                 assert!(step.lasts_ms > 0, "{step:?}");
             }
         }
     }
+}
+
+#[test]
+fn a_brisk_plan_breaks_more_and_never_rests_for_a_whole_round() {
+    let duration = Duration::from_secs(20);
+    let of = |seed, pace| Plan::paced(seed, duration, &[Kind::Power], 3, pace).steps;
+    let brisk: Vec<_> = (0..100).map(|seed| of(seed, Pace::Brisk).len()).collect();
+    assert!(brisk.iter().all(|steps| *steps >= 3), "{brisk:?}");
+    let steady: usize = (0..100).map(|seed| of(seed, Pace::Steady).len()).sum();
+    assert!(brisk.iter().sum::<usize>() * 2 > steady * 3, "{brisk:?}");
 }
 
 #[test]

@@ -246,7 +246,12 @@ impl RunSettings {
         Duration::from_secs(1) * self.clients / self.rate_per_s
     }
 
-    fn validate(&self) -> Result<(), String> {
+    /// Whether a run can be like this.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, for people.
+    pub fn validate(&self) -> Result<(), String> {
         let limits = [
             ("clients", self.clients, 1, 1_000),
             ("topics", self.topics, 1, 100),

@@ -14,7 +14,8 @@ pub(crate) enum How {
     Delete,
 }
 
-/// Damages a file. For all but flips the node is stopped before.
+/// Damages a file. For all but flips the node is stopped before; and after a flip in the journal,
+/// which is read only when a node starts.
 pub(crate) async fn begin(
     nodes: &Nodes,
     node: NodeId,
@@ -32,21 +33,25 @@ pub(crate) async fn begin(
         How::Delete => disk.delete_file(seed),
     });
     match done.await {
-        Ok(damage) => Ok(format!(
-            "node {node}: {} ({}): {}",
-            damage.file, damage.kind, damage.detail
-        )),
+        Ok(damage) => {
+            let mut seen = format!(
+                "node {node}: {} ({}): {}",
+                damage.file, damage.kind, damage.detail
+            );
+            if how == How::Flip && damage.kind == "journal" {
+                seen = format!("{seen}; {}", nodes.kill(node, DAMAGED).await?);
+            }
+            Ok(seen)
+        }
         Err(error) => {
-            end(nodes, node, how).await?;
+            end(nodes, node).await?;
             Err(ClusterError::Fault(format!("node {node}: {error}")))
         }
     }
 }
 
 /// Starts the node again. What was damaged stays so: to mend it is the cluster's part.
-pub(crate) async fn end(nodes: &Nodes, node: NodeId, how: How) -> Result<String, ClusterError> {
-    match how {
-        How::Flip => Ok("the damage stays".to_owned()),
-        How::Truncate | How::Delete => kill::start_for(nodes, &[node], DAMAGED).await,
-    }
+pub(crate) async fn end(nodes: &Nodes, node: NodeId) -> Result<String, ClusterError> {
+    let seen = kill::start_for(nodes, &[node], DAMAGED).await?;
+    Ok(format!("the damage stays; {seen}"))
 }

@@ -8,10 +8,12 @@ use crate::admin::{Admin, Status};
 use crate::error::ClusterError;
 use crate::node::Nodes;
 
-/// How long a node may take to join.
-const JOINS_WITHIN: Duration = Duration::from_secs(20);
+/// How long a node may take to join. Other faults, and their ends, wait for that.
+const JOINS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a node may take to be empty; the drain goes on after it.
-const EMPTY_WITHIN: Duration = Duration::from_secs(20);
+const DRAINED_WITHIN: Duration = Duration::from_secs(10);
+/// How long others may take to carry what a lost node carried.
+const REPLACED_WITHIN: Duration = Duration::from_secs(20);
 /// For commands that only ask.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// One node is given at least so long to do what it is told.
@@ -55,7 +57,7 @@ pub(crate) async fn add(nodes: &Nodes) -> Result<(NodeId, String), ClusterError>
 pub(crate) async fn remove(nodes: &Nodes, node: NodeId) -> Result<String, ClusterError> {
     let number = node.to_string();
     let begun = Instant::now();
-    command(nodes, node, &["drain", &number], EMPTY_WITHIN).await?;
+    command(nodes, node, &["drain", &number], DRAINED_WITHIN).await?;
     let drained_ms = begun.elapsed().as_millis();
     command(nodes, node, &["remove", &number], ANSWERS_WITHIN).await?;
     nodes.retire(node, STOPS_WITHIN).await?;
@@ -77,7 +79,7 @@ pub(crate) async fn replace(nodes: &Nodes, lost: NodeId) -> Result<String, Clust
     let arguments = ["remove", &lost.to_string(), "--force"];
     command(nodes, lost, &arguments, ANSWERS_WITHIN).await?;
     let begun = Instant::now();
-    while begun.elapsed() < EMPTY_WITHIN {
+    while begun.elapsed() < REPLACED_WITHIN {
         let count = nodes.members().len();
         if status(nodes, None)
             .await

@@ -8,7 +8,10 @@ use crate::error::ClusterError;
 use crate::nemesis::membership::{command, status};
 use crate::node::Nodes;
 
-const MOVES_WITHIN: Duration = Duration::from_secs(5);
+/// All of them together: links may be cut, and what mends them waits for this.
+const MOVE_WITHIN: Duration = Duration::from_secs(6);
+/// One of them.
+const MOVES_WITHIN: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
 /// No node has this number.
 const NOBODY: u32 = 0;
@@ -16,17 +19,23 @@ const NOBODY: u32 = 0;
 /// Gives the leadership of some shards that carry something to others of their replicas; seen by
 /// somebody else leading them.
 pub(crate) async fn transfer(nodes: &Nodes, random: &mut Random) -> Result<String, ClusterError> {
+    let all_by = Instant::now() + MOVE_WITHIN;
     let before = status(nodes, None).await?;
     let mut seen = Vec::new();
     let mut last = ClusterError::Fault("no shard could change its leader".to_owned());
     for shard in before.shards.iter().filter(|shard| shard.partitions > 0) {
+        let left = all_by.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let within = left.min(MOVES_WITHIN);
         let others = shard.in_sync.iter().copied();
         let others: Vec<u32> = others.filter(|node| Some(*node) != shard.leader).collect();
         let (Some(to), Some(from)) = (random.pick(&others), shard.leader) else {
             continue;
         };
         let (id, to) = (shard.id.to_string(), to.to_string());
-        let given = command(nodes, NOBODY, &["transfer-leader", &id, &to], MOVES_WITHIN).await;
+        let given = command(nodes, NOBODY, &["transfer-leader", &id, &to], within).await;
         match given {
             Ok(_) => {}
             Err(error) => {
@@ -34,7 +43,7 @@ pub(crate) async fn transfer(nodes: &Nodes, random: &mut Random) -> Result<Strin
                 continue;
             }
         }
-        let deadline = Instant::now() + MOVES_WITHIN;
+        let deadline = all_by.min(Instant::now() + MOVES_WITHIN);
         while Instant::now() < deadline {
             let now = status(nodes, None).await;
             let leader = now.ok().and_then(|now| {
