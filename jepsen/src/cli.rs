@@ -61,10 +61,11 @@ pub(crate) struct RunArguments {
     #[arg(long, default_value = "kill,pause,partition,packet,transfer")]
     pub(crate) nemesis: Nemeses,
     /// How long things are broken, in seconds
-    #[arg(long, value_name = "SECONDS", alias = "duration", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", alias = "duration", default_value_t = 30,
+        value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) time: u64,
     /// Operations a second, of all clients together
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: u32,
     /// Everything drawn at random follows from it [default: from the clock]
     #[arg(long)]

@@ -133,6 +133,25 @@ impl KeptRun {
         self.write("report.html", &report::write(events, verdict, about))
     }
 
+    /// Removes what nodes had on their disks, which is most of a run, where nobody will look for a
+    /// cause in it; their logs stay.
+    pub(crate) fn drop_data(&self) -> Result<(), Failure> {
+        let nodes = self.path("nodes");
+        let failure = |error: std::io::Error| self.failure("nodes", &error);
+        for node in fs::read_dir(&nodes).map_err(failure)? {
+            let node = node.map_err(failure)?.path();
+            for name in ["data", "side"] {
+                match fs::remove_dir_all(node.join(name)) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(failure(error));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn history(&self) -> Result<Vec<Event>, Failure> {
         let name = "history.jsonl";
         let damaged = |error: &dyn std::fmt::Display| {

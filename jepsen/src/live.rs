@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jepsen_check::report::About;
 use jepsen_check::{Anomaly, AnomalyName, Limits, Outcome, Recorder};
 use jepsen_cluster::{Aftermath, ClusterError, ClusterSettings, Isolate, Problem, ProblemKind};
-use jepsen_workload::plan::Plan;
+use jepsen_workload::plan::{Pace, Plan};
 use jepsen_workload::{DriveError, RunSettings, WorkloadKind, drive};
 
 use crate::cli::{Durability, RunArguments, names};
@@ -28,12 +28,19 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<Exit, Failure> {
         ));
     }
     let seed = arguments.seed.unwrap_or_else(seed_of_now);
+    let run = run_settings(arguments, seed);
+    run.validate()
+        .map_err(|why| Failure::new(why, "see `jepsen run --help`"))?;
     let out = arguments.out.clone();
     let out = out.unwrap_or_else(|| PathBuf::from(format!("jepsen-out/run-{seed}")));
     let kept = KeptRun::create(&out)?;
-    let run = run_settings(arguments, seed);
     let wanted = arguments.isolate.unwrap_or(Isolate::Netns);
-    let attempt = |isolate| attempt(arguments, &kept, &run, isolate);
+    let attempt = |isolate| {
+        // Before anything happens, so that a run that is broken off can be judged as far as it went.
+        let told = kept.write_settings(&settings(arguments, &run, isolate));
+        told.map_err(|error| ClusterError::Runtime(std::io::Error::other(error.to_string())))?;
+        attempt(arguments, &kept, &run, isolate)
+    };
     match (attempt(wanted), arguments.isolate) {
         (Err(ClusterError::Isolate(why)), None) => {
             eprintln!(
@@ -65,7 +72,13 @@ fn run_settings(arguments: &RunArguments, seed: u64) -> RunSettings {
         rate_per_s: arguments.rate,
         workloads: arguments.workload.clone(),
         client: arguments.clients.kind(),
-        plan: Plan::make(seed, duration, &arguments.nemesis.0, arguments.nodes),
+        plan: Plan::paced(
+            seed,
+            duration,
+            &arguments.nemesis.0,
+            arguments.nodes,
+            Pace::Brisk,
+        ),
         ..RunSettings::default()
     }
 }
@@ -112,8 +125,16 @@ fn conclude(
     driven: Result<Driven, ClusterError>,
 ) -> Result<Exit, Failure> {
     let logs = kept.path("nodes").display().to_string();
-    let (driven, recorder, aftermath) =
-        driven.map_err(|error| Failure::new(error, format!("what the nodes said is in {logs}")))?;
+    let (driven, recorder, aftermath) = driven.map_err(|error| {
+        let next = match &error {
+            ClusterError::Interrupted => {
+                let dir = kept.path("");
+                format!("`jepsen check {}` judges what there is", dir.display())
+            }
+            _ => format!("what the nodes said is in {logs}"),
+        };
+        Failure::new(error, next)
+    })?;
     let events = recorder.finish().map_err(|error| {
         Failure::new(
             error,
@@ -145,6 +166,9 @@ fn conclude(
     lines.push(format!("again: {}", settings.about.replay));
     let exit = Exit::from(verdict.outcome);
     let Err(fault) = driven else {
+        if exit == Exit::Valid {
+            kept.drop_data()?;
+        }
         print::lines(&lines)?;
         return Ok(exit);
     };
@@ -262,7 +286,7 @@ fn settings(arguments: &RunArguments, run: &RunSettings, isolate: Isolate) -> Se
         arguments: words,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         about,
-        limits: limits(run),
+        limits: limits(run, arguments.nodes),
         seen_elsewhere: Vec::new(),
     }
 }
@@ -274,13 +298,14 @@ fn place(isolate: Isolate) -> &'static str {
     }
 }
 
-fn limits(run: &RunSettings) -> Limits {
+fn limits(run: &RunSettings, nodes: u32) -> Limits {
     let has = |kind| run.workloads.contains(&kind);
     let unless_none = |least, kind| if has(kind) { least } else { 0 };
     Limits {
         sends_ok_min: unless_none(100, WorkloadKind::Log),
         polls_ok_min: unless_none(50, WorkloadKind::Log),
         admin_ok_min: unless_none(10, WorkloadKind::Meta),
+        replicas_min: nodes.min(Limits::default().replicas_min),
         ..Limits::default()
     }
 }
@@ -296,6 +321,13 @@ mod tests {
             kind,
             text: text.to_owned(),
         }
+    }
+
+    #[test]
+    fn of_one_node_no_second_replica_is_asked_for() {
+        let of = |nodes| limits(&RunSettings::default(), nodes).replicas_min;
+        assert_eq!((of(1), of(3)), (1, Limits::default().replicas_min));
+        assert!(of(3) > 1);
     }
 
     #[test]
