@@ -230,11 +230,27 @@ async fn what_was_refused_for_good_failed_and_what_was_refused_for_now_is_tried_
         assert_eq!(seen.len(), 1);
     }
     for (sent, seen) in
-        under_many_seeds(false, &[Turn::Code(6), Turn::Code(19), Turn::Ack(9)]).await
+        under_many_seeds(false, &[Turn::Code(5), Turn::Code(19), Turn::Ack(9)]).await
     {
         assert_eq!(sent, Sent::Ok(9));
         assert_eq!(seen.len(), 3);
     }
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_lead_is_taken_at_its_word_now_and_then() {
+    let mut given_up = 0;
+    for (sent, seen) in under_many_seeds(true, &[Turn::Code(6), Turn::Ack(9), Turn::Ack(9)]).await {
+        match sent {
+            Sent::Fail(_) => {
+                assert_eq!(seen.len(), 1);
+                given_up += 1;
+            }
+            // An acknowledged batch may be repeated.
+            sent => assert!(sent == Sent::Ok(9) && seen.len() >= 2, "{sent:?}"),
+        }
+    }
+    assert!((1..20).contains(&given_up), "{given_up} of 24");
 }
 
 #[tokio::test]

@@ -1,20 +1,20 @@
 //! [`ThinClient`]: our own client, one request after the other, that knows what it knows.
 //!
-//! A send is tried again where that is harmless: after a definite error always, after an unknown
-//! outcome only with the same producer id, epoch and sequence, and not every time, so that both kinds
-//! of history come about. Once a try had an unknown outcome, no later refusal makes the whole
-//! definite. Acknowledged batches of idempotent producers are repeated now and then. A producer whose batch has an unknown outcome is never used again: its next sequence is
-//! not known.
+//! A send is tried again where that is harmless: after a definite error, and after an unknown outcome
+//! with the same producer id, epoch and sequence only; neither every time, so that both kinds of
+//! history come about. Once a try had an unknown outcome, no later refusal makes the whole definite.
+//! Acknowledged batches of idempotent producers are repeated now and then. A producer whose batch has
+//! an unknown outcome is never used again: its next sequence is not known.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use jepsen_check::history::{Key, Read, Value};
-use kafka_client::ClientError;
 use kafka_client::api::{
     Acks, FetchOptions, FetchPartition, FetchedPartition, ProducePartition, ProduceRequest,
 };
+use kafka_client::{ClientError, ErrorCode};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
@@ -128,7 +128,7 @@ impl ThinClient {
                 unknown = Some(error.to_string());
             }
             let goes_on = match certainty {
-                Certainty::Not => is_passing(&error),
+                Certainty::Not => is_passing(&error) && !self.gives_up(&error),
                 Certainty::Unknown => self.options.idempotent && self.random.chance(3, 4),
                 Certainty::Done => false,
             };
@@ -147,6 +147,13 @@ impl ThinClient {
                 _ => Sent::Info(error.to_string()),
             };
         }
+    }
+
+    /// Whether to take a node at its word that it does not lead, and never will write the batch: what
+    /// is sent again and written in the end shows nothing, if the node was wrong.
+    fn gives_up(&mut self, error: &ClientError) -> bool {
+        let is_told = matches!(error, ClientError::Refused { code, .. } if *code == ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        is_told && self.random.chance(1, 4)
     }
 
     async fn try_send(&mut self, key: &Key, request: &ProduceRequest) -> Result<i64, ClientError> {
