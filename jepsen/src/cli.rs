@@ -62,7 +62,7 @@ pub(crate) struct RunArguments {
     pub(crate) nemesis: Nemeses,
     /// How long things are broken, in seconds
     #[arg(long, value_name = "SECONDS", alias = "duration", default_value_t = 30,
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) time: u64,
     /// Operations a second, of all clients together
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]

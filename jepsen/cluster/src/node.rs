@@ -312,7 +312,30 @@ impl Nodes {
         node: NodeId,
         why: &'static str,
     ) -> Result<String, ClusterError> {
-        let pid = self.known(node, |found| {
+        let pid = self.strike(node, why)?;
+        self.see_gone(node, pid).await
+    }
+
+    /// Ends several nodes at the same moment, and waits until they are gone.
+    pub(crate) async fn kill_all(
+        &self,
+        which: &[NodeId],
+        why: &'static str,
+    ) -> Result<Vec<String>, ClusterError> {
+        let mut struck = Vec::new();
+        for node in which {
+            struck.push((*node, self.strike(*node, why)?));
+        }
+        let mut seen = Vec::new();
+        for (node, pid) in struck {
+            seen.push(self.see_gone(node, pid).await?);
+        }
+        Ok(seen)
+    }
+
+    /// Sends SIGKILL; the process it went to, if there was one.
+    fn strike(&self, node: NodeId, why: &'static str) -> Result<Option<u32>, ClusterError> {
+        self.known(node, |found| {
             found.down.insert(why);
             let Some(process) = &mut found.process else {
                 return Ok(None);
@@ -320,7 +343,10 @@ impl Nodes {
             let pid = process.pid();
             process.kill().map_err(ClusterError::process(node))?;
             Ok(Some(pid))
-        })?;
+        })
+    }
+
+    async fn see_gone(&self, node: NodeId, pid: Option<u32>) -> Result<String, ClusterError> {
         let Some(pid) = pid else {
             return Ok(format!("node {node} was down already"));
         };

@@ -10,11 +10,7 @@ const WHY: &str = "killed";
 
 /// Ends processes; seen by their being gone.
 pub(crate) async fn kill(nodes: &Nodes, which: &[NodeId]) -> Result<String, ClusterError> {
-    let mut seen = Vec::new();
-    for node in which {
-        seen.push(nodes.kill(*node, WHY).await?);
-    }
-    Ok(seen.join("; "))
+    Ok(nodes.kill_all(which, WHY).await?.join("; "))
 }
 
 /// Starts them again, all at once, and waits a little until they are ready.

@@ -28,10 +28,7 @@ pub(crate) async fn cut(
         }
     }
     let mut random = Random::new(seed);
-    let mut seen = Vec::new();
-    for node in which {
-        seen.push(nodes.kill(*node, WHY).await?);
-    }
+    let mut seen = nodes.kill_all(which, WHY).await?;
     for node in which {
         let disk = nodes.disk(*node)?;
         let seed = random.next_u64();
