@@ -318,8 +318,8 @@ impl Pace {
     fn count(self, random: &mut Random) -> u64 {
         match (self, random.below(10)) {
             (Pace::Steady, 0) => 0,
-            (_, 0..=5) => 1,
-            (_, 6..=8) => 2,
+            (Pace::Steady, 1..=5) | (Pace::Brisk, 0..=3) => 1,
+            (Pace::Steady, 6..=8) | (Pace::Brisk, 4..=7) => 2,
             _ => 3,
         }
     }
