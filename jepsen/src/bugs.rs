@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn an_invariant_is_named_by_its_own_name_and_others_by_theirs() {
-        let mut verdict = Verdict::default();
+        let mut verdict = jepsen_check::check(&[], &jepsen_check::Limits::default());
         let text = "durable-stays at 9570 ms, node 1: shard 1 is short";
         verdict.add(Anomaly::new(AnomalyName::Invariant, text.to_owned()));
         verdict.add(Anomaly::new(AnomalyName::LostWrite, "gone".to_owned()));
