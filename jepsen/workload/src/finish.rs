@@ -10,10 +10,12 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use jepsen_check::history::{Admin, Key, Op};
 use tokio::time::{Instant, sleep};
+use tracing::debug;
 
 use crate::book::Book;
 use crate::client::ClientOptions;
-use crate::client::admin::TopicOptions;
+use crate::client::admin::{self, Answer, TopicOptions};
+use crate::client::nodes::Nodes;
 use crate::generator::Generator;
 use crate::random::Random;
 use crate::replicas;
@@ -25,6 +27,8 @@ use crate::world::World;
 /// So many partitions are written to at a time.
 const AT_A_TIME: usize = 100;
 const PAUSE: Duration = Duration::from_millis(200);
+/// A topic that is made when nothing is broken any more.
+const MARK: &str = "meta-mark";
 
 /// Sends to each partition until that succeeds, each by processes of its own.
 pub(crate) async fn prove_live<W: World>(
@@ -110,12 +114,14 @@ pub(crate) async fn describe_all<W: World>(
     mut random: Random,
 ) {
     let settings = factory.settings();
-    let deadline = Instant::now() + settings.final_timeout;
     let mut nodes = factory.nodes(settings.clients, random.fork(1));
     let none = TopicOptions {
         replication_factor: -1,
         configs: Vec::new(),
     };
+    let until = Instant::now() + settings.live_timeout;
+    all_catch_up(&mut nodes, &none, settings.op_timeout, until).await;
+    let deadline = Instant::now() + settings.final_timeout;
     let describe = |topic| Admin::Describe {
         topic,
         exists: None,
@@ -130,6 +136,30 @@ pub(crate) async fn describe_all<W: World>(
             let timeout = settings.op_timeout;
             if carry_out(book, process, &mut nodes, &admin, &none, timeout).await == Done::Ok {
                 break;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Waits until every node knows of a topic that is made now, and so of all that was done before: one
+/// that was cut off until a moment ago tells what it knew then. Who never does is seen by what it
+/// tells in the end.
+async fn all_catch_up(nodes: &mut Nodes, none: &TopicOptions, timeout: Duration, until: Instant) {
+    let mark = Admin::CreateTopic {
+        topic: MARK.to_owned(),
+        partitions: 1,
+    };
+    let answer = admin::carry_out(nodes, &mark, none, timeout).await;
+    if answer != Answer::Ok(mark) {
+        debug!(?answer, "no mark was made");
+    }
+    for node in nodes.all() {
+        while Instant::now() < until {
+            match nodes.metadata_of(node, None).await {
+                Ok(told) if told.topics.iter().any(|topic| topic.name == MARK) => break,
+                Ok(_) => {}
+                Err(error) => nodes.failed(node, &error),
             }
             sleep(PAUSE).await;
         }
