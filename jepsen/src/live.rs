@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jepsen_check::report::About;
 use jepsen_check::{Anomaly, AnomalyName, Limits, Outcome, Recorder};
 use jepsen_cluster::{Aftermath, ClusterError, ClusterSettings, Isolate, Problem, ProblemKind};
-use jepsen_workload::plan::{Pace, Plan};
+use jepsen_workload::plan::{Kind, Pace, Plan};
 use jepsen_workload::{DriveError, RunSettings, WorkloadKind, drive};
 
 use crate::cli::{Durability, RunArguments, names};
@@ -25,6 +25,12 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<Exit, Failure> {
         return Err(Failure::new(
             format!("{} is no program", arguments.bin.display()),
             "build one with `cargo build --release` and name it: --bin target/release/braidlog",
+        ));
+    }
+    if arguments.durability != Durability::Fsync && arguments.nemesis.0.contains(&Kind::Power) {
+        return Err(Failure::new(
+            "without fsync a record is promised only while a majority keeps power, and `power` takes it from all",
+            "leave `power` out of --nemesis, or --durability away",
         ));
     }
     let seed = arguments.seed.unwrap_or_else(seed_of_now);
