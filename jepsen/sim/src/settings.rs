@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use braidlog::config::Durability;
-use jepsen_workload::plan::{Kind, Plan};
+use jepsen_workload::plan::{Kind, Pace, Plan};
 use jepsen_workload::random::Random;
 use jepsen_workload::{RunSettings, WorkloadKind};
 
@@ -68,6 +68,11 @@ impl SimSettings {
             0 => vec![WorkloadKind::Log, WorkloadKind::Meta],
             _ => vec![WorkloadKind::Log],
         });
+        // What is broken again before all has settled, and what has the time to show.
+        let pace = match self.seed % 4 {
+            0 => Pace::Steady,
+            _ => Pace::Brisk,
+        };
         let run = RunSettings {
             seed: self.seed,
             duration: self.duration,
@@ -77,7 +82,7 @@ impl SimSettings {
             partitions: 1 + u32::try_from(random.below(4)).unwrap_or(0),
             padding_bytes_max: *random.pick(&[10, 500, 4_000]).unwrap_or(&500),
             workloads,
-            plan: Plan::make(self.seed, self.duration, &nemeses, nodes),
+            plan: Plan::paced(self.seed, self.duration, &nemeses, nodes, pace),
             ..RunSettings::default()
         };
         Decided {

@@ -21,6 +21,8 @@ use crate::random::Random;
 
 /// Nothing breaks before clients have begun.
 const BEGIN_MS: u64 = 1_500;
+/// Replicas of a topic: files of a minority of them may be damaged, however many nodes there are.
+const REPLICAS: usize = 3;
 /// The steps of a round begin within so long.
 const STAGGER_MS: u64 = 1_500;
 /// A step lasts at least so long.
@@ -275,7 +277,7 @@ pub struct Step {
     pub fault: FaultSpec,
     /// Draws the nodes.
     pub draw: u64,
-    /// The nodes that may be damaged.
+    /// The nodes that may be damaged: no majority of any topic's replicas.
     pub unlucky: Vec<NodeId>,
 }
 
@@ -358,7 +360,8 @@ impl Plan {
             disks: Vec::new(),
         };
         let all: Vec<NodeId> = (1..=nodes).collect();
-        maker.unlucky = draw_some(&mut maker.random, &all, minority(all.len()));
+        let count = minority(all.len().min(REPLICAS));
+        maker.unlucky = draw_some(&mut maker.random, &all, count);
         let end_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let mut steps = Vec::new();
         let mut now_ms = BEGIN_MS.min(end_ms / 8);
