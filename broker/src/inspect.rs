@@ -20,7 +20,7 @@ pub struct NodeInspection {
     /// Drawn when it joined, and again when it came back without its memory.
     pub incarnation: [u8; 16],
     /// How often since its start it has found its partitions' files to be other than it left them.
-    pub damage_notes: u64,
+    pub damage_reports: u64,
     /// Its replica of each shard that is open, the catalogue's first.
     pub shards: Vec<ShardInspection>,
     /// Every log of a partition that it has, by name.
@@ -91,7 +91,7 @@ impl Broker {
         NodeInspection {
             node: self.node_id(),
             incarnation: self.inner.identity.incarnation,
-            damage_notes: self.inner.logs.damage_notes(),
+            damage_reports: self.inner.logs.damage_reports(),
             shards: catalogue_shard.into_iter().chain(data_shards).collect(),
             partitions,
             catalogue: self.catalogue(),

@@ -72,19 +72,19 @@ fn seed_of_now() -> u64 {
 
 fn run_settings(arguments: &RunArguments, seed: u64) -> RunSettings {
     let duration = Duration::from_secs(arguments.time);
+    let kinds = &arguments.nemesis.0;
+    let plan = Plan::paced(seed, duration, kinds, arguments.nodes, Pace::Brisk);
+    let plan = match arguments.durability {
+        Durability::Fsync => plan,
+        Durability::Interval | Durability::Os => plan.for_relaxed(),
+    };
     RunSettings {
         seed,
         duration,
         rate_per_s: arguments.rate,
         workloads: arguments.workload.clone(),
         client: arguments.clients.kind(),
-        plan: Plan::paced(
-            seed,
-            duration,
-            &arguments.nemesis.0,
-            arguments.nodes,
-            Pace::Brisk,
-        ),
+        plan,
         ..RunSettings::default()
     }
 }

@@ -269,6 +269,13 @@ impl LogStore {
         self.inner.core.damage_notes()
     }
 
+    /// How often a log that exists turned out to be damaged. For the checks of the simulation.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn damage_reports(&self) -> u64 {
+        self.inner.core.damage_reports()
+    }
+
     /// Whether the writer waits for disk space. It tries again every 200 ms and loses nothing.
     #[must_use]
     pub fn writer_stalled(&self) -> bool {

@@ -42,6 +42,8 @@ pub(crate) struct Core {
     has_let_go: AtomicBool,
     /// How often damage was noted.
     damage_notes: AtomicU64,
+    /// How often it was told, which is not where the log turned out to be deleted.
+    damage_reports: AtomicU64,
     /// The copy of each log that is staged or on its way.
     copies: Mutex<HashMap<LogId, StagedCopy>>,
 }
@@ -79,6 +81,7 @@ impl Core {
             is_recovered: AtomicBool::new(false),
             has_let_go: AtomicBool::new(false),
             damage_notes: AtomicU64::new(0),
+            damage_reports: AtomicU64::new(0),
             copies: Mutex::default(),
         }
     }
@@ -155,6 +158,14 @@ impl Core {
 
     pub(crate) fn count_damage(&self) {
         self.damage_notes.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn count_damage_report(&self) {
+        self.damage_reports.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn damage_reports(&self) -> u64 {
+        self.damage_reports.load(Ordering::Acquire)
     }
 
     pub(crate) fn damage_notes(&self) -> u64 {

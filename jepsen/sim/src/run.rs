@@ -24,6 +24,8 @@ use crate::world::SimWorld;
 
 /// A run that takes longer than its faults and this, in virtual time, hangs.
 const REST_MAX: Duration = Duration::from_secs(600);
+/// Faults before a violated invariant that the report marks.
+const FAULTS_TOLD: usize = 6;
 /// The simulation's thread carries deep futures.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -194,6 +196,7 @@ fn judge(decided: &Decided, events: &[Event], violation: Option<&Violation>) -> 
         );
         let mut anomaly = Anomaly::new(AnomalyName::Invariant, explanation);
         anomaly.node = Some(violation.node);
+        anomaly.events = events_before(events, violation.time_us);
         verdict.add(anomaly);
     }
     if PANICS.load(Ordering::SeqCst) > 0 {
@@ -201,6 +204,19 @@ fn judge(decided: &Decided, events: &[Event], violation: Option<&Violation>) -> 
         verdict.add(Anomaly::new(AnomalyName::Panicked, explanation));
     }
     verdict
+}
+
+/// The last event up to then and the latest faults before it, which the report marks.
+fn events_before(events: &[Event], time_us: u64) -> Vec<u64> {
+    let before = events.partition_point(|event| event.time_us <= time_us);
+    let before = &events[..before];
+    let faults = before.iter().rev();
+    let faults = faults.filter(|event| matches!(event.op, Op::Fault { .. }));
+    let mut found: Vec<u64> = faults.take(FAULTS_TOLD).map(|event| event.index).collect();
+    found.extend(before.last().map(|event| event.index));
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// Panics are counted and become lines of the trace.

@@ -73,6 +73,11 @@ impl SimSettings {
             0 => Pace::Steady,
             _ => Pace::Brisk,
         };
+        let plan = Plan::paced(self.seed, self.duration, &nemeses, nodes, pace);
+        let plan = match durability {
+            Durability::Fsync => plan,
+            Durability::Interval | Durability::Os => plan.for_relaxed(),
+        };
         let run = RunSettings {
             seed: self.seed,
             duration: self.duration,
@@ -82,7 +87,7 @@ impl SimSettings {
             partitions: 1 + u32::try_from(random.below(4)).unwrap_or(0),
             padding_bytes_max: *random.pick(&[10, 500, 4_000]).unwrap_or(&500),
             workloads,
-            plan: Plan::paced(self.seed, self.duration, &nemeses, nodes, pace),
+            plan,
             ..RunSettings::default()
         };
         Decided {

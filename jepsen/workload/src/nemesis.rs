@@ -202,6 +202,7 @@ mod tests {
             fault,
             draw: 1,
             unlucky: vec![],
+            is_damage: false,
         }
     }
 

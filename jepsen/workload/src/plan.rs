@@ -279,6 +279,8 @@ pub struct Step {
     pub draw: u64,
     /// The nodes that may be damaged: no majority of any topic's replicas.
     pub unlucky: Vec<NodeId>,
+    /// It may take from a node what it has answered for, so that only those are struck.
+    pub is_damage: bool,
 }
 
 /// What is to be done at a moment of a plan.
@@ -339,6 +341,19 @@ impl Plan {
     #[must_use]
     pub fn make(seed: u64, duration: Duration, kinds: &[Kind], nodes: u32) -> Plan {
         Plan::paced(seed, duration, kinds, nodes, Pace::Steady)
+    }
+
+    /// The same plan for nodes that answer before they sync. A disk that fails costs those their
+    /// memory, as damage does; so it strikes the same nodes only.
+    #[must_use]
+    pub fn for_relaxed(mut self) -> Plan {
+        for step in &mut self.steps {
+            step.is_damage |= match &step.fault {
+                FaultSpec::Disk { how, .. } => !matches!(how, DiskFault::SlowSync(_)),
+                _ => false,
+            };
+        }
+        self
     }
 
     /// Such a plan, at a pace.
@@ -431,12 +446,18 @@ impl Maker {
             let at_ms = from_ms + self.random.below(room_ms + 1);
             let longest_ms = until_ms.saturating_sub(at_ms).max(1);
             let lasts_ms = (STEP_MS_MIN + self.random.below(longest_ms)).min(longest_ms);
+            let is_damage = match &fault {
+                FaultSpec::FlipBit | FaultSpec::TruncateFile | FaultSpec::DeleteFile => true,
+                FaultSpec::Disk { how, .. } => *how == DiskFault::LyingSync,
+                _ => false,
+            };
             steps.push(Step {
                 at_ms,
                 lasts_ms,
                 fault,
                 draw: self.random.next_u64(),
                 unlucky: self.unlucky.clone(),
+                is_damage,
             });
         }
         let rest_ms = match (lies, self.random.below(3)) {
@@ -608,13 +629,12 @@ impl Step {
                 .map(Fault::RemoveNode),
             FaultSpec::RemoveNode => Some(Fault::AddNode),
             FaultSpec::TransferLeader => Some(Fault::TransferLeader),
-            FaultSpec::Disk {
-                how: DiskFault::LyingSync,
-                ..
-            } => unlucky(&mut draw).map(|node| Fault::Disk {
-                nodes: vec![node],
-                how: DiskFault::LyingSync,
-            }),
+            FaultSpec::Disk { how, .. } if self.is_damage => {
+                unlucky(&mut draw).map(|node| Fault::Disk {
+                    nodes: vec![node],
+                    how: *how,
+                })
+            }
             FaultSpec::Disk { target, how } => {
                 some(draw.nodes(*target)).map(|nodes| Fault::Disk { nodes, how: *how })
             }

@@ -131,6 +131,7 @@ fn a_cluster_that_shrank_is_not_damaged_beyond_a_minority() {
         fault: FaultSpec::FlipBit,
         draw: 1,
         unlucky: vec![1, 2],
+        is_damage: false,
     };
     assert!(step.resolve(&standing(5)).is_some());
     assert_eq!(step.resolve(&standing(3)), None);
@@ -145,6 +146,7 @@ fn every_class_of_nodes_is_as_large_as_it_says() {
             fault: FaultSpec::Kill { target },
             draw: 5,
             unlucky: Vec::new(),
+            is_damage: false,
         };
         step.resolve(&standing(nodes)).map(|fault| fault.nodes())
     };
@@ -166,6 +168,7 @@ fn in_a_ring_everyone_hears_a_majority_and_nobody_the_same() {
             fault: FaultSpec::Partition { shape: Shape::Ring },
             draw: 3,
             unlucky: Vec::new(),
+            is_damage: false,
         };
         let Some(Fault::Cut { links, .. }) = step.resolve(&standing(nodes)) else {
             panic!("a ring of {nodes} is cut");
@@ -193,6 +196,7 @@ fn a_bridge_hears_both_halves_which_do_not_hear_each_other() {
             },
             draw,
             unlucky: Vec::new(),
+            is_damage: false,
         };
         let Some(Fault::Cut { links, .. }) = step.resolve(&standing(5)) else {
             panic!("a bridge of 5 is cut");
@@ -255,4 +259,28 @@ fn kinds_are_read_by_name() {
         error.contains("`meteor`") && error.contains("bitflip"),
         "{error}"
     );
+}
+
+#[test]
+fn where_nothing_is_synced_first_a_failing_disk_strikes_who_may_be_damaged() {
+    let standing = standing(5);
+    let mut struck = 0;
+    for seed in 0..200 {
+        let plan = Plan::make(seed, Duration::from_secs(60), &[Kind::Disk], 5).for_relaxed();
+        for step in &plan.steps {
+            match step.resolve(&standing) {
+                Some(Fault::Disk {
+                    how: DiskFault::SlowSync(_),
+                    ..
+                })
+                | None => {}
+                Some(Fault::Disk { nodes, .. }) => {
+                    assert!(nodes.iter().all(|node| step.unlucky.contains(node)));
+                    struck += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(struck > 100, "{struck}");
 }

@@ -390,6 +390,7 @@ impl PartitionLog {
     pub(crate) fn report_damage(&self, memory: &Memory) {
         if let Some(damage) = memory.damaged.values().next() {
             tracing::error!(partition = %self.shared.id, %damage, "partition log is damaged");
+            self.shared.core.count_damage_report();
         }
     }
 

@@ -96,7 +96,7 @@ fn believes(machine: &Machine, seen: Option<&Seen>) -> Result<(), String> {
     if machine.is_running() && machine.is_returning() {
         return Err("it has lost its memory, though nothing was done to its disk".to_owned());
     }
-    match seen.map(|seen| seen.node.damage_notes) {
+    match seen.map(|seen| seen.node.damage_reports) {
         Some(notes @ 1..) => Err(format!(
             "its logs are damaged, {notes} times, though nothing was done to its disk"
         )),
@@ -191,7 +191,10 @@ impl Held {
 
 fn marks(node: &NodeInspection) -> BTreeMap<ShardId, Marks> {
     let of_shard = |shard: &ShardInspection| {
-        let last = shard.journal_durable?;
+        // Where the log is empty its floor is told, which a checkpoint holds: the journal may not
+        // have got as far.
+        let last = shard.journal_durable;
+        let last = last.filter(|last| Some(*last) > shard.journal_floor)?;
         let committed = shard.committed;
         let committed = committed.filter(|committed| committed.index <= last.index);
         Some((shard.shard, Marks { last, committed }))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use broker::inspect::PartitionInspection;
 use jepsen_workload::fault::NodeId;
-use raft::inspect::ShardInspection;
+use raft::inspect::{Role, ShardInspection};
 use storage::{LogId, LogPosition, Offset, ShardId};
 
 use super::{Broken, Seen};
@@ -52,6 +52,11 @@ impl Replicas {
                     if last.run == seen.run || seen.excuse == Excuse::None {
                         vote_rises(&last.seen, shard)
                             .map_err(|detail| Broken::new("vote-rises", seen.id, detail))?;
+                    }
+                    if last.run != seen.run {
+                        leads_anew(&last.seen, shard).map_err(|detail| {
+                            Broken::new("restart-ends-leadership", seen.id, detail)
+                        })?;
                     }
                     if last.run == seen.run {
                         marks_rise(&last.seen, shard)
@@ -136,6 +141,17 @@ fn vote_rises(before: &ShardInspection, now: &ShardInspection) -> Result<(), Str
         return Ok(());
     }
     Err(format!("shard {}: from {old:?} to {new:?}", now.shard))
+}
+
+/// Who led a term and starts again leads no more in it: what it had sent it may have lost.
+fn leads_anew(before: &ShardInspection, now: &ShardInspection) -> Result<(), String> {
+    let leads = |seen: &ShardInspection| (seen.role == Role::Leader).then_some(seen.term);
+    match (leads(before), leads(now)) {
+        (Some(term), Some(again)) if term == again => {
+            Err(format!("shard {}: {term:?} before and after", now.shard))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What rises as long as a node runs.
