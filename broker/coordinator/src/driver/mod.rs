@@ -1,0 +1,1 @@
+//! Runs a coordinator in virtual time, for tests.
