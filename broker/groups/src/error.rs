@@ -39,6 +39,9 @@ pub enum GroupError {
     /// The group rebalances; join again.
     #[error("the group rebalances")]
     RebalanceInProgress = 27,
+    /// The group has offsets of as many partitions as it may have.
+    #[error("too many committed offsets")]
+    InvalidCommitOffsetSize = 28,
     /// The request's version is not enough for what the group is.
     #[error("the version of the request is not enough")]
     UnsupportedVersion = 35,

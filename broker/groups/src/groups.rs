@@ -6,12 +6,13 @@ use std::sync::Arc;
 use coordinator::{Coordinator, Effects, ReplyId};
 
 use crate::classic::{self, ClassicGroup, ClassicTimer};
-use crate::command::Command;
+use crate::command::{Command, Heartbeat, JoinGroup, LeaveGroup, SyncGroup};
 use crate::config::GroupsConfig;
-use crate::consumer::{self, ConsumerGroup, ConsumerTimer};
-use crate::offsets::Offsets;
-use crate::record::{ConsumerRecord, Record};
-use crate::response::Response;
+use crate::consumer::{self, ConsumerGroup, ConsumerTimer, classic_members};
+use crate::error::GroupError;
+use crate::offsets::{self, Offsets};
+use crate::record::{ClassicValue, ConsumerRecord, Record};
+use crate::response::{Joined, LeaveGroupResponse, Response, SyncGroupResponse};
 use crate::topics::Topics;
 use crate::turn::Turn;
 
@@ -39,12 +40,52 @@ pub enum Group {
     Consumer(ConsumerGroup),
 }
 
+impl Group {
+    fn classic_value(&self) -> Option<ClassicValue> {
+        match self {
+            Self::Classic(group) => Some(group.value.clone()),
+            Self::Consumer(_) => None,
+        }
+    }
+}
+
 /// What only the leader has.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Soft {
     /// All classic groups, those that the log does not know yet among them.
     pub(crate) classic: BTreeMap<String, classic::Live>,
     pub(crate) consumer: consumer::Soft,
+    pub(crate) expiry: offsets::Cursor,
+    pub(crate) deleted_topics: offsets::DeletedTopics,
+}
+
+/// What there is under the id of a group.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Found<'a> {
+    Classic(&'a classic::Live),
+    Consumer(&'a ConsumerGroup),
+    /// A consumer that assigns partitions to itself keeps its offsets here.
+    OffsetsOnly,
+}
+
+impl Found<'_> {
+    /// Whether it has no members. Ids that were given to come back with do not count.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Classic(live) => live.state == classic::State::Empty,
+            Self::Consumer(group) => group.is_empty(),
+            Self::OffsetsOnly => true,
+        }
+    }
+
+    /// Whether a member reads the topic, or may.
+    pub(crate) fn is_subscribed_to(&self, topic: &str) -> bool {
+        match self {
+            Self::Classic(live) => live.is_subscribed_to(topic),
+            Self::Consumer(group) => group.is_subscribed_to(topic),
+            Self::OffsetsOnly => false,
+        }
+    }
 }
 
 /// What the timers of groups are named by.
@@ -52,6 +93,8 @@ pub(crate) struct Soft {
 pub enum Timer {
     /// Look for offsets and groups that expire.
     Expiry,
+    /// Go on forgetting the offsets of deleted topics.
+    DeletedTopics,
     /// Of a classic group.
     Classic {
         /// The group.
@@ -86,6 +129,89 @@ impl Groups {
             _ => None,
         }
     }
+
+    /// What there is under this id. For leaders: the others do not know of classic groups.
+    pub(crate) fn find(&self, group_id: &str) -> Option<Found<'_>> {
+        if let Some(live) = self.soft.classic.get(group_id) {
+            return Some(Found::Classic(live));
+        }
+        if let Some(group) = self.consumer(group_id) {
+            return Some(Found::Consumer(group));
+        }
+        let offsets = self.hard.offsets.of_group(group_id);
+        offsets.map(|_| Found::OffsetsOnly)
+    }
+
+    /// Whether there may be another group.
+    pub(crate) fn has_room(&self, config: &GroupsConfig) -> bool {
+        let groups = self.hard.groups.len().max(self.soft.classic.len());
+        groups.max(self.hard.offsets.groups().len()) < config.groups_max
+    }
+
+    /// Forgets a classic group that nobody is in and that the log does not know.
+    pub(crate) fn forget_if_vacant(&mut self, group_id: &str) {
+        // From the first generation on the log knows it, or will when this call is over.
+        let is_vacant = |live: &classic::Live| live.is_vacant() && live.generation == 0;
+        let live = self.soft.classic.get(group_id);
+        if live.is_some_and(is_vacant) && !self.hard.groups.contains_key(group_id) {
+            self.soft.classic.remove(group_id);
+        }
+    }
+
+    fn join(&mut self, command: JoinGroup, reply: ReplyId, turn: &mut Turn<'_>) {
+        if let Err(error) = classic::check_join(&command, turn.config) {
+            let refused = Joined::refused(&command.member_id, error);
+            turn.answer(reply, Response::JoinGroup(refused));
+            return;
+        }
+        match self.consumer(&command.group_id) {
+            Some(group) if !group.is_empty() => {
+                classic_members::join(self, command, reply, turn);
+            }
+            // An empty consumer group makes way for a classic one. Its offsets stay.
+            Some(_) if command.member_id.is_empty() => {
+                self.delete_if_empty(&command.group_id, turn);
+                classic::join(self, command, reply, turn);
+            }
+            Some(_) | None => classic::join(self, command, reply, turn),
+        }
+    }
+
+    fn sync(&mut self, command: SyncGroup, reply: ReplyId, turn: &mut Turn<'_>) {
+        if command.group_id.is_empty() {
+            let refused = SyncGroupResponse::refused(GroupError::InvalidGroupId);
+            turn.answer(reply, Response::SyncGroup(refused));
+        } else if self.consumer(&command.group_id).is_some() {
+            classic_members::sync(self, command, reply, turn);
+        } else {
+            classic::sync(self, command, reply, turn);
+        }
+    }
+
+    fn heartbeat(&mut self, command: Heartbeat, reply: ReplyId, turn: &mut Turn<'_>) {
+        if command.group_id.is_empty() {
+            let refused = Err(GroupError::InvalidGroupId);
+            turn.answer(reply, Response::Heartbeat(refused));
+        } else if self.consumer(&command.group_id).is_some() {
+            classic_members::heartbeat(self, command, reply, turn);
+        } else {
+            classic::heartbeat(self, &command, reply, turn);
+        }
+    }
+
+    fn leave(&mut self, command: LeaveGroup, reply: ReplyId, turn: &mut Turn<'_>) {
+        if command.group_id.is_empty() {
+            let refused = LeaveGroupResponse {
+                error: Some(GroupError::InvalidGroupId),
+                members: Vec::new(),
+            };
+            turn.answer(reply, Response::LeaveGroup(refused));
+        } else if self.consumer(&command.group_id).is_some() {
+            classic_members::leave(self, command, reply, turn);
+        } else {
+            classic::leave(self, command, reply, turn);
+        }
+    }
 }
 
 impl Hard {
@@ -98,7 +224,7 @@ impl Hard {
         }
         if let Some(Group::Consumer(group)) = self.groups.get_mut(group_id) {
             group.replay(record);
-            if group.is_gone() {
+            if matches!(record, ConsumerRecord::Group { value: None, .. }) {
                 self.groups.remove(group_id);
             }
         }
@@ -130,18 +256,43 @@ impl Coordinator for Groups {
         };
         let turn = &mut turn;
         match command {
+            Command::JoinGroup(command) => self.join(command, reply, turn),
+            Command::SyncGroup(command) => self.sync(command, reply, turn),
+            Command::Heartbeat(command) => self.heartbeat(command, reply, turn),
+            Command::LeaveGroup(command) => self.leave(command, reply, turn),
+            Command::OffsetCommit(command) => offsets::commit(self, command, reply, turn),
+            Command::OffsetFetch(command) => {
+                let fetched = offsets::fetch(self, &command);
+                turn.answer(reply, Response::OffsetFetch(fetched));
+            }
+            Command::OffsetDelete(command) => offsets::delete(self, &command, reply, turn),
+            Command::ListGroups(command) => {
+                let listed = self.list(&command);
+                turn.answer(reply, Response::ListGroups(listed));
+            }
+            Command::DescribeGroups(ids) => {
+                let described = ids.iter().map(|id| self.describe(id)).collect();
+                turn.answer(reply, Response::DescribeGroups(described));
+            }
+            Command::DeleteGroups(ids) => {
+                let deleted = self.delete(&ids, turn);
+                turn.answer(reply, Response::DeleteGroups(deleted));
+            }
             Command::ConsumerGroupHeartbeat(command) => {
                 consumer::heartbeat(self, command, reply, turn);
             }
             Command::ConsumerGroupDescribe(ids) => {
-                let described = ids.iter().map(|id| consumer::describe(self, id)).collect();
+                let describe = |id: &String| consumer::describe(self, id, turn.topics);
+                let described = ids.iter().map(describe).collect();
                 turn.answer(reply, Response::ConsumerGroupDescribe(described));
             }
             Command::TopicsChanged => {
                 consumer::topics_changed(self, turn);
                 turn.answer(reply, Response::Done);
             }
-            _ => turn.answer(reply, Response::Done),
+            Command::TopicsDeleted(topics) => {
+                offsets::topics_deleted(self, topics, reply, turn);
+            }
         }
     }
 
@@ -160,7 +311,11 @@ impl Coordinator for Groups {
             effects,
         };
         match timer {
-            Timer::Expiry | Timer::Classic { .. } => {}
+            Timer::Expiry => offsets::expire(self, &mut turn),
+            Timer::DeletedTopics => offsets::go_on_forgetting(self, &mut turn),
+            Timer::Classic { group_id, timer } => {
+                classic::timer_fired(self, &group_id, &timer, &mut turn);
+            }
             Timer::Consumer { group_id, timer } => {
                 consumer::timer_fired(self, &group_id, timer, &mut turn);
             }
@@ -192,12 +347,18 @@ impl Coordinator for Groups {
             config: &config,
             effects,
         };
-        let group_ids: Vec<String> = self.hard.groups.keys().cloned().collect();
-        for group_id in group_ids {
-            if self.consumer(&group_id).is_some() {
-                consumer::lead(self, &group_id, &mut turn);
+        let groups: Vec<(String, Option<ClassicValue>)> = {
+            let groups = self.hard.groups.iter();
+            groups.map(|(id, group)| (id.clone(), group.classic_value())).collect()
+        };
+        for (group_id, classic_value) in groups {
+            match classic_value {
+                Some(value) => classic::lead(self, &group_id, &value, &mut turn),
+                None => consumer::lead(self, &group_id, &mut turn),
             }
         }
+        let check_ms = turn.config.offsets_retention_check_interval_ms.max(1);
+        turn.set_timer(Timer::Expiry, check_ms);
     }
 
     fn hard(&self) -> &Hard {

@@ -10,6 +10,7 @@
 //! Everything that a client can make grow has a limit ([`GroupsConfig`]), and everything is ordered,
 //! so that two replicas never differ.
 
+mod admin;
 mod assignor;
 mod classic;
 mod command;
