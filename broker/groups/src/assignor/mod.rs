@@ -20,14 +20,14 @@ use crate::uuid::Uuid;
 mod tests;
 
 /// The id of a topic.
-pub type TopicId = Uuid;
+pub(crate) type TopicId = Uuid;
 
 /// Partitions of several topics. No topic has an empty set.
-pub type Partitions = BTreeMap<TopicId, BTreeSet<i32>>;
+pub(crate) type Partitions = BTreeMap<TopicId, BTreeSet<i32>>;
 
 /// The assignors that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Assignor {
+pub(crate) enum Assignor {
     /// Everybody gets as many partitions as everybody else, and keeps what it has if that can be.
     Uniform,
     /// Each topic's partitions in ranges, in the order of the members; not sticky. Topics with
@@ -37,7 +37,7 @@ pub enum Assignor {
 
 impl Assignor {
     /// The name in requests and records.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Uniform => "uniform",
             Self::Range => "range",
@@ -45,7 +45,7 @@ impl Assignor {
     }
 
     /// The assignor of that name.
-    pub fn of_name(name: &str) -> Option<Self> {
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
         [Self::Uniform, Self::Range].into_iter().find(|assignor| assignor.name() == name)
     }
 
@@ -54,7 +54,7 @@ impl Assignor {
     /// # Errors
     ///
     /// [`Nonsense`] when the result breaks a rule of [`verify`].
-    pub fn assign(self, spec: &GroupSpec) -> Result<BTreeMap<Arc<str>, Partitions>, Nonsense> {
+    pub(crate) fn assign(self, spec: &GroupSpec) -> Result<BTreeMap<Arc<str>, Partitions>, Nonsense> {
         let assignment = match self {
             Self::Range => range::assign(spec),
             Self::Uniform if spec.is_homogeneous() => uniform::assign(spec),
@@ -67,22 +67,22 @@ impl Assignor {
 
 /// What an assignor sees of one member.
 #[derive(Clone, Debug)]
-pub struct MemberSpec {
+pub(crate) struct MemberSpec {
     /// The instance id of a static member.
-    pub instance_id: Option<String>,
+    pub(crate) instance_id: Option<String>,
     /// The topics that it is subscribed to and that exist.
-    pub topics: Arc<BTreeSet<TopicId>>,
+    pub(crate) topics: Arc<BTreeSet<TopicId>>,
     /// What it is assigned by the target assignment now in force.
-    pub assigned: Arc<Partitions>,
+    pub(crate) assigned: Arc<Partitions>,
 }
 
 /// What an assignor sees of a group.
 #[derive(Clone, Debug, Default)]
-pub struct GroupSpec {
+pub(crate) struct GroupSpec {
     /// The members.
-    pub members: BTreeMap<Arc<str>, MemberSpec>,
+    pub(crate) members: BTreeMap<Arc<str>, MemberSpec>,
     /// The number of partitions of every topic that a member is subscribed to.
-    pub partitions: BTreeMap<TopicId, i32>,
+    pub(crate) partitions: BTreeMap<TopicId, i32>,
 }
 
 impl GroupSpec {
@@ -108,7 +108,7 @@ impl GroupSpec {
 /// Why the result of an assignor is of no use. Kafka answers UNKNOWN_SERVER_ERROR to the member
 /// whose request asked for it, and leaves the assignment as it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Nonsense {
+pub(crate) enum Nonsense {
     /// Somebody who is not in the group got something.
     #[error("assigned something to {member}, which is no member")]
     UnknownMember {
@@ -148,7 +148,7 @@ pub enum Nonsense {
 /// # Errors
 ///
 /// What is wrong with it first.
-pub fn verify(
+pub(crate) fn verify(
     spec: &GroupSpec,
     assignment: &BTreeMap<Arc<str>, Partitions>,
 ) -> Result<(), Nonsense> {

@@ -152,7 +152,12 @@ impl ConsumerGroup {
         &self.expressions
     }
 
-    /// Whether anybody has no members.
+    /// Whether some member is subscribed to the topic.
+    pub(crate) fn is_subscribed_to(&self, topic: &str) -> bool {
+        self.members.values().any(|member| self.topic_names(member).any(|name| name == topic))
+    }
+
+    /// Whether it has no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
@@ -282,16 +287,17 @@ impl ConsumerGroup {
     /// The instance id of a member that is gone, or has another now, is free again, unless
     /// another member has taken it already.
     fn release_instance(&mut self, id: &Arc<str>, old: &Member) {
-        if let Some(instance_id) = &old.value.instance_id {
-            if self.static_members.get(instance_id) == Some(id) {
-                self.static_members.remove(instance_id);
-            }
+        if let Some(instance_id) = &old.value.instance_id
+            && self.static_members.get(instance_id) == Some(id)
+        {
+            self.static_members.remove(instance_id);
         }
     }
 
     /// What deletes all that there is of the group.
-    pub fn tombstones(&self, group: &Arc<str>) -> Vec<ConsumerRecord> {
-        let group = || group.clone();
+    pub fn tombstones(&self, group_id: &str) -> Vec<ConsumerRecord> {
+        let group_id: Arc<str> = group_id.into();
+        let group = || group_id.clone();
         let ids = || self.members.keys().cloned();
         let targets: BTreeSet<Arc<str>> = ids().chain(self.target.keys().cloned()).collect();
         let mut records = Vec::new();

@@ -281,7 +281,7 @@ impl ConsumerRecord {
         }
         let group: Arc<str> = key.string()?.into();
         let mut second = || Ok::<Arc<str>, RecordError>(key.string()?.into());
-        Ok(match kind {
+        let record = match kind {
             GROUP => Self::Group { group, value: read(value, GroupValue::read)? },
             // Its fields mean nothing any more: what Kafka 4.0 wrote reads as what deletes it.
             PARTITIONS => Self::PartitionMetadata { group },
@@ -302,11 +302,13 @@ impl ConsumerRecord {
                 expression: second()?,
                 value: read(value, ExpressionValue::read)?,
             },
-        })
+        };
+        key.finish()?;
+        Ok(record)
     }
 }
 
-/// Reads a value, if there is one: version and fields.
+/// Reads a value, if there is one: version, fields, and nothing after them.
 fn read<T>(
     value: Option<&[u8]>,
     fields: impl FnOnce(&mut Reader<'_>) -> Result<T, RecordError>,
@@ -317,7 +319,9 @@ fn read<T>(
         VALUE_VERSION => {}
         other => return Err(RecordError::UnknownVersion(other)),
     }
-    fields(&mut reader).map(Some)
+    let value = fields(&mut reader)?;
+    reader.finish()?;
+    Ok(Some(value))
 }
 
 fn read_target(reader: &mut Reader<'_>) -> Result<i32, RecordError> {
@@ -470,7 +474,7 @@ fn write_names(writer: &mut Writer, names: &BTreeSet<String>) {
 
 fn read_names(reader: &mut Reader<'_>) -> Result<BTreeSet<String>, RecordError> {
     let length = reader.compact_count()?;
-    (0..length).map(|_| Ok(reader.compact_string()?)).collect()
+    (0..length).map(|_| reader.compact_string()).collect()
 }
 
 fn write_partitions(writer: &mut Writer, partitions: &Partitions) {

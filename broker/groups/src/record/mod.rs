@@ -5,7 +5,8 @@
 //! Value, GroupMetadataKey and Value, ConsumerGroup*Key and Value). Bytes from the log never panic.
 
 mod classic;
-mod consumer;
+pub mod consumer;
+pub(crate) mod embedded;
 mod offset;
 mod wire;
 

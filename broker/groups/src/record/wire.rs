@@ -41,6 +41,11 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
+    /// Passes over bytes.
+    pub(super) fn skip(&mut self, len: usize) -> Result<(), RecordError> {
+        self.take(len).map(|_| ())
+    }
+
     pub(super) fn i8(&mut self) -> Result<i8, RecordError> {
         self.array().map(i8::from_be_bytes)
     }
