@@ -47,12 +47,7 @@ pub trait Coordinator: Clone {
     fn replay(&mut self, record: &Self::Record);
 
     /// This instance leads from now on; its hard state is that of all committed records.
-    fn became_leader(
-        &mut self,
-        context: &Self::Context,
-        now_ms: i64,
-        effects: &mut Effects<Self>,
-    );
+    fn became_leader(&mut self, context: &Self::Context, now_ms: i64, effects: &mut Effects<Self>);
 
     /// The hard state.
     fn hard(&self) -> &Self::Hard;

@@ -27,13 +27,13 @@ pub enum TimerChange<T> {
 
 /// What one call of a coordinator wants done.
 #[derive(Debug)]
-pub struct Effects<C: Coordinator + ?Sized> {
+pub struct Effects<C: Coordinator> {
     records: Vec<C::Record>,
     answers: Vec<(ReplyId, C::Response)>,
     timers: Vec<TimerChange<C::Timer>>,
 }
 
-impl<C: Coordinator + ?Sized> Default for Effects<C> {
+impl<C: Coordinator> Default for Effects<C> {
     fn default() -> Self {
         Self {
             records: Vec::new(),
@@ -43,7 +43,7 @@ impl<C: Coordinator + ?Sized> Default for Effects<C> {
     }
 }
 
-impl<C: Coordinator + ?Sized> Effects<C> {
+impl<C: Coordinator> Effects<C> {
     /// No effects yet.
     #[must_use]
     pub fn new() -> Self {

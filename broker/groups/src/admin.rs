@@ -21,7 +21,10 @@ impl Groups {
     /// The groups, by id.
     pub(crate) fn list(&self, command: &ListGroups) -> Vec<ListedGroup> {
         let is_wanted = |filter: &[String], name: &str| {
-            filter.is_empty() || filter.iter().any(|one| one.trim().eq_ignore_ascii_case(name))
+            filter.is_empty()
+                || filter
+                    .iter()
+                    .any(|one| one.trim().eq_ignore_ascii_case(name))
         };
         let ids = self.hard.offsets.groups().keys();
         let ids = ids
@@ -60,7 +63,11 @@ impl Groups {
 
     /// Deletes groups that are empty, with their offsets. What would be too much for one batch is
     /// put off: the client comes again.
-    pub(crate) fn delete(&mut self, group_ids: &[String], turn: &mut Turn<'_>) -> Vec<DeletedGroup> {
+    pub(crate) fn delete(
+        &mut self,
+        group_ids: &[String],
+        turn: &mut Turn<'_>,
+    ) -> Vec<DeletedGroup> {
         let mut deleted: BTreeMap<&String, Option<GroupError>> = BTreeMap::new();
         let mut records = 0;
         for group_id in group_ids {

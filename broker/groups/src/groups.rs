@@ -349,7 +349,9 @@ impl Coordinator for Groups {
         };
         let groups: Vec<(String, Option<ClassicValue>)> = {
             let groups = self.hard.groups.iter();
-            groups.map(|(id, group)| (id.clone(), group.classic_value())).collect()
+            groups
+                .map(|(id, group)| (id.clone(), group.classic_value()))
+                .collect()
         };
         for (group_id, classic_value) in groups {
             match classic_value {

@@ -21,26 +21,28 @@ mod groups;
 mod offsets;
 pub mod record;
 mod response;
+#[cfg(test)]
+mod testing;
 mod topics;
 mod turn;
 mod uuid;
 
+pub use classic::{ClassicGroup, ClassicTimer};
 pub use command::{
-    Client, Command, CommitPartition, CommitTopic, ConsumerGroupHeartbeat, FetchTopic, GroupProtocol,
-    Heartbeat, JoinGroup, LeaveGroup, LeavingMember, ListGroups, OffsetCommit, OffsetDelete,
-    OffsetFetch, OwnedTopic, SyncAssignment, SyncGroup,
+    Client, Command, CommitPartition, CommitTopic, ConsumerGroupHeartbeat, FetchTopic,
+    GroupProtocol, Heartbeat, JoinGroup, LeaveGroup, LeavingMember, ListGroups, OffsetCommit,
+    OffsetDelete, OffsetFetch, OwnedTopic, SyncAssignment, SyncGroup,
 };
 pub use config::{GroupsConfig, MigrationPolicy};
-pub use error::GroupError;
-pub use classic::{ClassicGroup, ClassicTimer};
 pub use consumer::{ConsumerGroup, ConsumerTimer};
+pub use error::GroupError;
 pub use groups::{Group, Groups, Hard, Timer};
 pub use offsets::Offsets;
 pub use response::{
     CommittedOffset, CommittedTopic, ConsumerAssignment, ConsumerGroupDescription,
     ConsumerGroupHeartbeatResponse, ConsumerMember, DeletedGroup, DescribedGroup, DescribedMember,
-    Joined, JoinedMember, LeaveGroupResponse, LeftMember, ListedGroup, OffsetFetchResponse, PartitionOutcome,
-    Response, SyncGroupResponse, TopicOutcome, TopicPartitions,
+    Joined, JoinedMember, LeaveGroupResponse, LeftMember, ListedGroup, OffsetFetchResponse,
+    PartitionOutcome, Response, SyncGroupResponse, TopicOutcome, TopicPartitions,
 };
 pub use topics::{Topic, Topics};
 pub use uuid::Uuid;

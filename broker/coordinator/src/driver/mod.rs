@@ -153,6 +153,11 @@ impl<C: Coordinator> Driver<C> {
         self.outcomes.remove(&reply)
     }
 
+    /// Puts an outcome back that was taken.
+    pub fn put_back(&mut self, reply: ReplyId, outcome: Outcome<C::Response>) {
+        self.outcomes.insert(reply, outcome);
+    }
+
     /// Sends a command and lets time pass until it is answered.
     ///
     /// # Panics

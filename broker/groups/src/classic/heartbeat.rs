@@ -10,12 +10,7 @@ use crate::response::Response;
 use crate::turn::Turn;
 
 /// Answers Heartbeat in a classic group.
-pub(crate) fn heartbeat(
-    groups: &Groups,
-    command: &Heartbeat,
-    reply: ReplyId,
-    turn: &mut Turn<'_>,
-) {
+pub(crate) fn heartbeat(groups: &Groups, command: &Heartbeat, reply: ReplyId, turn: &mut Turn<'_>) {
     let outcome = match groups.soft.classic.get(&command.group_id) {
         None => Err(GroupError::UnknownMemberId),
         Some(live) => beat(live, command, turn),

@@ -19,12 +19,7 @@ use crate::turn::Turn;
 const NEW_MEMBER_JOIN_TIMEOUT_MS: i64 = 5 * 60 * 1_000;
 
 /// Answers JoinGroup, or lets it wait, in a group that is not a consumer group with members.
-pub(crate) fn join(
-    groups: &mut Groups,
-    command: JoinGroup,
-    reply: ReplyId,
-    turn: &mut Turn<'_>,
-) {
+pub(crate) fn join(groups: &mut Groups, command: JoinGroup, reply: ReplyId, turn: &mut Turn<'_>) {
     let group_id = command.group_id.clone();
     let is_known = groups.soft.classic.contains_key(&group_id);
     let is_first = command.member_id.is_empty();
@@ -123,13 +118,7 @@ fn join_first(live: &mut Live, command: &JoinGroup, reply: ReplyId, turn: &mut T
     }
 }
 
-fn add(
-    live: &mut Live,
-    member_id: &str,
-    command: &JoinGroup,
-    reply: ReplyId,
-    turn: &mut Turn<'_>,
-) {
+fn add(live: &mut Live, member_id: &str, command: &JoinGroup, reply: ReplyId, turn: &mut Turn<'_>) {
     if live.members.is_empty() {
         live.protocol_type = Some(command.protocol_type.clone());
     }

@@ -11,12 +11,7 @@ use crate::response::{LeaveGroupResponse, LeftMember, Response};
 use crate::turn::Turn;
 
 /// Answers LeaveGroup in a classic group.
-pub(crate) fn leave(
-    groups: &mut Groups,
-    command: LeaveGroup,
-    reply: ReplyId,
-    turn: &mut Turn<'_>,
-) {
+pub(crate) fn leave(groups: &mut Groups, command: LeaveGroup, reply: ReplyId, turn: &mut Turn<'_>) {
     let group_id = command.group_id;
     let mut live = groups.soft.classic.get_mut(&group_id);
     let mut members = Vec::with_capacity(command.members.len());

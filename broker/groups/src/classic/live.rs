@@ -310,7 +310,9 @@ impl Live {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
         self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols.iter().any(|one| self.is_supported_by_all(&one.name))
+            && protocols
+                .iter()
+                .any(|one| self.is_supported_by_all(&one.name))
     }
 
     fn is_supported_by_all(&self, protocol: &str) -> bool {

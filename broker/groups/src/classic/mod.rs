@@ -17,10 +17,10 @@
 //! under way is soft state ([`Live`]) and starts again under a new leader, when the members find that
 //! their generation is not the group's.
 
+pub(crate) mod handover;
 mod heartbeat;
 mod join;
 mod leave;
-pub(crate) mod handover;
 mod live;
 mod member;
 mod rebalance;

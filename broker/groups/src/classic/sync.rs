@@ -14,12 +14,7 @@ use crate::response::{Response, SyncGroupResponse};
 use crate::turn::Turn;
 
 /// Answers SyncGroup, or lets it wait for the leader's, in a classic group.
-pub(crate) fn sync(
-    groups: &mut Groups,
-    command: SyncGroup,
-    reply: ReplyId,
-    turn: &mut Turn<'_>,
-) {
+pub(crate) fn sync(groups: &mut Groups, command: SyncGroup, reply: ReplyId, turn: &mut Turn<'_>) {
     let Some(live) = groups.soft.classic.get_mut(&command.group_id) else {
         refuse(GroupError::UnknownMemberId, reply, turn);
         return;

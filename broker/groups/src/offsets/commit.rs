@@ -14,12 +14,7 @@ use crate::turn::Turn;
 const METADATA_BYTES_MAX: usize = i16::MAX as usize;
 
 /// Answers OffsetCommit.
-pub(crate) fn commit(
-    groups: &Groups,
-    command: OffsetCommit,
-    reply: ReplyId,
-    turn: &mut Turn<'_>,
-) {
+pub(crate) fn commit(groups: &Groups, command: OffsetCommit, reply: ReplyId, turn: &mut Turn<'_>) {
     let outcome = check(groups, &command, turn.config);
     if outcome.is_ok() {
         // Who commits is alive.
@@ -53,11 +48,7 @@ pub(crate) fn commit(
 }
 
 /// Whether the one who asks may commit.
-fn check(
-    groups: &Groups,
-    command: &OffsetCommit,
-    config: &GroupsConfig,
-) -> Result<(), GroupError> {
+fn check(groups: &Groups, command: &OffsetCommit, config: &GroupsConfig) -> Result<(), GroupError> {
     let generation = command.generation_id_or_member_epoch;
     if command.group_id.len() > config.id_bytes_max {
         return Err(GroupError::InvalidGroupId);

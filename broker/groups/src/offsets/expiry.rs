@@ -97,7 +97,10 @@ impl Rule {
             Found::Consumer(_) | Found::OffsetsOnly => Some(Self::Committed),
             Found::Classic(live) if live.protocol_type.is_none() => Some(Self::Committed),
             Found::Classic(live) => match live.state {
-                State::Empty => Some(live.state_since_ms.map_or(Self::Committed, Self::EmptySince)),
+                State::Empty => Some(
+                    live.state_since_ms
+                        .map_or(Self::Committed, Self::EmptySince),
+                ),
                 State::Stable if live.knows_subscribed_topics() => Some(Self::Committed),
                 State::Stable | State::PreparingRebalance | State::CompletingRebalance => None,
             },

@@ -8,6 +8,8 @@ mod classic;
 pub mod consumer;
 pub(crate) mod embedded;
 mod offset;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use coordinator::Encoded;
