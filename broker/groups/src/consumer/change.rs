@@ -32,7 +32,12 @@ pub(crate) fn apply(
     turn: &Turn<'_>,
     change: Change<'_>,
 ) -> Result<bool, Refusal> {
-    let Change { id, old, value, owned } = change;
+    let Change {
+        id,
+        old,
+        value,
+        owned,
+    } = change;
     let subscription_changed = subscribe(draft, soft, turn, id, old, value)?;
     let done = assign_and_reconcile(draft, turn, id, subscription_changed, owned);
     if done.is_err() {
@@ -50,10 +55,13 @@ pub(crate) fn assign_and_reconcile(
     subscription_changed: bool,
     owned: Option<&[OwnedTopic]>,
 ) -> Result<bool, Refusal> {
-    draft.update_target(turn.topics, turn.config).or_else(|nonsense| {
-        let message = format!("Failed to compute a new target assignment: the assignor {nonsense}.");
-        refuse(GroupError::UnknownServerError, message)
-    })?;
+    draft
+        .update_target(turn.topics, turn.config)
+        .or_else(|nonsense| {
+            let message =
+                format!("Failed to compute a new target assignment: the assignor {nonsense}.");
+            refuse(GroupError::UnknownServerError, message)
+        })?;
     reconcile(draft, turn, id, subscription_changed, owned)
 }
 
@@ -98,11 +106,7 @@ pub(crate) fn subscribe(
 }
 
 /// Resolves an expression that a member has just brought, unless the group knows it.
-fn resolve_new(
-    draft: &mut Draft<'_>,
-    turn: &Turn<'_>,
-    expression: &str,
-) -> Result<(), Refusal> {
+fn resolve_new(draft: &mut Draft<'_>, turn: &Turn<'_>, expression: &str) -> Result<(), Refusal> {
     if draft.group().expressions().contains_key(expression) {
         return Ok(());
     }
@@ -114,7 +118,9 @@ fn resolve_new(
         }
         Err(bad) => refuse(
             GroupError::InvalidRegularExpression,
-            format!("SubscribedTopicRegex `{expression}` is not a valid regular expression: {bad}."),
+            format!(
+                "SubscribedTopicRegex `{expression}` is not a valid regular expression: {bad}."
+            ),
         ),
     }
 }
@@ -147,7 +153,11 @@ fn expression_value(
     turn: &Turn<'_>,
 ) -> ExpressionValue {
     let version = i64::try_from(turn.topics.version).unwrap_or(i64::MAX);
-    ExpressionValue { topics, version, timestamp_ms: turn.now_ms }
+    ExpressionValue {
+        topics,
+        version,
+        timestamp_ms: turn.now_ms,
+    }
 }
 
 /// The member's next step towards its target. Whether its assignment was written anew.

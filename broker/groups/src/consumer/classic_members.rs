@@ -56,11 +56,19 @@ pub(crate) fn join(groups: &mut Groups, request: JoinGroup, reply: ReplyId, turn
             return turn.answer(reply, Response::JoinGroup(refused));
         }
     };
-    if let Some(Downgraded { gone, classic, leader, rebalance }) = join.downgraded {
+    if let Some(Downgraded {
+        gone,
+        classic,
+        leader,
+        rebalance,
+    }) = join.downgraded
+    {
         let to_classic = (classic, leader, rebalance);
         convert::downgraded(groups, &group_id, &gone, join.records, to_classic, turn);
     } else {
-        join.records.into_iter().for_each(|record| turn.append(record));
+        join.records
+            .into_iter()
+            .for_each(|record| turn.append(record));
         if let Some(old) = join.replaced {
             timers::cancel_all(groups, &group_id, &old, turn);
         }
@@ -157,30 +165,57 @@ fn decide_join(
         }
         joined_epoch = epoch_of(&draft, &id);
         let (classic, leader) = convert::downgrade(&mut draft, turn);
-        downgraded = Some(Downgraded { gone: all, classic, leader, rebalance: changed });
+        downgraded = Some(Downgraded {
+            gone: all,
+            classic,
+            leader,
+            rebalance: changed,
+        });
     } else {
-        let change = Change { id: &id, old: &member.value, value, owned: Some(&owned) };
+        let change = Change {
+            id: &id,
+            old: &member.value,
+            value,
+            owned: Some(&owned),
+        };
         change::apply(&mut draft, soft, turn, change).map_err(|refusal| refused(refusal.error))?;
         joined_epoch = epoch_of(&draft, &id);
     }
     let joined = Joined {
         generation_id: joined_epoch,
         protocol_type: Some(CONSUMER.to_owned()),
-        protocol_name: request.protocols.first().map(|protocol| protocol.name.clone()),
+        protocol_name: request
+            .protocols
+            .first()
+            .map(|protocol| protocol.name.clone()),
         member_id: id.to_string(),
         ..Joined::default()
     };
-    Ok(Join { joined, id, replaced, records: draft.into_records(), downgraded })
+    Ok(Join {
+        joined,
+        id,
+        replaced,
+        records: draft.into_records(),
+        downgraded,
+    })
 }
 
 fn epoch_of(draft: &Draft<'_>, id: &str) -> i32 {
-    draft.group().member(id).map_or(0, |member| member.current.epoch)
+    draft
+        .group()
+        .member(id)
+        .map_or(0, |member| member.current.epoch)
 }
 
 /// Whether the member's protocols fit: it is a consumer, and one of its protocols is known to all
 /// members that speak the classic protocol.
 fn supports(group: &ConsumerGroup, request: &JoinGroup) -> bool {
-    let classic = || group.members().values().filter_map(|member| member.value.classic.as_ref());
+    let classic = || {
+        group
+            .members()
+            .values()
+            .filter_map(|member| member.value.classic.as_ref())
+    };
     let all_have = |name: &str| {
         classic().all(|classic| classic.protocols.iter().any(|(known, _)| known == name))
     };
@@ -216,9 +251,14 @@ fn member_of(
     instance_id: Option<&str>,
 ) -> Result<(Arc<str>, Arc<Member>), GroupError> {
     let (id, member) = match instance_id {
-        None => group.members().get_key_value(member_id).ok_or(GroupError::UnknownMemberId)?,
+        None => group
+            .members()
+            .get_key_value(member_id)
+            .ok_or(GroupError::UnknownMemberId)?,
         Some(instance_id) => {
-            let found = group.static_member(instance_id).ok_or(GroupError::UnknownMemberId)?;
+            let found = group
+                .static_member(instance_id)
+                .ok_or(GroupError::UnknownMemberId)?;
             if **found.0 != *member_id {
                 return Err(GroupError::FencedInstanceId);
             }
@@ -247,13 +287,19 @@ fn decide_sync(
     turn: &mut Turn<'_>,
 ) -> Result<SyncGroupResponse, GroupError> {
     let group_id: Arc<str> = request.group_id.as_str().into();
-    let group = groups.consumer(&group_id).ok_or(GroupError::UnknownMemberId)?;
+    let group = groups
+        .consumer(&group_id)
+        .ok_or(GroupError::UnknownMemberId)?;
     let instance_id = request.group_instance_id.as_deref();
     let (id, member) = member_of(group, &request.member_id, instance_id)?;
     if request.generation_id != member.current.epoch {
         return Err(GroupError::IllegalGeneration);
     }
-    let first = member.value.classic.as_ref().and_then(|classic| classic.protocols.first());
+    let first = member
+        .value
+        .classic
+        .as_ref()
+        .and_then(|classic| classic.protocols.first());
     let fits = |asked: &Option<String>, known: &str| asked.as_deref().is_none_or(|a| a == known);
     if !fits(&request.protocol_type, CONSUMER)
         || !first.is_some_and(|(name, _)| fits(&request.protocol_name, name))
@@ -273,7 +319,12 @@ fn decide_sync(
         .map_or(0, |subscription| subscription.version);
     let assigned = convert::with_names(&member.current.assigned, turn.topics);
     timers::synced(&group_id, &id, turn);
-    timers::session(&group_id, &id, timers::session_timeout_ms(&member, turn), turn);
+    timers::session(
+        &group_id,
+        &id,
+        timers::session_timeout_ms(&member, turn),
+        turn,
+    );
     Ok(SyncGroupResponse {
         error: None,
         protocol_type: request.protocol_type.clone(),
@@ -299,13 +350,20 @@ fn decide_heartbeat(
     turn: &mut Turn<'_>,
 ) -> Result<(), GroupError> {
     let group_id: Arc<str> = request.group_id.as_str().into();
-    let group = groups.consumer(&group_id).ok_or(GroupError::UnknownMemberId)?;
+    let group = groups
+        .consumer(&group_id)
+        .ok_or(GroupError::UnknownMemberId)?;
     let instance_id = request.group_instance_id.as_deref();
     let (id, member) = member_of(group, &request.member_id, instance_id)?;
     if request.generation_id != member.current.epoch {
         return Err(GroupError::IllegalGeneration);
     }
-    timers::session(&group_id, &id, timers::session_timeout_ms(&member, turn), turn);
+    timers::session(
+        &group_id,
+        &id,
+        timers::session_timeout_ms(&member, turn),
+        turn,
+    );
     // It joins again when the group has a new epoch, when it has given back what it must, and
     // when what it waits for is free.
     let must_join = member.current.epoch < group.epoch()
@@ -346,7 +404,13 @@ pub(crate) fn leave(groups: &mut Groups, request: LeaveGroup, reply: ReplyId, tu
         });
     }
     fence::fence(groups, &request.group_id, &gone, turn);
-    turn.answer(reply, Response::LeaveGroup(LeaveGroupResponse { error: None, members }));
+    turn.answer(
+        reply,
+        Response::LeaveGroup(LeaveGroupResponse {
+            error: None,
+            members,
+        }),
+    );
 }
 
 /// Who leaves. An admin knows static members by their instance ids only.

@@ -21,7 +21,9 @@ use crate::command::{Client, GroupProtocol};
 use crate::config::{GroupsConfig, MigrationPolicy};
 use crate::error::GroupError;
 use crate::groups::{Group, Groups};
-use crate::record::consumer::{ClassicValue as ClassicMetadata, CurrentValue, MemberState, MemberValue};
+use crate::record::consumer::{
+    ClassicValue as ClassicMetadata, CurrentValue, MemberState, MemberValue,
+};
 use crate::record::embedded::{self, NamedPartitions, Subscription};
 use crate::record::{ClassicMemberValue, ClassicValue, Record};
 use crate::topics::Topics;
@@ -79,7 +81,10 @@ pub(super) fn to_consumer(
     match handover::hand_over(groups, group_id) {
         Some(classic) => upgrade(draft, classic, turn),
         None if logged || groups.hard.groups.len() < turn.config.groups_max => Ok(draft),
-        None => refuse(GroupError::GroupMaxSizeReached, "There are as many groups as there may be."),
+        None => refuse(
+            GroupError::GroupMaxSizeReached,
+            "There are as many groups as there may be.",
+        ),
     }
 }
 
@@ -122,7 +127,10 @@ fn upgrade(
             let given = given.entry(*topic).or_default();
             partitions.retain(|partition| given.insert(*partition));
         }
-        member.current.assigned.retain(|_, partitions| !partitions.is_empty());
+        member
+            .current
+            .assigned
+            .retain(|_, partitions| !partitions.is_empty());
     }
     for (id, member) in &members {
         draft.put_member(id, member.value.clone());
@@ -180,7 +188,6 @@ pub(super) fn upgraded(
     members: &[(Arc<str>, i32)],
     turn: &mut Turn<'_>,
 ) {
-    groups.soft.consumer.forget_topics(group_id);
     handover::handed_over(groups, group_id, turn);
     for (id, session_timeout_ms) in members {
         timers::session(group_id, id, *session_timeout_ms, turn);
@@ -193,7 +200,11 @@ pub(super) fn may_downgrade_without(
     ids: &[Arc<str>],
     config: &GroupsConfig,
 ) -> bool {
-    let mut stay = group.members().iter().filter(|(id, _)| !ids.contains(id)).peekable();
+    let mut stay = group
+        .members()
+        .iter()
+        .filter(|(id, _)| !ids.contains(id))
+        .peekable();
     stay.peek().is_some()
         && stay.all(|(_, member)| member.is_classic())
         && downgrade_allowed(group.members().len() - ids.len(), config)
@@ -226,7 +237,9 @@ pub(super) fn to_classic_without(
     ids: &[Arc<str>],
     turn: &mut Turn<'_>,
 ) {
-    let Some(group) = groups.consumer(group_id) else { return };
+    let Some(group) = groups.consumer(group_id) else {
+        return;
+    };
     let gone: Vec<Arc<str>> = group.members().keys().cloned().collect();
     let mut draft = Draft::of(group_id, group);
     for id in ids {
@@ -234,7 +247,14 @@ pub(super) fn to_classic_without(
     }
     let (classic, leader) = downgrade(&mut draft, turn);
     let records = draft.into_records();
-    downgraded(groups, group_id, &gone, records, (classic, leader, true), turn);
+    downgraded(
+        groups,
+        group_id,
+        &gone,
+        records,
+        (classic, leader, true),
+        turn,
+    );
 }
 
 /// Turns what is in the draft, all of whose members speak the classic protocol, into a classic
@@ -244,7 +264,9 @@ pub(super) fn downgrade(draft: &mut Draft<'_>, turn: &Turn<'_>) -> (HandedOver, 
     let generation = group.epoch();
     let mut members: Vec<HandedMember> = Vec::new();
     for (id, member) in group.members() {
-        let Some(classic) = &member.value.classic else { continue };
+        let Some(classic) = &member.value.classic else {
+            continue;
+        };
         members.push(HandedMember {
             member_id: id.to_string(),
             instance_id: member.value.instance_id.clone(),
@@ -283,7 +305,10 @@ pub(super) fn downgrade(draft: &mut Draft<'_>, turn: &Turn<'_>) -> (HandedOver, 
                 client_host: member.client.host.clone(),
                 rebalance_timeout_ms: member.rebalance_timeout_ms,
                 session_timeout_ms: member.session_timeout_ms,
-                subscription: member.metadata(protocol.as_deref()).cloned().unwrap_or_default(),
+                subscription: member
+                    .metadata(protocol.as_deref())
+                    .cloned()
+                    .unwrap_or_default(),
                 assignment: member.assignment.clone(),
             })
             .collect(),
@@ -292,7 +317,15 @@ pub(super) fn downgrade(draft: &mut Draft<'_>, turn: &Turn<'_>) -> (HandedOver, 
     draft.remove_group();
     draft.put_other(Record::Classic(group_id, Some(value)));
     let protocol_type = CONSUMER.to_owned();
-    (HandedOver { generation, protocol_type, protocol, members }, leader)
+    (
+        HandedOver {
+            generation,
+            protocol_type,
+            protocol,
+            members,
+        },
+        leader,
+    )
 }
 
 /// Appends the records of a downgrade and hands the members over.
@@ -319,7 +352,11 @@ fn chosen_protocol(members: &[HandedMember]) -> Option<String> {
     let has = |member: &HandedMember, name: &str| member.protocols.iter().any(|p| p.name == name);
     let common = |name: &str| members.iter().all(|member| has(member, name));
     let vote = |member: &HandedMember| {
-        member.protocols.iter().map(|p| p.name.clone()).find(|name| common(name))
+        member
+            .protocols
+            .iter()
+            .map(|p| p.name.clone())
+            .find(|name| common(name))
     };
     let votes: Vec<String> = members.iter().filter_map(vote).collect();
     let count = |name: &String| votes.iter().filter(|vote| *vote == name).count();
@@ -334,7 +371,10 @@ fn chosen_protocol(members: &[HandedMember]) -> Option<String> {
 pub(super) fn with_ids(partitions: &NamedPartitions, topics: &Topics) -> Partitions {
     let ids = partitions.iter().filter_map(|(name, partitions)| {
         let topic = topics.by_name(name)?;
-        let there = partitions.iter().copied().filter(|p| (0..topic.partitions).contains(p));
+        let there = partitions
+            .iter()
+            .copied()
+            .filter(|p| (0..topic.partitions).contains(p));
         Some((topic.id, there.collect()))
     });
     ids.filter(|(_, partitions): &(_, std::collections::BTreeSet<i32>)| !partitions.is_empty())
@@ -343,15 +383,18 @@ pub(super) fn with_ids(partitions: &NamedPartitions, topics: &Topics) -> Partiti
 
 /// Ids to names; topics that are no more are left out.
 pub(super) fn with_names(partitions: &Partitions, topics: &Topics) -> NamedPartitions {
-    let names = partitions.iter().filter_map(|(&id, partitions)| {
-        Some((topics.by_id(id)?.name.clone(), partitions.clone()))
-    });
+    let names = partitions
+        .iter()
+        .filter_map(|(&id, partitions)| Some((topics.by_id(id)?.name.clone(), partitions.clone())));
     names.collect()
 }
 
 /// Protocols as records have them.
 pub(super) fn pairs(protocols: &[GroupProtocol]) -> Vec<(String, Bytes)> {
-    protocols.iter().map(|protocol| (protocol.name.clone(), protocol.metadata.clone())).collect()
+    protocols
+        .iter()
+        .map(|protocol| (protocol.name.clone(), protocol.metadata.clone()))
+        .collect()
 }
 
 /// Protocols as commands have them.

@@ -58,5 +58,7 @@ fn named(partitions: &Partitions, topics: &Topics) -> ConsumerAssignment {
             partitions: partitions.iter().copied().collect(),
         })
     });
-    ConsumerAssignment { topics: named.collect() }
+    ConsumerAssignment {
+        topics: named.collect(),
+    }
 }

@@ -30,12 +30,20 @@ pub(crate) struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// Of a group that there is.
     pub(crate) fn of(group_id: &str, group: &'a ConsumerGroup) -> Self {
-        Self { group_id: group_id.into(), group: Cow::Borrowed(group), records: Vec::new() }
+        Self {
+            group_id: group_id.into(),
+            group: Cow::Borrowed(group),
+            records: Vec::new(),
+        }
     }
 
     /// Of a group that comes into being after these records.
     pub(crate) fn new(group_id: &str, records: Vec<Record>) -> Self {
-        Self { group_id: group_id.into(), group: Cow::Owned(ConsumerGroup::default()), records }
+        Self {
+            group_id: group_id.into(),
+            group: Cow::Owned(ConsumerGroup::default()),
+            records,
+        }
     }
 
     /// The group as it is by now.
@@ -66,41 +74,72 @@ impl<'a> Draft<'a> {
     /// What the member says of itself.
     pub(crate) fn put_member(&mut self, member: &Arc<str>, value: MemberValue) {
         let (group, member) = (self.group_id(), member.clone());
-        self.put(ConsumerRecord::Member { group, member, value: Some(value) });
+        self.put(ConsumerRecord::Member {
+            group,
+            member,
+            value: Some(value),
+        });
     }
 
     /// What the member has.
     pub(crate) fn put_current(&mut self, member: &Arc<str>, value: CurrentValue) {
         let (group, member) = (self.group_id(), member.clone());
-        self.put(ConsumerRecord::Current { group, member, value: Some(value) });
+        self.put(ConsumerRecord::Current {
+            group,
+            member,
+            value: Some(value),
+        });
     }
 
     /// What the member shall have.
     pub(crate) fn put_target(&mut self, member: &Arc<str>, value: crate::assignor::Partitions) {
         let (group, member) = (self.group_id(), member.clone());
-        self.put(ConsumerRecord::TargetMember { group, member, value: Some(value) });
+        self.put(ConsumerRecord::TargetMember {
+            group,
+            member,
+            value: Some(value),
+        });
     }
 
     /// The epoch of the target assignment.
     pub(crate) fn put_assignment_epoch(&mut self, epoch: i32) {
         let group = self.group_id();
-        self.put(ConsumerRecord::Target { group, value: Some(epoch) });
+        self.put(ConsumerRecord::Target {
+            group,
+            value: Some(epoch),
+        });
     }
 
     /// What an expression stands for; `None`: nobody uses it any more.
     pub(crate) fn put_expression(&mut self, expression: &str, value: Option<ExpressionValue>) {
         let (group, expression) = (self.group_id(), expression.into());
-        self.put(ConsumerRecord::Expression { group, expression, value });
+        self.put(ConsumerRecord::Expression {
+            group,
+            expression,
+            value,
+        });
     }
 
     /// The member is gone. In this order, as Kafka's loader wants it.
     pub(crate) fn remove_member(&mut self, member: &Arc<str>) {
         let (group, id) = (self.group_id(), member.clone());
-        self.put(ConsumerRecord::Current { group, member: id, value: None });
+        self.put(ConsumerRecord::Current {
+            group,
+            member: id,
+            value: None,
+        });
         let (group, id) = (self.group_id(), member.clone());
-        self.put(ConsumerRecord::TargetMember { group, member: id, value: None });
+        self.put(ConsumerRecord::TargetMember {
+            group,
+            member: id,
+            value: None,
+        });
         let (group, id) = (self.group_id(), member.clone());
-        self.put(ConsumerRecord::Member { group, member: id, value: None });
+        self.put(ConsumerRecord::Member {
+            group,
+            member: id,
+            value: None,
+        });
     }
 
     /// The group is gone.
@@ -115,8 +154,12 @@ impl<'a> Draft<'a> {
         if self.group.expressions().is_empty() {
             return;
         }
-        let used: BTreeSet<&str> =
-            self.group.members().values().filter_map(|member| member.regex()).collect();
+        let used: BTreeSet<&str> = self
+            .group
+            .members()
+            .values()
+            .filter_map(|member| member.regex())
+            .collect();
         let unused: Vec<Arc<str>> = self
             .group
             .expressions()
@@ -143,8 +186,14 @@ impl<'a> Draft<'a> {
 
     /// The group epoch.
     pub(crate) fn put_epoch(&mut self, epoch: i32, metadata_hash: i64) {
-        let value = Some(GroupValue { epoch, metadata_hash });
-        self.put(ConsumerRecord::Group { group: self.group_id(), value });
+        let value = Some(GroupValue {
+            epoch,
+            metadata_hash,
+        });
+        self.put(ConsumerRecord::Group {
+            group: self.group_id(),
+            value,
+        });
     }
 
     /// Computes the target assignment of the group epoch, if it is not that of it already.
@@ -177,7 +226,9 @@ impl<'a> Draft<'a> {
 pub(crate) fn preferred_assignor(group: &ConsumerGroup, config: &GroupsConfig) -> Assignor {
     let mut best = (0, Assignor::Uniform);
     for name in config.consumer_assignors.iter().rev() {
-        let Some(assignor) = Assignor::of_name(name) else { continue };
+        let Some(assignor) = Assignor::of_name(name) else {
+            continue;
+        };
         let wishes = |member: &&Arc<Member>| {
             member.value.server_assignor.as_deref() == Some(assignor.name())
         };

@@ -55,7 +55,12 @@ mod tests {
         let mut topics = Topics::new();
         for (id, name) in (1..).zip(["ab", "abc", "b", "b.c"]) {
             let name = name.to_owned();
-            topics.insert(Topic { id: Uuid(id), name, partitions: 1, racks: Vec::new() });
+            topics.insert(Topic {
+                id: Uuid(id),
+                name,
+                partitions: 1,
+                racks: Vec::new(),
+            });
         }
         resolve(expression, &topics, 64).map(|names| names.into_iter().collect())
     }
@@ -64,7 +69,10 @@ mod tests {
     fn an_expression_matches_whole_names() {
         assert_eq!(resolved("b"), Ok(vec!["b".to_owned()]));
         assert_eq!(resolved("a|ab"), Ok(vec!["ab".to_owned()]));
-        assert_eq!(resolved("b|ab."), Ok(vec!["abc".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            resolved("b|ab."),
+            Ok(vec!["abc".to_owned(), "b".to_owned()])
+        );
         assert_eq!(resolved(r"b\.c"), Ok(vec!["b.c".to_owned()]));
         assert_eq!(resolved("^b$"), Ok(vec!["b".to_owned()]));
         assert_eq!(resolved(".*").map(|all| all.len()), Ok(4));
@@ -73,13 +81,19 @@ mod tests {
     #[test]
     fn what_is_no_expression_is_refused() {
         for bad in ["(", "a)(b", "[", "*", r"(?=a)", r"(a)\1"] {
-            assert!(matches!(resolved(bad), Err(BadExpression::Syntax(_))), "{bad}");
+            assert!(
+                matches!(resolved(bad), Err(BadExpression::Syntax(_))),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn an_expression_is_bounded_in_length_and_in_what_it_compiles_to() {
         assert_eq!(resolved(&"a".repeat(65)), Err(BadExpression::Long(65, 64)));
-        assert!(matches!(resolved("((a{100}){100}){100}"), Err(BadExpression::Syntax(_))));
+        assert!(matches!(
+            resolved("((a{100}){100}){100}"),
+            Err(BadExpression::Syntax(_))
+        ));
     }
 }

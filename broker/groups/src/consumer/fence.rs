@@ -11,7 +11,9 @@ use crate::turn::Turn;
 /// Takes these members out of the group. When only members of the classic protocol stay, and the
 /// configuration allows it, the group becomes a classic one.
 pub(super) fn fence(groups: &mut Groups, group_id: &str, ids: &[Arc<str>], turn: &mut Turn<'_>) {
-    let Some(group) = groups.consumer(group_id) else { return };
+    let Some(group) = groups.consumer(group_id) else {
+        return;
+    };
     if ids.is_empty() {
         return;
     }
@@ -26,7 +28,10 @@ pub(super) fn fence(groups: &mut Groups, group_id: &str, ids: &[Arc<str>], turn:
     draft.drop_unused_expressions();
     draft.advance_epoch(true, turn.topics);
     let key = draft.group_id();
-    draft.into_records().into_iter().for_each(|record| turn.append(record));
+    draft
+        .into_records()
+        .into_iter()
+        .for_each(|record| turn.append(record));
     for id in ids {
         timers::cancel_all(groups, &key, id, turn);
     }

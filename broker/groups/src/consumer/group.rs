@@ -70,7 +70,10 @@ impl GroupState {
 impl Default for Member {
     fn default() -> Self {
         Self {
-            value: MemberValue { rebalance_timeout_ms: -1, ..MemberValue::default() },
+            value: MemberValue {
+                rebalance_timeout_ms: -1,
+                ..MemberValue::default()
+            },
             current: CurrentValue {
                 epoch: JOIN_EPOCH,
                 previous_epoch: -1,
@@ -95,7 +98,10 @@ impl Member {
 
     /// The expression it subscribes by; an empty one is none.
     pub(crate) fn regex(&self) -> Option<&str> {
-        self.value.topic_regex.as_deref().filter(|regex| !regex.is_empty())
+        self.value
+            .topic_regex
+            .as_deref()
+            .filter(|regex| !regex.is_empty())
     }
 
     /// Whether it has the partition, be it to be given back.
@@ -134,7 +140,8 @@ impl ConsumerGroup {
 
     /// The member that has the instance id, and its id.
     pub(crate) fn static_member(&self, instance_id: &str) -> Option<(&Arc<str>, &Arc<Member>)> {
-        self.members.get_key_value(self.static_members.get(instance_id)?)
+        self.members
+            .get_key_value(self.static_members.get(instance_id)?)
     }
 
     /// What the member shall have.
@@ -154,7 +161,9 @@ impl ConsumerGroup {
 
     /// Whether some member is subscribed to the topic.
     pub(crate) fn is_subscribed_to(&self, topic: &str) -> bool {
-        self.members.values().any(|member| self.topic_names(member).any(|name| name == topic))
+        self.members
+            .values()
+            .any(|member| self.topic_names(member).any(|name| name == topic))
     }
 
     /// Whether it has no members.
@@ -164,12 +173,17 @@ impl ConsumerGroup {
 
     /// How many members speak the classic protocol.
     pub(crate) fn classic_members(&self) -> usize {
-        self.members.values().filter(|member| member.is_classic()).count()
+        self.members
+            .values()
+            .filter(|member| member.is_classic())
+            .count()
     }
 
     /// Whether any member but this one has the partition.
     pub(crate) fn is_owned_by_another(&self, me: &str, topic: TopicId, partition: i32) -> bool {
-        self.members.iter().any(|(id, member)| &**id != me && member.owns(topic, partition))
+        self.members
+            .iter()
+            .any(|(id, member)| &**id != me && member.owns(topic, partition))
     }
 
     /// Whether the member waits for a partition that another has not given back yet.
@@ -192,7 +206,12 @@ impl ConsumerGroup {
     ) -> impl Iterator<Item = &'a str> + use<'a> {
         let resolved = member.regex().and_then(|regex| self.expressions.get(regex));
         let resolved = resolved.into_iter().flat_map(|resolved| &resolved.topics);
-        member.value.topic_names.iter().chain(resolved).map(String::as_str)
+        member
+            .value
+            .topic_names
+            .iter()
+            .chain(resolved)
+            .map(String::as_str)
     }
 
     /// The ids of the topics that the member is subscribed to and that exist.
@@ -205,7 +224,10 @@ impl ConsumerGroup {
 
     /// The names of all topics that somebody is subscribed to.
     pub fn subscribed_topics(&self) -> BTreeSet<&str> {
-        self.members.values().flat_map(|member| self.topic_names(member)).collect()
+        self.members
+            .values()
+            .flat_map(|member| self.topic_names(member))
+            .collect()
     }
 
     /// The state that it is in.
@@ -227,17 +249,32 @@ impl ConsumerGroup {
     pub fn replay(&mut self, record: &ConsumerRecord) {
         match record {
             ConsumerRecord::Group { value: None, .. } => *self = Self::default(),
-            ConsumerRecord::Group { value: Some(GroupValue { epoch, metadata_hash }), .. } => {
+            ConsumerRecord::Group {
+                value:
+                    Some(GroupValue {
+                        epoch,
+                        metadata_hash,
+                    }),
+                ..
+            } => {
                 self.epoch = *epoch;
                 self.metadata_hash = *metadata_hash;
             }
             ConsumerRecord::PartitionMetadata { .. } => {}
-            ConsumerRecord::Member { member, value: None, .. } => {
+            ConsumerRecord::Member {
+                member,
+                value: None,
+                ..
+            } => {
                 if let Some(old) = self.members.remove(member) {
                     self.release_instance(member, &old);
                 }
             }
-            ConsumerRecord::Member { member: id, value: Some(value), .. } => {
+            ConsumerRecord::Member {
+                member: id,
+                value: Some(value),
+                ..
+            } => {
                 let old = self.members.get(id).cloned().unwrap_or_default();
                 if old.value.instance_id != value.instance_id {
                     self.release_instance(id, &old);
@@ -245,7 +282,10 @@ impl ConsumerGroup {
                 if let Some(instance_id) = &value.instance_id {
                     self.static_members.insert(instance_id.clone(), id.clone());
                 }
-                let member = Member { value: value.clone(), current: old.current.clone() };
+                let member = Member {
+                    value: value.clone(),
+                    current: old.current.clone(),
+                };
                 self.members.insert(id.clone(), Arc::new(member));
             }
             ConsumerRecord::Target { value, .. } => self.assignment_epoch = value.unwrap_or(-1),
@@ -257,7 +297,11 @@ impl ConsumerGroup {
                     self.target.remove(member);
                 }
             },
-            ConsumerRecord::Current { member: id, value: Some(current), .. } => {
+            ConsumerRecord::Current {
+                member: id,
+                value: Some(current),
+                ..
+            } => {
                 let value = self.members.get(id).map(|old| old.value.clone());
                 let member = Member {
                     value: value.unwrap_or_else(|| Member::default().value),
@@ -265,17 +309,27 @@ impl ConsumerGroup {
                 };
                 self.members.insert(id.clone(), Arc::new(member));
             }
-            ConsumerRecord::Current { member: id, value: None, .. } => {
+            ConsumerRecord::Current {
+                member: id,
+                value: None,
+                ..
+            } => {
                 if let Some(old) = self.members.get(id) {
-                    let mut member = Member { value: old.value.clone(), ..Member::default() };
+                    let mut member = Member {
+                        value: old.value.clone(),
+                        ..Member::default()
+                    };
                     member.current.epoch = LEAVE_EPOCH;
                     member.current.previous_epoch = LEAVE_EPOCH;
                     self.members.insert(id.clone(), Arc::new(member));
                 }
             }
-            ConsumerRecord::Expression { expression, value, .. } => match value {
+            ConsumerRecord::Expression {
+                expression, value, ..
+            } => match value {
                 Some(value) => {
-                    self.expressions.insert(expression.clone(), Arc::new(value.clone()));
+                    self.expressions
+                        .insert(expression.clone(), Arc::new(value.clone()));
                 }
                 None => {
                     self.expressions.remove(expression);
@@ -301,20 +355,40 @@ impl ConsumerGroup {
         let ids = || self.members.keys().cloned();
         let targets: BTreeSet<Arc<str>> = ids().chain(self.target.keys().cloned()).collect();
         let mut records = Vec::new();
-        records.extend(ids().map(|member| {
-            ConsumerRecord::Current { group: group(), member, value: None }
+        records.extend(ids().map(|member| ConsumerRecord::Current {
+            group: group(),
+            member,
+            value: None,
         }));
-        records.extend(targets.into_iter().map(|member| {
-            ConsumerRecord::TargetMember { group: group(), member, value: None }
-        }));
-        records.push(ConsumerRecord::Target { group: group(), value: None });
-        records.extend(ids().map(|member| {
-            ConsumerRecord::Member { group: group(), member, value: None }
+        records.extend(
+            targets
+                .into_iter()
+                .map(|member| ConsumerRecord::TargetMember {
+                    group: group(),
+                    member,
+                    value: None,
+                }),
+        );
+        records.push(ConsumerRecord::Target {
+            group: group(),
+            value: None,
+        });
+        records.extend(ids().map(|member| ConsumerRecord::Member {
+            group: group(),
+            member,
+            value: None,
         }));
         records.extend(self.expressions.keys().cloned().map(|expression| {
-            ConsumerRecord::Expression { group: group(), expression, value: None }
+            ConsumerRecord::Expression {
+                group: group(),
+                expression,
+                value: None,
+            }
         }));
-        records.push(ConsumerRecord::Group { group: group(), value: None });
+        records.push(ConsumerRecord::Group {
+            group: group(),
+            value: None,
+        });
         records
     }
 }

@@ -32,12 +32,18 @@ pub(crate) struct Refusal {
 
 /// A refusal with this explanation.
 pub(crate) fn refuse<T>(error: GroupError, message: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { error, message: message.into() })
+    Err(Refusal {
+        error,
+        message: message.into(),
+    })
 }
 
 impl From<GroupError> for Refusal {
     fn from(error: GroupError) -> Self {
-        Self { error, message: error.to_string() }
+        Self {
+            error,
+            message: error.to_string(),
+        }
     }
 }
 
@@ -64,19 +70,30 @@ pub(crate) fn heartbeat(
 fn check(request: &ConsumerGroupHeartbeat, config: &GroupsConfig) -> Result<(), Refusal> {
     use GroupError::{InvalidRequest, UnsupportedAssignor};
     let blank = |text: &str| text.trim().is_empty();
-    let blank_or_long =
-        |text: &Option<String>| text.as_deref().is_some_and(|t| blank(t) || t.len() > config.id_bytes_max);
+    let blank_or_long = |text: &Option<String>| {
+        text.as_deref()
+            .is_some_and(|t| blank(t) || t.len() > config.id_bytes_max)
+    };
     if blank(&request.group_id) || request.group_id.len() > config.id_bytes_max {
-        return refuse(InvalidRequest, "GroupId can't be empty or longer than the limit.");
+        return refuse(
+            InvalidRequest,
+            "GroupId can't be empty or longer than the limit.",
+        );
     }
     if request.member_id.len() > config.id_bytes_max {
         return refuse(InvalidRequest, "MemberId is longer than the limit.");
     }
     if blank_or_long(&request.instance_id) {
-        return refuse(InvalidRequest, "InstanceId can't be empty or longer than the limit.");
+        return refuse(
+            InvalidRequest,
+            "InstanceId can't be empty or longer than the limit.",
+        );
     }
     if blank_or_long(&request.rack_id) {
-        return refuse(InvalidRequest, "RackId can't be empty or longer than the limit.");
+        return refuse(
+            InvalidRequest,
+            "RackId can't be empty or longer than the limit.",
+        );
     }
     let names = request.subscribed_topic_names.iter().flatten();
     if names.map(|name| name.len() + 1).sum::<usize>() > config.member_metadata_bytes_max {
@@ -92,7 +109,11 @@ fn check(request: &ConsumerGroupHeartbeat, config: &GroupsConfig) -> Result<(), 
                     "RebalanceTimeoutMs must be provided when (re-)joining.",
                 );
             }
-            if request.topic_partitions.as_ref().is_none_or(|owned| !owned.is_empty()) {
+            if request
+                .topic_partitions
+                .as_ref()
+                .is_none_or(|owned| !owned.is_empty())
+            {
                 return refuse(
                     InvalidRequest,
                     "TopicPartitions must be empty when (re-)joining.",
@@ -143,11 +164,17 @@ fn beat(
     let mut draft = match groups.hard.groups.get(group_id) {
         Some(Group::Consumer(group)) => Draft::of(group_id, group),
         _ if !joins => {
-            return refuse(GroupError::GroupIdNotFound, format!("Group {group_id} not found."));
+            return refuse(
+                GroupError::GroupIdNotFound,
+                format!("Group {group_id} not found."),
+            );
         }
         _ => {
             becomes_one = true;
-            convert::to_consumer(groups, group_id, turn)?
+            let draft = convert::to_consumer(groups, group_id, turn)?;
+            // Whatever is remembered is of another group of that id.
+            groups.soft.consumer.forget(group_id);
+            draft
         }
     };
     let full = draft.group().members().len() >= turn.config.consumer_max_size;
@@ -198,11 +225,19 @@ fn beat(
     let key = draft.group_id();
     let classic = |member: &Arc<Member>| timers::session_timeout_ms(member, turn);
     let sessions: Vec<(Arc<str>, i32)> = if becomes_one {
-        draft.group().members().iter().map(|(id, member)| (id.clone(), classic(member))).collect()
+        draft
+            .group()
+            .members()
+            .iter()
+            .map(|(id, member)| (id.clone(), classic(member)))
+            .collect()
     } else {
         Vec::new()
     };
-    draft.into_records().into_iter().for_each(|record| turn.append(record));
+    draft
+        .into_records()
+        .into_iter()
+        .for_each(|record| turn.append(record));
     if becomes_one {
         convert::upgraded(groups, group_id, &sessions, turn);
     }
@@ -236,7 +271,9 @@ fn updated(old: &MemberValue, request: &ConsumerGroupHeartbeat) -> MemberValue {
         value.topic_names = names.iter().cloned().collect();
     }
     if request.subscribed_topic_regex.is_some() {
-        value.topic_regex.clone_from(&request.subscribed_topic_regex);
+        value
+            .topic_regex
+            .clone_from(&request.subscribed_topic_regex);
     }
     value.client_id.clone_from(&request.client.id);
     value.client_host.clone_from(&request.client.host);
@@ -338,7 +375,11 @@ fn check_epoch(member: &Member, request: &ConsumerGroupHeartbeat) -> Result<(), 
     if came == JOIN_EPOCH || came == current.epoch || (came < current.epoch && lost_answer()) {
         return Ok(());
     }
-    let relation = if came > current.epoch { "greater" } else { "smaller" };
+    let relation = if came > current.epoch {
+        "greater"
+    } else {
+        "smaller"
+    };
     refuse(
         GroupError::FencedMemberEpoch,
         format!(
@@ -354,7 +395,10 @@ fn is_within(owned: Option<&[OwnedTopic]>, assigned: &Partitions) -> bool {
     owned.is_some_and(|owned| {
         owned.iter().all(|topic| {
             assigned.get(&topic.topic_id).is_some_and(|assigned| {
-                topic.partitions.iter().all(|partition| assigned.contains(partition))
+                topic
+                    .partitions
+                    .iter()
+                    .all(|partition| assigned.contains(partition))
             })
         })
     })
@@ -379,7 +423,10 @@ fn leave(
 ) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
     let group_id = request.group_id.as_str();
     let Some(group) = groups.consumer(group_id) else {
-        return refuse(GroupError::GroupIdNotFound, format!("Group {group_id} not found."));
+        return refuse(
+            GroupError::GroupIdNotFound,
+            format!("Group {group_id} not found."),
+        );
     };
     let id: Arc<str> = request.member_id.as_str().into();
     let found = match &request.instance_id {
@@ -404,7 +451,10 @@ fn leave(
         current.revoking = Partitions::new();
         let mut draft = Draft::of(group_id, group);
         draft.put_current(&id, current);
-        draft.into_records().into_iter().for_each(|record| turn.append(record));
+        draft
+            .into_records()
+            .into_iter()
+            .for_each(|record| turn.append(record));
     } else {
         fence::fence(groups, group_id, std::slice::from_ref(&id), turn);
     }

@@ -29,6 +29,9 @@ mod soft;
 mod timers;
 mod topics_hash;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use convert::{HandedMember, HandedOver};
 pub(crate) use describe::describe;
 pub use group::ConsumerGroup;

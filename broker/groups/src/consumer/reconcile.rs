@@ -62,7 +62,10 @@ impl Reconciliation<'_> {
         let Some(owned) = self.owned else { return true };
         owned.iter().any(|topic| {
             partitions.get(&topic.topic_id).is_some_and(|partitions| {
-                topic.partitions.iter().any(|partition| partitions.contains(partition))
+                topic
+                    .partitions
+                    .iter()
+                    .any(|partition| partitions.contains(partition))
             })
         })
     }
@@ -88,7 +91,10 @@ impl Reconciliation<'_> {
             moved_to(current, current.epoch, state, assigned, revoking)
         } else {
             // Already given back: nothing to wait for.
-            CurrentValue { assigned, ..current.clone() }
+            CurrentValue {
+                assigned,
+                ..current.clone()
+            }
         }
     }
 
@@ -99,14 +105,20 @@ impl Reconciliation<'_> {
         let subscribed = self.group.topic_ids(member, self.topics);
         let target = self.group.target(self.id);
         let target = |topic: &TopicId| {
-            target.get(topic).filter(|_| subscribed.contains(topic)).into_iter().flatten().copied()
+            target
+                .get(topic)
+                .filter(|_| subscribed.contains(topic))
+                .into_iter()
+                .flatten()
+                .copied()
         };
         let mut assigned = Partitions::new();
         let mut revoking = Partitions::new();
         for (topic, partitions) in &current.assigned {
             let wanted: std::collections::BTreeSet<i32> = target(topic).collect();
-            let (keep, give): (Vec<i32>, Vec<i32>) =
-                partitions.iter().partition(|partition| wanted.contains(partition));
+            let (keep, give): (Vec<i32>, Vec<i32>) = partitions
+                .iter()
+                .partition(|partition| wanted.contains(partition));
             put(&mut assigned, *topic, keep);
             put(&mut revoking, *topic, give);
         }
@@ -121,9 +133,7 @@ impl Reconciliation<'_> {
             let has = assigned.get(topic);
             let wanted = target(topic).filter(|p| !has.is_some_and(|has| has.contains(p)));
             let (held, ready): (Vec<i32>, Vec<i32>) = wanted
-                .partition(|&partition| {
-                    self.group.is_owned_by_another(self.id, *topic, partition)
-                });
+                .partition(|&partition| self.group.is_owned_by_another(self.id, *topic, partition));
             others_have_some |= !held.is_empty();
             put(&mut free, *topic, ready);
         }
@@ -135,7 +145,13 @@ impl Reconciliation<'_> {
         } else {
             MemberState::Stable
         };
-        moved_to(current, self.group.assignment_epoch(), state, assigned, Partitions::new())
+        moved_to(
+            current,
+            self.group.assignment_epoch(),
+            state,
+            assigned,
+            Partitions::new(),
+        )
     }
 }
 
@@ -154,5 +170,11 @@ fn moved_to(
     assigned: Partitions,
     revoking: Partitions,
 ) -> CurrentValue {
-    CurrentValue { epoch, previous_epoch: current.epoch, state, assigned, revoking }
+    CurrentValue {
+        epoch,
+        previous_epoch: current.epoch,
+        state,
+        assigned,
+        revoking,
+    }
 }

@@ -29,16 +29,30 @@ pub enum ConsumerTimer {
 }
 
 fn set(group_id: &str, timer: ConsumerTimer, after_ms: i32, turn: &mut Turn<'_>) {
-    turn.set_timer(Timer::Consumer { group_id: group_id.to_owned(), timer }, after_ms.into());
+    turn.set_timer(
+        Timer::Consumer {
+            group_id: group_id.to_owned(),
+            timer,
+        },
+        after_ms.into(),
+    );
 }
 
 fn cancel(group_id: &str, timer: ConsumerTimer, turn: &mut Turn<'_>) {
-    turn.cancel_timer(Timer::Consumer { group_id: group_id.to_owned(), timer });
+    turn.cancel_timer(Timer::Consumer {
+        group_id: group_id.to_owned(),
+        timer,
+    });
 }
 
 /// The session of the member begins anew.
 pub(super) fn session(group_id: &str, id: &Arc<str>, timeout_ms: i32, turn: &mut Turn<'_>) {
-    set(group_id, ConsumerTimer::Session(id.clone()), timeout_ms, turn);
+    set(
+        group_id,
+        ConsumerTimer::Session(id.clone()),
+        timeout_ms,
+        turn,
+    );
 }
 
 /// After what the member has was looked at; `changed`: it was written anew.
@@ -74,7 +88,13 @@ pub(super) fn expect_join(
     timeout_ms: i32,
     turn: &mut Turn<'_>,
 ) {
-    if groups.soft.consumer.of(group_id).expected.insert(id.clone()) {
+    if groups
+        .soft
+        .consumer
+        .of(group_id)
+        .expected
+        .insert(id.clone())
+    {
         set(group_id, ConsumerTimer::Join(id.clone()), timeout_ms, turn);
     }
 }
@@ -124,7 +144,9 @@ pub(super) fn cancel_all(
 /// The session timeout of a member: the group's, or its own when it speaks the classic protocol.
 pub(super) fn session_timeout_ms(member: &Member, turn: &Turn<'_>) -> i32 {
     let classic = member.value.classic.as_ref();
-    classic.map_or(turn.config.consumer_session_timeout_ms, |classic| classic.session_timeout_ms)
+    classic.map_or(turn.config.consumer_session_timeout_ms, |classic| {
+        classic.session_timeout_ms
+    })
 }
 
 /// A timer has come.
@@ -134,7 +156,9 @@ pub(crate) fn timer_fired(
     timer: ConsumerTimer,
     turn: &mut Turn<'_>,
 ) {
-    let Some(group) = groups.consumer(group_id) else { return };
+    let Some(group) = groups.consumer(group_id) else {
+        return;
+    };
     let (id, is_late) = match timer {
         ConsumerTimer::Rebalance(id) => {
             let late = group
@@ -155,7 +179,9 @@ pub(crate) fn timer_fired(
 /// This instance leads from now on: every member has its whole session, and its whole rebalance
 /// timeout, before it.
 pub(crate) fn lead(groups: &mut Groups, group_id: &str, turn: &mut Turn<'_>) {
-    let Some(group) = groups.consumer(group_id) else { return };
+    let Some(group) = groups.consumer(group_id) else {
+        return;
+    };
     for (id, member) in group.members() {
         session(group_id, id, session_timeout_ms(member, turn), turn);
         rebalance(group_id, id, member, true, turn);

@@ -25,7 +25,11 @@ pub(crate) fn topics_hash(topics: &Topics, names: &BTreeSet<&str>) -> i64 {
         }
         hash.bytes(&[2]);
     }
-    if any { i64::from_be_bytes(hash.0.to_be_bytes()) } else { 0 }
+    if any {
+        i64::from_be_bytes(hash.0.to_be_bytes())
+    } else {
+        0
+    }
 }
 
 /// FNV-1a of 64 bits.
@@ -57,7 +61,12 @@ mod tests {
         let mut topics = Topics::new();
         for &(name, id, partitions) in all {
             let name = name.to_owned();
-            topics.insert(Topic { id: Uuid(id), name, partitions, racks: Vec::new() });
+            topics.insert(Topic {
+                id: Uuid(id),
+                name,
+                partitions,
+                racks: Vec::new(),
+            });
         }
         topics
     }
