@@ -65,6 +65,19 @@ pub struct GroupsConfig {
     pub regex_bytes_max: usize,
 }
 
+/// Strings of records have a length of sixteen bits; an id of a member is made of another id and a
+/// UUID.
+const ID_BYTES_MAX: usize = i16::MAX as usize - 64;
+
+impl GroupsConfig {
+    /// With no limit beyond what the formats of records can hold.
+    pub(crate) fn within_formats(mut self) -> Self {
+        self.id_bytes_max = self.id_bytes_max.min(ID_BYTES_MAX);
+        self.regex_bytes_max = self.regex_bytes_max.min(ID_BYTES_MAX);
+        self
+    }
+}
+
 impl Default for GroupsConfig {
     fn default() -> Self {
         Self {

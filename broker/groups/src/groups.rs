@@ -116,7 +116,7 @@ impl Groups {
     #[must_use]
     pub fn new(config: GroupsConfig) -> Self {
         Self {
-            config: Arc::new(config),
+            config: Arc::new(config.within_formats()),
             hard: Hard::default(),
             soft: Soft::default(),
         }
@@ -146,6 +146,12 @@ impl Groups {
     pub(crate) fn has_room(&self, config: &GroupsConfig) -> bool {
         let groups = self.hard.groups.len().max(self.soft.classic.len());
         groups.max(self.hard.offsets.groups().len()) < config.groups_max
+    }
+
+    /// Whether somebody has been told to come back with an id.
+    pub(crate) fn expects_members(&self, group_id: &str) -> bool {
+        let live = self.soft.classic.get(group_id);
+        live.is_some_and(|live| !live.pending.is_empty())
     }
 
     /// Forgets a classic group that nobody is in and that the log does not know.

@@ -11,8 +11,9 @@
 //! 2. After each call, before the next: its records are replayed on that instance, its changes of
 //!    timers are made in order, its records are appended as one batch that is committed as a whole or
 //!    not at all. Batches are committed in the order of the calls.
-//! 3. An answer is sent when the records of its call and of all earlier calls are committed; at once
-//!    when there are none. It is sent once.
+//! 3. An answer is sent when the records of its call and of all earlier calls are committed. When
+//!    there are none it is a read: it is sent when it is certain that the node still led during the
+//!    call (it has a lease, or has heard of a majority since). It is sent once.
 //! 4. A timer fires once, not before its time. One that was cancelled, replaced, or set by a leader
 //!    that is no more does not fire. Timers that are due fire in the order of their times.
 //! 5. Replicas replay committed records only, each once, in the order of the log. Records of kinds

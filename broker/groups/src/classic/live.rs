@@ -73,7 +73,7 @@ pub(crate) struct Live {
     /// The members with an instance id, by it.
     pub(super) static_members: BTreeMap<String, String>,
     /// Ids given with MEMBER_ID_REQUIRED that did not join yet. None is a member.
-    pub(super) pending: BTreeSet<String>,
+    pub(crate) pending: BTreeSet<String>,
     /// Members that were told of the generation and have not asked for their assignment.
     pub(super) pending_sync: BTreeSet<String>,
     /// How many members wait for the answer to their JoinGroup.
@@ -260,9 +260,10 @@ impl Live {
     pub(super) fn replace_static(&mut self, old_id: &str, new_id: &str, turn: &mut Turn<'_>) {
         self.answer_waiting(old_id, GroupError::FencedInstanceId, turn);
         turn.cancel_timer(session_timer(&self.group_id, old_id));
-        let Some(member) = self.members.remove(old_id) else {
+        let Some(mut member) = self.members.remove(old_id) else {
             return;
         };
+        member.is_new = false;
         if let Some(instance_id) = &member.instance_id {
             let (instance_id, new_id) = (instance_id.clone(), new_id.to_owned());
             self.static_members.insert(instance_id, new_id);

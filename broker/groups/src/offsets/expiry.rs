@@ -27,12 +27,14 @@ pub(crate) fn expire(groups: &mut Groups, turn: &mut Turn<'_>) {
             return;
         }
         match expire_group(groups, &group_id, room, turn) {
+            Left::Something { records } => room = room.saturating_sub(records),
             Left::Nothing { records } => {
                 room = room.saturating_sub(records);
-                let records = groups.delete_if_empty(&group_id, turn);
-                room = room.saturating_sub(records);
+                if !groups.expects_members(&group_id) {
+                    let records = groups.delete_if_empty(&group_id, turn);
+                    room = room.saturating_sub(records);
+                }
             }
-            Left::Something { records } => room = room.saturating_sub(records),
         }
     }
     turn.set_timer(

@@ -110,6 +110,25 @@ fn who_waits_is_fenced_when_its_instance_starts_again() {
 }
 
 #[test]
+fn who_took_an_instance_over_may_wait_longer_than_its_session_timeout() {
+    let mut bench = Bench::new();
+    let first = bench.stable(&[consumer("a")]).remove(0);
+    let given_up = bench.join(static_consumer("one"));
+    let waiting = bench.join(static_consumer("one"));
+    assert_eq!(
+        bench.joined(given_up).error,
+        Some(GroupError::FencedInstanceId)
+    );
+    bench.advance_alive(SESSION_MS + 5_000, &[&first]);
+    assert_eq!(bench.driver.take(waiting), None);
+    let mut again = consumer("a");
+    again.member_id = first.member_id;
+    let again = bench.join(again);
+    assert_eq!(bench.joined(again).members.len(), 2);
+    assert_eq!(bench.joined(waiting).generation_id, 2);
+}
+
+#[test]
 fn a_static_member_that_is_away_keeps_its_place_in_one_rebalance() {
     let mut bench = Bench::new();
     let mut away = static_consumer("away");
