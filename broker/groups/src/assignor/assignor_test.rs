@@ -14,7 +14,14 @@ type Assignment = BTreeMap<Arc<str>, Partitions>;
 fn group(partitions: &[i32], members: &[(&str, &[u128])]) -> GroupSpec {
     let member = |&(id, topics): &(&str, &[u128])| {
         let topics = Arc::new(topics.iter().map(|&topic| Uuid(topic)).collect());
-        (Arc::from(id), MemberSpec { instance_id: None, topics, assigned: Arc::default() })
+        (
+            Arc::from(id),
+            MemberSpec {
+                instance_id: None,
+                topics,
+                assigned: Arc::default(),
+            },
+        )
     };
     GroupSpec {
         members: members.iter().map(member).collect(),
@@ -43,7 +50,11 @@ fn owners(assignment: &Assignment) -> BTreeMap<(TopicId, i32), Arc<str>> {
     let mut owners = BTreeMap::new();
     for (id, partitions) in assignment {
         for (&topic, partitions) in partitions {
-            owners.extend(partitions.iter().map(|&partition| ((topic, partition), id.clone())));
+            owners.extend(
+                partitions
+                    .iter()
+                    .map(|&partition| ((topic, partition), id.clone())),
+            );
         }
     }
     owners
@@ -53,11 +64,19 @@ fn owners(assignment: &Assignment) -> BTreeMap<(TopicId, i32), Arc<str>> {
 fn moved(before: &Assignment, now: &Assignment) -> usize {
     let now = owners(now);
     let before = owners(before);
-    before.iter().filter(|(partition, owner)| now.get(partition).is_some_and(|n| n != *owner)).count()
+    before
+        .iter()
+        .filter(|(partition, owner)| now.get(partition).is_some_and(|n| n != *owner))
+        .count()
 }
 
 fn of(assignment: &Assignment, member: &str, topic: u128) -> Vec<i32> {
-    assignment[member].get(&Uuid(topic)).into_iter().flatten().copied().collect()
+    assignment[member]
+        .get(&Uuid(topic))
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect()
 }
 
 #[test]
@@ -72,17 +91,23 @@ fn names_lead_to_assignors_and_back() {
 fn nobody_and_nothing_are_assigned_nothing() {
     for assignor in [Assignor::Uniform, Assignor::Range] {
         assert_eq!(assignor.assign(&group(&[3], &[])), Ok(Assignment::new()));
-        let nothing = assignor.assign(&group(&[], &[("a", &[]), ("b", &[])])).unwrap();
+        let nothing = assignor
+            .assign(&group(&[], &[("a", &[]), ("b", &[])]))
+            .unwrap();
         assert_eq!(counts(&nothing), [0, 0]);
-        let unknown = assignor.assign(&group(&[], &[("a", &[7]), ("b", &[])])).unwrap();
+        let unknown = assignor
+            .assign(&group(&[], &[("a", &[7]), ("b", &[])]))
+            .unwrap();
         assert_eq!(counts(&unknown), [0, 0]);
     }
 }
 
 #[test]
 fn range_gives_the_first_members_one_more() {
-    let assignment =
-        Assignor::Range.assign(&group(&[5, 2], &[("a", &[1, 2]), ("b", &[1, 2]), ("c", &[1])]));
+    let assignment = Assignor::Range.assign(&group(
+        &[5, 2],
+        &[("a", &[1, 2]), ("b", &[1, 2]), ("c", &[1])],
+    ));
     let assignment = assignment.unwrap();
     assert_eq!(of(&assignment, "a", 1), [0, 1]);
     assert_eq!(of(&assignment, "b", 1), [2, 3]);
@@ -116,7 +141,9 @@ fn uniform_takes_from_those_that_have_more_than_their_share() {
     let two = Assignor::Uniform.assign(&group(&[3, 4], both)).unwrap();
     assert_eq!(counts(&two), [4, 3]);
     let three: &[(&str, &[u128])] = &[("a", &[1, 2]), ("b", &[1, 2]), ("c", &[1, 2])];
-    let now = Assignor::Uniform.assign(&after(group(&[3, 4], three), &two)).unwrap();
+    let now = Assignor::Uniform
+        .assign(&after(group(&[3, 4], three), &two))
+        .unwrap();
     assert_eq!(counts(&now), [3, 2, 2]);
     assert_eq!(moved(&two, &now), 2);
 }
@@ -124,12 +151,13 @@ fn uniform_takes_from_those_that_have_more_than_their_share() {
 #[test]
 fn uniform_leaves_a_balanced_group_alone_whoever_has_more() {
     let spec = group(&[5], &[("a", &[1]), ("b", &[1])]);
-    let held = |partitions: &[i32]| {
-        Partitions::from([(Uuid(1), partitions.iter().copied().collect())])
-    };
-    let present =
-        Assignment::from([("a".into(), held(&[0, 4])), ("b".into(), held(&[1, 2, 3]))]);
-    assert_eq!(Assignor::Uniform.assign(&after(spec, &present)), Ok(present));
+    let held =
+        |partitions: &[i32]| Partitions::from([(Uuid(1), partitions.iter().copied().collect())]);
+    let present = Assignment::from([("a".into(), held(&[0, 4])), ("b".into(), held(&[1, 2, 3]))]);
+    assert_eq!(
+        Assignor::Uniform.assign(&after(spec, &present)),
+        Ok(present)
+    );
 }
 
 #[test]
@@ -168,13 +196,22 @@ fn an_assignor_that_returns_nonsense_is_found_out() {
         Partitions::from([(Uuid(topic), partitions.iter().copied().collect())])
     };
     let check = |all: &[(&str, Partitions)]| {
-        verify(&spec, &all.iter().map(|(id, all)| (Arc::from(*id), all.clone())).collect())
+        verify(
+            &spec,
+            &all.iter()
+                .map(|(id, all)| (Arc::from(*id), all.clone()))
+                .collect(),
+        )
     };
     let (one, topic) = (Uuid(1), Uuid(1));
     assert_eq!(check(&[("a", held(1, &[0])), ("b", held(1, &[1]))]), Ok(()));
     assert_eq!(check(&[("a", held(1, &[0, 1]))]), Ok(()));
     let member = || Arc::from("a");
-    let not = |topic, partition| Nonsense::MayNotHave { member: member(), topic, partition };
+    let not = |topic, partition| Nonsense::MayNotHave {
+        member: member(),
+        topic,
+        partition,
+    };
     assert_eq!(
         check(&[("x", held(1, &[0]))]),
         Err(Nonsense::UnknownMember { member: "x".into() })
@@ -184,17 +221,35 @@ fn an_assignor_that_returns_nonsense_is_found_out() {
     assert_eq!(check(&[("a", held(2, &[0]))]), Err(not(Uuid(2), 0)));
     assert_eq!(
         check(&[("a", held(1, &[0, 1])), ("b", held(1, &[1]))]),
-        Err(Nonsense::Twice { topic, partition: 1 })
+        Err(Nonsense::Twice {
+            topic,
+            partition: 1
+        })
     );
-    assert_eq!(check(&[("a", held(1, &[1]))]), Err(Nonsense::LeftOver { topic, partition: 0 }));
-    assert_eq!(check(&[]), Err(Nonsense::LeftOver { topic, partition: 0 }));
+    assert_eq!(
+        check(&[("a", held(1, &[1]))]),
+        Err(Nonsense::LeftOver {
+            topic,
+            partition: 0
+        })
+    );
+    assert_eq!(
+        check(&[]),
+        Err(Nonsense::LeftOver {
+            topic,
+            partition: 0
+        })
+    );
 }
 
 #[test]
 fn a_thousand_members_with_a_hundred_topics_are_quick() {
     let topics: Vec<u128> = (1..=100).collect();
     let ids: Vec<String> = (0..1_000).map(|id| format!("{id:04}")).collect();
-    let members: Vec<_> = ids.iter().map(|id| (id.as_str(), topics.as_slice())).collect();
+    let members: Vec<_> = ids
+        .iter()
+        .map(|id| (id.as_str(), topics.as_slice()))
+        .collect();
     let spec = group(&[100; 100], &members);
     let assignment = Assignor::Uniform.assign(&spec).unwrap();
     assert!(counts(&assignment).iter().all(|&count| count == 10));
@@ -211,7 +266,11 @@ fn a_thousand_members_with_a_hundred_topics_are_quick() {
 /// when `alike`.
 fn groups(alike: bool) -> impl Strategy<Value = GroupSpec> {
     let partitions = prop::collection::vec(0..12_i32, 1..=5);
-    let members = prop::collection::btree_map(0..20_u8, prop::collection::btree_set(1..=5_u128, 0..=5), 1..=8);
+    let members = prop::collection::btree_map(
+        0..20_u8,
+        prop::collection::btree_set(1..=5_u128, 0..=5),
+        1..=8,
+    );
     (partitions, members).prop_map(move |(partitions, members)| {
         let first = members.values().next().cloned().unwrap_or_default();
         let ids: Vec<(String, Vec<u128>)> = members
@@ -221,7 +280,10 @@ fn groups(alike: bool) -> impl Strategy<Value = GroupSpec> {
                 (format!("{id:02}"), topics.into_iter().collect())
             })
             .collect();
-        let members: Vec<_> = ids.iter().map(|(id, topics)| (id.as_str(), topics.as_slice())).collect();
+        let members: Vec<_> = ids
+            .iter()
+            .map(|(id, topics)| (id.as_str(), topics.as_slice()))
+            .collect();
         group(&partitions, &members)
     })
 }

@@ -46,7 +46,9 @@ impl Assignor {
 
     /// The assignor of that name.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
-        [Self::Uniform, Self::Range].into_iter().find(|assignor| assignor.name() == name)
+        [Self::Uniform, Self::Range]
+            .into_iter()
+            .find(|assignor| assignor.name() == name)
     }
 
     /// Who shall have what. Every member of `spec` is in the answer.
@@ -54,7 +56,10 @@ impl Assignor {
     /// # Errors
     ///
     /// [`Nonsense`] when the result breaks a rule of [`verify`].
-    pub(crate) fn assign(self, spec: &GroupSpec) -> Result<BTreeMap<Arc<str>, Partitions>, Nonsense> {
+    pub(crate) fn assign(
+        self,
+        spec: &GroupSpec,
+    ) -> Result<BTreeMap<Arc<str>, Partitions>, Nonsense> {
         let assignment = match self {
             Self::Range => range::assign(spec),
             Self::Uniform if spec.is_homogeneous() => uniform::assign(spec),
@@ -89,7 +94,9 @@ impl GroupSpec {
     /// Whether all members are subscribed to the same topics.
     fn is_homogeneous(&self) -> bool {
         let mut topics = self.members.values().map(|member| &member.topics);
-        let Some(first) = topics.next() else { return true };
+        let Some(first) = topics.next() else {
+            return true;
+        };
         topics.all(|topics| Arc::ptr_eq(first, topics) || first == topics)
     }
 
@@ -161,7 +168,11 @@ pub(crate) fn verify(
             let given = given.entry(topic).or_default();
             for &partition in partitions {
                 if !spec.may_have(member, topic, partition) {
-                    return Err(Nonsense::MayNotHave { member: id.clone(), topic, partition });
+                    return Err(Nonsense::MayNotHave {
+                        member: id.clone(),
+                        topic,
+                        partition,
+                    });
                 }
                 if !given.insert(partition) {
                     return Err(Nonsense::Twice { topic, partition });

@@ -12,7 +12,9 @@ use super::{GroupSpec, Partitions, TopicId};
 
 /// Assigns evenly.
 pub(super) fn assign(spec: &GroupSpec) -> BTreeMap<Arc<str>, Partitions> {
-    let Some(first) = spec.members.values().next() else { return BTreeMap::new() };
+    let Some(first) = spec.members.values().next() else {
+        return BTreeMap::new();
+    };
     let mut free: BTreeSet<(TopicId, i32)> = first
         .topics
         .iter()

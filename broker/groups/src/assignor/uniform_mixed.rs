@@ -43,8 +43,10 @@ pub(super) fn assign(spec: &GroupSpec) -> BTreeMap<Arc<str>, Partitions> {
         }
     }
     let ids: Vec<_> = spec.members.keys().cloned().collect();
-    let mut assignment: BTreeMap<Arc<str>, Partitions> =
-        ids.iter().map(|id| (id.clone(), Partitions::new())).collect();
+    let mut assignment: BTreeMap<Arc<str>, Partitions> = ids
+        .iter()
+        .map(|id| (id.clone(), Partitions::new()))
+        .collect();
     for topic in topics {
         for (partition, owner) in (0..).zip(topic.owners) {
             let Some(partitions) = owner.and_then(|owner| assignment.get_mut(&ids[owner])) else {
@@ -76,11 +78,18 @@ fn shared_topics(spec: &GroupSpec, loads: &mut [usize]) -> Vec<Shared> {
         }
     }
     for (index, member) in spec.members.values().enumerate() {
-        for (topic, partitions) in member.assigned.iter().filter(|(id, _)| member.topics.contains(id))
+        for (topic, partitions) in member
+            .assigned
+            .iter()
+            .filter(|(id, _)| member.topics.contains(id))
         {
-            let Some(shared) = topics.get_mut(topic) else { continue };
+            let Some(shared) = topics.get_mut(topic) else {
+                continue;
+            };
             for &partition in partitions {
-                let place = usize::try_from(partition).ok().and_then(|p| shared.owners.get_mut(p));
+                let place = usize::try_from(partition)
+                    .ok()
+                    .and_then(|p| shared.owners.get_mut(p));
                 if let Some(owner @ None) = place {
                     *owner = Some(index);
                     loads[index] += 1;
@@ -92,17 +101,26 @@ fn shared_topics(spec: &GroupSpec, loads: &mut [usize]) -> Vec<Shared> {
     // Partitions for each subscriber, in thousandths.
     topics.sort_by_key(|topic| {
         let subscribers = topic.subscribers.len();
-        (Reverse(topic.owners.len() * 1000 / subscribers), subscribers, topic.topic)
+        (
+            Reverse(topic.owners.len() * 1000 / subscribers),
+            subscribers,
+            topic.topic,
+        )
     });
     topics
 }
 
 /// Gives each free partition of the topic to the subscriber that has least at that moment.
 fn give_free(topic: &mut Shared, loads: &mut [usize]) {
-    let mut by_load: BTreeSet<(usize, Index)> =
-        topic.subscribers.iter().map(|&member| (loads[member], member)).collect();
+    let mut by_load: BTreeSet<(usize, Index)> = topic
+        .subscribers
+        .iter()
+        .map(|&member| (loads[member], member))
+        .collect();
     for owner in topic.owners.iter_mut().filter(|owner| owner.is_none()) {
-        let Some((_, least)) = by_load.pop_first() else { return };
+        let Some((_, least)) = by_load.pop_first() else {
+            return;
+        };
         *owner = Some(least);
         loads[least] += 1;
         by_load.insert((loads[least], least));
@@ -114,8 +132,11 @@ fn give_free(topic: &mut Shared, loads: &mut [usize]) {
 ///
 /// Each move lessens the sum of the squares of the loads, so it ends.
 fn balance(topic: &mut Shared, loads: &mut [usize]) -> bool {
-    let mut by_load: BTreeSet<(usize, Index)> =
-        topic.subscribers.iter().map(|&member| (loads[member], member)).collect();
+    let mut by_load: BTreeSet<(usize, Index)> = topic
+        .subscribers
+        .iter()
+        .map(|&member| (loads[member], member))
+        .collect();
     let mut held: BTreeMap<Index, Vec<usize>> = BTreeMap::new();
     for (partition, owner) in topic.owners.iter().enumerate() {
         if let Some(owner) = owner {

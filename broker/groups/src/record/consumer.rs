@@ -229,7 +229,10 @@ impl ConsumerRecord {
 
     /// Key and value as they lie in the log.
     pub fn encode(&self) -> Encoded {
-        Encoded { key: self.encode_key(), value: self.encode_value() }
+        Encoded {
+            key: self.encode_key(),
+            value: self.encode_value(),
+        }
     }
 
     fn encode_key(&self) -> Bytes {
@@ -282,21 +285,31 @@ impl ConsumerRecord {
         let group: Arc<str> = key.string()?.into();
         let mut second = || Ok::<Arc<str>, RecordError>(key.string()?.into());
         let record = match kind {
-            GROUP => Self::Group { group, value: read(value, GroupValue::read)? },
+            GROUP => Self::Group {
+                group,
+                value: read(value, GroupValue::read)?,
+            },
             // Its fields mean nothing any more: what Kafka 4.0 wrote reads as what deletes it.
             PARTITIONS => Self::PartitionMetadata { group },
-            MEMBER => {
-                Self::Member { group, member: second()?, value: read(value, MemberValue::read)? }
-            }
-            TARGET => Self::Target { group, value: read(value, read_target)? },
+            MEMBER => Self::Member {
+                group,
+                member: second()?,
+                value: read(value, MemberValue::read)?,
+            },
+            TARGET => Self::Target {
+                group,
+                value: read(value, read_target)?,
+            },
             TARGET_MEMBER => Self::TargetMember {
                 group,
                 member: second()?,
                 value: read(value, read_target_member)?,
             },
-            CURRENT => {
-                Self::Current { group, member: second()?, value: read(value, CurrentValue::read)? }
-            }
+            CURRENT => Self::Current {
+                group,
+                member: second()?,
+                value: read(value, CurrentValue::read)?,
+            },
             _ => Self::Expression {
                 group,
                 expression: second()?,
@@ -354,7 +367,10 @@ impl GroupValue {
             }
             Ok(())
         })?;
-        Ok(Self { epoch, metadata_hash })
+        Ok(Self {
+            epoch,
+            metadata_hash,
+        })
     }
 }
 
@@ -421,7 +437,10 @@ impl ClassicValue {
             reader.skip_tagged()?;
         }
         reader.skip_tagged()?;
-        Ok(Self { session_timeout_ms, protocols })
+        Ok(Self {
+            session_timeout_ms,
+            protocols,
+        })
     }
 }
 
@@ -482,7 +501,9 @@ fn write_partitions(writer: &mut Writer, partitions: &Partitions) {
     for (topic, partitions) in partitions {
         writer.uuid(*topic);
         writer.compact_count(partitions.len());
-        partitions.iter().for_each(|&partition| writer.i32(partition));
+        partitions
+            .iter()
+            .for_each(|&partition| writer.i32(partition));
         writer.tagged(&[]);
     }
 }

@@ -19,7 +19,11 @@ fn bytes(hex: &str) -> Vec<u8> {
 fn check(record: ConsumerRecord, key: &str, value: &str) {
     let encoded = record.encode();
     assert_eq!(encoded.key, bytes(key), "key of {record:?}");
-    assert_eq!(encoded.value.as_deref(), Some(&*bytes(value)), "value of {record:?}");
+    assert_eq!(
+        encoded.value.as_deref(),
+        Some(&*bytes(value)),
+        "value of {record:?}"
+    );
     let read = Record::decode(&encoded.key, encoded.value.as_deref());
     assert_eq!(read, Ok(Record::Consumer(record)));
 }
@@ -33,18 +37,36 @@ fn member() -> Arc<str> {
 }
 
 fn partitions() -> Partitions {
-    Partitions::from([(Uuid(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10), BTreeSet::from([0, 3]))])
+    Partitions::from([(
+        Uuid(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10),
+        BTreeSet::from([0, 3]),
+    )])
 }
 
 const PARTITIONS_HEX: &str = "02 0102030405060708090a0b0c0d0e0f10 03 00000000 00000003 00";
 
 #[test]
 fn group_metadata_is_byte_for_byte_kafkas() {
-    let value = |metadata_hash| Some(GroupValue { epoch: 5, metadata_hash });
+    let value = |metadata_hash| {
+        Some(GroupValue {
+            epoch: 5,
+            metadata_hash,
+        })
+    };
     let key = "0003 0003 677270";
-    check(ConsumerRecord::Group { group: group(), value: value(0) }, key, "0000 00000005 00");
     check(
-        ConsumerRecord::Group { group: group(), value: value(-2) },
+        ConsumerRecord::Group {
+            group: group(),
+            value: value(0),
+        },
+        key,
+        "0000 00000005 00",
+    );
+    check(
+        ConsumerRecord::Group {
+            group: group(),
+            value: value(-2),
+        },
         key,
         "0000 00000005 01 00 08 fffffffffffffffe",
     );
@@ -66,7 +88,11 @@ fn member_metadata_is_byte_for_byte_kafkas() {
     let key = "0005 0003 677270 0002 6d31";
     let common = "0000 00 0272 0263 032f68 03 0261 0262 01 0000000a 06 72616e6765";
     check(
-        ConsumerRecord::Member { group: group(), member: member(), value: Some(value.clone()) },
+        ConsumerRecord::Member {
+            group: group(),
+            member: member(),
+            value: Some(value.clone()),
+        },
         key,
         &format!("{common} 00"),
     );
@@ -88,7 +114,10 @@ fn member_metadata_is_byte_for_byte_kafkas() {
 #[test]
 fn target_assignment_is_byte_for_byte_kafkas() {
     check(
-        ConsumerRecord::Target { group: group(), value: Some(9) },
+        ConsumerRecord::Target {
+            group: group(),
+            value: Some(9),
+        },
         "0006 0003 677270",
         "0000 00000009 00",
     );
@@ -113,7 +142,11 @@ fn current_assignment_is_byte_for_byte_kafkas() {
         revoking: Partitions::new(),
     };
     check(
-        ConsumerRecord::Current { group: group(), member: member(), value: Some(value) },
+        ConsumerRecord::Current {
+            group: group(),
+            member: member(),
+            value: Some(value),
+        },
         "0008 0003 677270 0002 6d31",
         &format!("0000 fffffffe 00000004 01 {PARTITIONS_HEX} 01 00"),
     );
@@ -127,7 +160,11 @@ fn regular_expression_is_byte_for_byte_kafkas() {
         timestamp_ms: 256,
     };
     check(
-        ConsumerRecord::Expression { group: group(), expression: "f.*".into(), value: Some(value) },
+        ConsumerRecord::Expression {
+            group: group(),
+            expression: "f.*".into(),
+            value: Some(value),
+        },
         "0010 0003 677270 0003 662e2a",
         "0000 02 04666f6f 0000000000000003 0000000000000100 00",
     );
@@ -140,7 +177,10 @@ fn partition_metadata_is_only_ever_deleted() {
     assert_eq!(encoded.key, bytes("0004 0003 677270"));
     assert_eq!(encoded.value, None);
     for value in [None, Some(&bytes("0000 01 00")[..])] {
-        assert_eq!(Record::decode(&encoded.key, value), Ok(Record::Consumer(record.clone())));
+        assert_eq!(
+            Record::decode(&encoded.key, value),
+            Ok(Record::Consumer(record.clone()))
+        );
     }
 }
 
@@ -149,23 +189,36 @@ fn fields_of_later_versions_are_passed_over() {
     // KIP-1263's timestamp of the target assignment, tag 0.
     let key = bytes("0006 0003 677270");
     let value = bytes("0000 00000009 01 00 08 0000000000000001");
-    let record = ConsumerRecord::Target { group: group(), value: Some(9) };
-    assert_eq!(Record::decode(&key, Some(&value)), Ok(Record::Consumer(record)));
+    let record = ConsumerRecord::Target {
+        group: group(),
+        value: Some(9),
+    };
+    assert_eq!(
+        Record::decode(&key, Some(&value)),
+        Ok(Record::Consumer(record))
+    );
     // KIP-1251's assignment epochs, tag 0 of each topic.
     let key = bytes("0007 0003 677270 0002 6d31");
     let topic = "0102030405060708090a0b0c0d0e0f10 03 00000000 00000003 01 00 05 02 00000001";
     let value = bytes(&format!("0000 02 {topic} 00"));
-    let record =
-        ConsumerRecord::TargetMember { group: group(), member: member(), value: Some(partitions()) };
-    assert_eq!(Record::decode(&key, Some(&value)), Ok(Record::Consumer(record)));
+    let record = ConsumerRecord::TargetMember {
+        group: group(),
+        member: member(),
+        value: Some(partitions()),
+    };
+    assert_eq!(
+        Record::decode(&key, Some(&value)),
+        Ok(Record::Consumer(record))
+    );
 }
 
 #[test]
 fn a_member_state_of_a_later_version_is_unknown() {
     let key = bytes("0008 0003 677270 0002 6d31");
     let value = bytes("0000 00000001 00000000 2a 01 01 00");
-    let Ok(Record::Consumer(ConsumerRecord::Current { value: Some(value), .. })) =
-        Record::decode(&key, Some(&value))
+    let Ok(Record::Consumer(ConsumerRecord::Current {
+        value: Some(value), ..
+    })) = Record::decode(&key, Some(&value))
     else {
         panic!("not read");
     };
@@ -174,8 +227,14 @@ fn a_member_state_of_a_later_version_is_unknown() {
 
 #[test]
 fn kinds_and_versions_that_are_not_known_say_so() {
-    assert_eq!(Record::decode(&bytes("0009 0001 67"), None), Err(RecordError::UnknownKind(9)));
-    assert_eq!(Record::decode(&bytes("0011 0001 67"), None), Err(RecordError::UnknownKind(17)));
+    assert_eq!(
+        Record::decode(&bytes("0009 0001 67"), None),
+        Err(RecordError::UnknownKind(9))
+    );
+    assert_eq!(
+        Record::decode(&bytes("0011 0001 67"), None),
+        Err(RecordError::UnknownKind(17))
+    );
     assert_eq!(
         Record::decode(&bytes("0003 0001 67"), Some(&bytes("0001 00000005 00"))),
         Err(RecordError::UnknownVersion(1))
@@ -221,40 +280,77 @@ fn member_values() -> impl Strategy<Value = MemberValue> {
 
 fn current_values() -> impl Strategy<Value = CurrentValue> {
     use MemberState::{Stable, Unknown, UnreleasedPartitions, UnrevokedPartitions};
-    let states = prop::sample::select(vec![Stable, UnrevokedPartitions, UnreleasedPartitions, Unknown]);
-    (any::<i32>(), any::<i32>(), states, some_partitions(), some_partitions()).prop_map(
-        |(epoch, previous_epoch, state, assigned, revoking)| CurrentValue {
-            epoch,
-            previous_epoch,
-            state,
-            assigned,
-            revoking,
-        },
+    let states = prop::sample::select(vec![
+        Stable,
+        UnrevokedPartitions,
+        UnreleasedPartitions,
+        Unknown,
+    ]);
+    (
+        any::<i32>(),
+        any::<i32>(),
+        states,
+        some_partitions(),
+        some_partitions(),
     )
+        .prop_map(
+            |(epoch, previous_epoch, state, assigned, revoking)| CurrentValue {
+                epoch,
+                previous_epoch,
+                state,
+                assigned,
+                revoking,
+            },
+        )
 }
 
 fn records() -> impl Strategy<Value = ConsumerRecord> {
     let id = || "[a-z-]{0,40}".prop_map(|id| Arc::<str>::from(id.as_str()));
-    let group_value = (any::<i32>(), any::<i64>())
-        .prop_map(|(epoch, metadata_hash)| GroupValue { epoch, metadata_hash });
-    let expression = (names(), any::<i64>(), any::<i64>()).prop_map(
-        |(topics, version, timestamp_ms)| ExpressionValue { topics, version, timestamp_ms },
-    );
+    let group_value = (any::<i32>(), any::<i64>()).prop_map(|(epoch, metadata_hash)| GroupValue {
+        epoch,
+        metadata_hash,
+    });
+    let expression =
+        (names(), any::<i64>(), any::<i64>()).prop_map(|(topics, version, timestamp_ms)| {
+            ExpressionValue {
+                topics,
+                version,
+                timestamp_ms,
+            }
+        });
     prop_oneof![
         (id(), prop::option::of(group_value))
             .prop_map(|(group, value)| ConsumerRecord::Group { group, value }),
         id().prop_map(|group| ConsumerRecord::PartitionMetadata { group }),
-        (id(), id(), prop::option::of(member_values()))
-            .prop_map(|(group, member, value)| ConsumerRecord::Member { group, member, value }),
+        (id(), id(), prop::option::of(member_values())).prop_map(|(group, member, value)| {
+            ConsumerRecord::Member {
+                group,
+                member,
+                value,
+            }
+        }),
         (id(), prop::option::of(any::<i32>()))
             .prop_map(|(group, value)| ConsumerRecord::Target { group, value }),
         (id(), id(), prop::option::of(some_partitions())).prop_map(|(group, member, value)| {
-            ConsumerRecord::TargetMember { group, member, value }
+            ConsumerRecord::TargetMember {
+                group,
+                member,
+                value,
+            }
         }),
-        (id(), id(), prop::option::of(current_values()))
-            .prop_map(|(group, member, value)| ConsumerRecord::Current { group, member, value }),
+        (id(), id(), prop::option::of(current_values())).prop_map(|(group, member, value)| {
+            ConsumerRecord::Current {
+                group,
+                member,
+                value,
+            }
+        }),
         (id(), id(), prop::option::of(expression)).prop_map(|(group, expression, value)| {
-            ConsumerRecord::Expression { group, expression, value }
+            ConsumerRecord::Expression {
+                group,
+                expression,
+                value,
+            }
         }),
     ]
 }
