@@ -35,7 +35,10 @@ impl Subscription {
     /// Reads it. Never panics, whatever the bytes are.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut reader = Reader::new(bytes);
-        let mut subscription = Self { version: version(&mut reader)?, ..Self::default() };
+        let mut subscription = Self {
+            version: version(&mut reader)?,
+            ..Self::default()
+        };
         for _ in 0..reader.count()? {
             subscription.topics.insert(reader.string()?);
         }
@@ -60,7 +63,9 @@ pub(crate) fn encode_assignment(version: i16, partitions: &NamedPartitions) -> B
     for (topic, partitions) in partitions {
         writer.string(topic);
         writer.count(partitions.len());
-        partitions.iter().for_each(|&partition| writer.i32(partition));
+        partitions
+            .iter()
+            .for_each(|&partition| writer.i32(partition));
     }
     writer.i32(-1);
     writer.finish()
@@ -130,7 +135,12 @@ mod tests {
         let owned = NamedPartitions::from([("a".to_owned(), BTreeSet::from([1, 4]))]);
         let read = Subscription::decode(&bytes).unwrap();
         let rack_id = Some("rack".to_owned());
-        let whole = Subscription { version: 3, topics: names(), owned: owned.clone(), rack_id };
+        let whole = Subscription {
+            version: 3,
+            topics: names(),
+            owned: owned.clone(),
+            rack_id,
+        };
         assert_eq!(read, whole);
         for version in [0_i16, 1, 2, 77] {
             let mut old = bytes.to_vec();
@@ -138,14 +148,29 @@ mod tests {
             let expected = Subscription {
                 version: version.min(3),
                 topics: names(),
-                owned: if version >= 1 { owned.clone() } else { NamedPartitions::new() },
-                rack_id: if version >= 3 { whole.rack_id.clone() } else { None },
+                owned: if version >= 1 {
+                    owned.clone()
+                } else {
+                    NamedPartitions::new()
+                },
+                rack_id: if version >= 3 {
+                    whole.rack_id.clone()
+                } else {
+                    None
+                },
             };
-            assert_eq!(Subscription::decode(&old), Ok(expected), "version {version}");
+            assert_eq!(
+                Subscription::decode(&old),
+                Ok(expected),
+                "version {version}"
+            );
         }
         let mut old = bytes.to_vec();
         old[..2].copy_from_slice(&(-1_i16).to_be_bytes());
-        assert_eq!(Subscription::decode(&old), Err(RecordError::UnknownVersion(-1)));
+        assert_eq!(
+            Subscription::decode(&old),
+            Err(RecordError::UnknownVersion(-1))
+        );
         for end in 0..bytes.len() {
             assert!(Subscription::decode(&bytes[..end]).is_err(), "cut at {end}");
         }
