@@ -13,6 +13,16 @@ impl World {
     /// A stable classic group of these members, to which its leader gave the partitions of `t0` in
     /// turn.
     fn classic_group(&mut self, members: &mut [&mut Classic]) {
+        let count = i32::try_from(members.len()).unwrap();
+        self.classic_group_with(members, |turn, partition| partition % count == turn);
+    }
+
+    /// The same; the leader gives each member, by its place, the partitions that this says.
+    fn classic_group_with(
+        &mut self,
+        members: &mut [&mut Classic],
+        gives: impl Fn(i32, i32) -> bool,
+    ) {
         let mut replies = Vec::new();
         for member in members.iter() {
             let mut request = member.request();
@@ -32,11 +42,10 @@ impl World {
             member.generation = joined.generation_id;
             leader = joined.leader;
         }
-        let count = i32::try_from(members.len()).unwrap();
         for (turn, member) in (0..).zip(members.iter_mut()) {
-            member.owned = (0..8)
-                .filter(|p| p % count == turn)
-                .map(|p| ("t0".to_owned(), p))
+            let given = (0..8).filter(|&partition| gives(turn, partition));
+            member.owned = given
+                .map(|partition| ("t0".to_owned(), partition))
                 .collect();
         }
         let assignments: Vec<SyncAssignment> = members
@@ -512,13 +521,23 @@ fn a_member_may_change_its_protocol_under_its_id() {
 fn a_partition_that_the_classic_leader_gave_to_two_members_stays_with_one() {
     let mut world = World::new();
     let (mut a, mut b) = (Classic::new(&["t0"]), Classic::new(&["t0"]));
-    world.classic_group(&mut [&mut a, &mut b]);
-    // Both say they own everything: what counts is what they were assigned.
+    world.classic_group_with(&mut [&mut a, &mut b], |_, _| true);
     let mut c = Consumer::new(&["t0"]);
     world.poll(&mut c).unwrap();
-    a.owned = (0..8)
-        .map(|partition| ("t0".to_owned(), partition))
-        .collect();
+    super::random::check_owners(world.driver.leader());
     world.settle_mixed(&mut [&mut c], &mut [&mut a, &mut b]);
     assert_divided(&[&c], &[&a, &b]);
+}
+
+#[test]
+fn an_assignment_of_the_classic_leader_that_makes_no_sense_is_left_out() {
+    let mut world = World::new();
+    let mut a = Classic::new(&["t0"]);
+    world.classic_group_with(&mut [&mut a], |_, partition| partition > 5);
+    // Partitions and topics that there are not.
+    world.put_topic("t0", 1_000, 7);
+    let mut c = Consumer::new(&["t0"]);
+    world.poll(&mut c).unwrap();
+    let has = &world.group().member(&a.id).unwrap().current.assigned;
+    assert_eq!(has, &Partitions::from([(Uuid(1_000), BTreeSet::from([6]))]));
 }

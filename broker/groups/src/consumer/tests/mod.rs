@@ -3,6 +3,7 @@
 mod classic;
 mod expressions;
 mod heartbeats;
+mod mixed;
 mod random;
 mod statics;
 

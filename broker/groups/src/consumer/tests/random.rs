@@ -11,7 +11,7 @@ use crate::assignor::TopicId;
 use crate::groups::Group;
 
 /// That no partition belongs to two members, in any group.
-fn check_owners(groups: &Groups) {
+pub(super) fn check_owners(groups: &Groups) {
     for group in groups.hard().groups.values() {
         let Group::Consumer(group) = group else {
             continue;
