@@ -60,8 +60,8 @@ pub struct GroupsConfig {
     pub groups_max: usize,
     /// The most partitions that a group has offsets of. Kafka: none.
     pub offsets_per_group_max: usize,
-    /// The most bytes of a subscription's regular expression, and a tenth of a percent of the
-    /// memory that compiling it may take.
+    /// The most bytes of a subscription's regular expression. Compiled it may take a thousand times
+    /// as much. Kafka: none.
     pub regex_bytes_max: usize,
 }
 

@@ -19,6 +19,7 @@ mod consumer;
 mod error;
 mod groups;
 mod offsets;
+mod partition;
 pub mod record;
 mod response;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use consumer::{ConsumerGroup, ConsumerTimer};
 pub use error::GroupError;
 pub use groups::{Group, Groups, Hard, Timer};
 pub use offsets::Offsets;
+pub use partition::partition_of;
 pub use response::{
     CommittedOffset, CommittedTopic, ConsumerAssignment, ConsumerGroupDescription,
     ConsumerGroupHeartbeatResponse, ConsumerMember, DeletedGroup, DescribedGroup, DescribedMember,
