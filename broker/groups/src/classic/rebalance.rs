@@ -70,7 +70,6 @@ fn complete(live: &mut Live, turn: &mut Turn<'_>) {
         return;
     }
     live.generation = live.generation.checked_add(1).unwrap_or(0);
-    live.pending_sync.clear();
     if live.members.is_empty() {
         live.protocol = None;
         live.find_subscribed_topics();

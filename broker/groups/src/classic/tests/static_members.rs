@@ -129,6 +129,26 @@ fn who_took_an_instance_over_may_wait_longer_than_its_session_timeout() {
 }
 
 #[test]
+fn a_static_member_may_start_again_before_it_has_synced() {
+    let mut bench = Bench::new();
+    let leader = bench.join(consumer("a"));
+    let follower = bench.join(static_consumer("one"));
+    bench.advance(2 * DELAY_MS);
+    let (leader, follower) = (bench.joined(leader), bench.joined(follower));
+    let given = [(follower.member_id.as_str(), "it")];
+    let synced = bench.sync(&leader, &given);
+    assert_eq!(bench.synced(synced).error, None);
+    let again = bench.join(static_consumer("one"));
+    bench.advance(50);
+    let again = bench.joined(again);
+    let synced = bench.sync(&again, &[]);
+    assert_eq!(bench.synced(synced).assignment, "it");
+    // Nobody waits for the id that is no more.
+    bench.advance_alive(2 * REBALANCE_MS, &[&leader, &again]);
+    assert_eq!(bench.state(), "Stable");
+}
+
+#[test]
 fn a_static_member_that_is_away_keeps_its_place_in_one_rebalance() {
     let mut bench = Bench::new();
     let mut away = static_consumer("away");
