@@ -49,6 +49,7 @@ enum Asked {
     Member(String),
     Consumer(String),
     Commit(String, i32, i64),
+    Delete(String),
     Other,
 }
 
@@ -353,7 +354,12 @@ impl World {
                 (Command::LeaveGroup(command), Asked::Other)
             }
             50..75 => self.consumer_heartbeat(),
-            75..88 => self.commit(),
+            75..85 => self.commit(),
+            85..88 => {
+                let group_id = self.group();
+                let command = Command::DeleteGroups(vec![group_id.clone()]);
+                (command, Asked::Delete(group_id))
+            }
             88..97 => (self.admin(), Asked::Other),
             _ => (self.change_topics(), Asked::Other),
         }
@@ -415,12 +421,18 @@ impl World {
                 None => {
                     self.open.insert(reply, asked);
                 }
-                Some(Outcome::Resigned) => {
-                    if let Asked::Commit(group_id, partition, offset) = asked {
+                Some(Outcome::Resigned) => match asked {
+                    Asked::Commit(group_id, partition, offset) => {
                         let possible = self.possible.entry((group_id, partition));
                         possible.or_default().insert(offset);
                     }
-                }
+                    Asked::Delete(group_id) => {
+                        for possible in self.possible_of(&group_id) {
+                            possible.insert(-1);
+                        }
+                    }
+                    Asked::Member(_) | Asked::Consumer(_) | Asked::Other => {}
+                },
                 Some(Outcome::Answered(response)) => {
                     self.answered += 1;
                     self.learn_of(asked, response);
@@ -457,9 +469,23 @@ impl World {
                     self.possible.insert((group_id, partition), only);
                 }
             }
+            (Asked::Delete(group_id), Response::DeleteGroups(deleted)) => {
+                if deleted[0].error.is_none() {
+                    for possible in self.possible_of(&group_id) {
+                        *possible = BTreeSet::from([-1]);
+                    }
+                    self.count("deleted");
+                }
+            }
             (Asked::Other, _) => {}
             (_, other) => panic!("{other:?}"),
         }
+    }
+
+    fn possible_of(&mut self, group_id: &str) -> impl Iterator<Item = &mut BTreeSet<i64>> {
+        let of_group = move |((id, _), _): &(&(String, i32), _)| id == group_id;
+        let possible = self.possible.iter_mut().filter(of_group);
+        possible.map(|(_, possible)| possible)
     }
 
     fn meet(&mut self, group_id: &str, member_id: String, epoch: i32) {
@@ -541,6 +567,7 @@ fn nothing_breaks_whatever_is_asked() {
     }
     let expected = [
         "committed",
+        "deleted",
         "downgrade",
         "empty",
         "heartbeat",

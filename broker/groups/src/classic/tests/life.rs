@@ -190,6 +190,17 @@ fn the_last_member_leaves_an_empty_group_with_a_new_generation() {
 }
 
 #[test]
+fn a_group_that_empties_before_its_first_assignment_is_known_all_the_same() {
+    let mut bench = Bench::new();
+    let joined = bench.join_now(consumer("a"));
+    assert_eq!(bench.leave_one(&joined), None);
+    assert_eq!(bench.state(), "Empty");
+    bench.driver.fail_over();
+    assert_eq!(bench.state(), "Empty");
+    assert_eq!(bench.join_now(consumer("b")).generation_id, 3);
+}
+
+#[test]
 fn members_leave_in_one_request_each_with_its_own_outcome() {
     let mut bench = Bench::new();
     let joined = bench.stable(&[
