@@ -160,8 +160,10 @@ fn decide_join(
         let changed = change::subscribe(&mut draft, soft, turn, &id, &member.value, value)
             .map_err(|refusal| refused(refusal.error))?;
         if !changed {
-            change::reconcile(&mut draft, turn, &id, false, Some(&owned))
-                .map_err(|refusal| refused(refusal.error))?;
+            change::reconcile(&mut draft, turn, &id, false, Some(&owned)).map_err(|refusal| {
+                soft.forget_topics(group_id);
+                refused(refusal.error)
+            })?;
         }
         joined_epoch = epoch_of(&draft, &id);
         let (classic, leader) = convert::downgrade(&mut draft, turn);
@@ -390,9 +392,10 @@ pub(crate) fn leave(groups: &mut Groups, request: LeaveGroup, reply: ReplyId, tu
             None => Err(GroupError::UnknownMemberId),
         };
         let error = match found {
-            Ok(id) if gone.contains(&id) => Some(GroupError::UnknownMemberId),
             Ok(id) => {
-                gone.push(id);
+                if !gone.contains(&id) {
+                    gone.push(id);
+                }
                 None
             }
             Err(error) => Some(error),
@@ -413,12 +416,18 @@ pub(crate) fn leave(groups: &mut Groups, request: LeaveGroup, reply: ReplyId, tu
     );
 }
 
-/// Who leaves. An admin knows static members by their instance ids only.
+/// Who leaves. An admin knows static members by their instance ids only, and may take out members
+/// of either protocol.
 fn leaving_member(group: &ConsumerGroup, leaving: &LeavingMember) -> Result<Arc<str>, GroupError> {
-    let instance_id = leaving.group_instance_id.as_deref();
-    let member_id = match instance_id.and_then(|instance_id| group.static_member(instance_id)) {
-        Some((id, _)) if leaving.member_id.is_empty() => &**id,
-        _ => &leaving.member_id,
+    let found = match &leaving.group_instance_id {
+        None => group.members().get_key_value(leaving.member_id.as_str()),
+        Some(instance_id) => group.static_member(instance_id),
     };
-    member_of(group, member_id, instance_id).map(|(id, _)| id)
+    let (id, _) = found.ok_or(GroupError::UnknownMemberId)?;
+    let by_instance = leaving.member_id.is_empty() && leaving.group_instance_id.is_some();
+    if by_instance || **id == *leaving.member_id {
+        Ok(id.clone())
+    } else {
+        Err(GroupError::FencedInstanceId)
+    }
 }

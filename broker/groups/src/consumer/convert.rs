@@ -113,7 +113,7 @@ fn upgrade(
                 GroupError::GroupIdNotFound,
                 format!(
                     "Cannot upgrade classic group {group_id} to consumer group because the \
-                     embedded consumer protocol is malformed."
+                     embedded consumer protocol is malformed or of a custom assignor."
                 ),
             );
         };
@@ -147,7 +147,8 @@ fn upgrade(
 }
 
 /// A classic member as a member of a consumer group: stable, with what it was assigned last.
-/// `None` when its subscription or assignment cannot be read.
+/// `None` when its subscription or assignment cannot be read, or when an assignor of the clients' own
+/// put something into the assignment that would be lost.
 fn upgraded_member(
     classic: &HandedOver,
     member: &HandedMember,
@@ -156,6 +157,9 @@ fn upgraded_member(
     let metadata = member.metadata(classic.protocol.as_deref())?;
     let subscription = Subscription::decode(metadata).ok()?;
     let assigned = embedded::decode_assignment(&member.assignment).ok()?;
+    if assigned.has_user_data {
+        return None;
+    }
     let value = MemberValue {
         instance_id: member.instance_id.clone(),
         rack_id: subscription.rack_id,
@@ -163,7 +167,10 @@ fn upgraded_member(
         client_host: member.client.host.clone(),
         topic_names: subscription.topics,
         topic_regex: None,
-        rebalance_timeout_ms: member.rebalance_timeout_ms,
+        rebalance_timeout_ms: match member.rebalance_timeout_ms {
+            given @ 0.. => given,
+            _ => member.session_timeout_ms,
+        },
         server_assignor: None,
         classic: Some(ClassicMetadata {
             session_timeout_ms: member.session_timeout_ms,
@@ -174,7 +181,7 @@ fn upgraded_member(
         epoch: classic.generation,
         previous_epoch: classic.generation,
         state: MemberState::Stable,
-        assigned: with_ids(&assigned, topics),
+        assigned: with_ids(&assigned.partitions, topics),
         revoking: Partitions::new(),
     };
     Some((member.member_id.as_str().into(), Member { value, current }))
@@ -200,14 +207,13 @@ pub(super) fn may_downgrade_without(
     ids: &[Arc<str>],
     config: &GroupsConfig,
 ) -> bool {
-    let mut stay = group
-        .members()
-        .iter()
-        .filter(|(id, _)| !ids.contains(id))
-        .peekable();
-    stay.peek().is_some()
-        && stay.all(|(_, member)| member.is_classic())
-        && downgrade_allowed(group.members().len() - ids.len(), config)
+    let stay = || {
+        let members = group.members().iter();
+        members.filter(|(id, _)| !ids.contains(id))
+    };
+    stay().next().is_some()
+        && stay().all(|(_, member)| member.is_classic())
+        && downgrade_allowed(group, stay(), 0, config)
 }
 
 /// Whether the group is to become a classic one when the member, which is static, is replaced by
@@ -219,15 +225,53 @@ pub(super) fn may_downgrade_replacing(
 ) -> bool {
     !member.is_classic()
         && group.classic_members() + 1 == group.members().len()
-        && downgrade_allowed(group.members().len(), config)
+        && downgrade_allowed(
+            group,
+            group.members().iter(),
+            config.member_metadata_bytes_max,
+            config,
+        )
 }
 
-fn downgrade_allowed(members: usize, config: &GroupsConfig) -> bool {
+/// Whether a classic group of these members may be, and fits into one record: with
+/// `more_bytes` for what is not known of them yet.
+fn downgrade_allowed<'a>(
+    group: &ConsumerGroup,
+    members: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Member>)>,
+    more_bytes: usize,
+    config: &GroupsConfig,
+) -> bool {
     let allowed = match config.consumer_migration_policy {
         MigrationPolicy::Bidirectional | MigrationPolicy::Downgrade => true,
         MigrationPolicy::Upgrade | MigrationPolicy::Disabled => false,
     };
-    allowed && members <= config.group_max_size
+    let (mut count, mut bytes) = (0, more_bytes);
+    for (id, member) in members {
+        count += 1;
+        bytes += classic_bytes_max(id, member, &group.target(id));
+    }
+    allowed && count <= config.group_max_size && bytes <= config.record_bytes_max
+}
+
+/// At most what a member takes in the record of a classic group.
+fn classic_bytes_max(id: &str, member: &Member, target: &Partitions) -> usize {
+    /// Lengths, numbers, and the name of a topic (249 bytes at most).
+    const FIELDS: usize = 64;
+    const TOPIC: usize = 264;
+    let value = &member.value;
+    let instance = value.instance_id.as_ref().map_or(0, String::len);
+    let protocols = value.classic.iter().flat_map(|classic| &classic.protocols);
+    let metadata = protocols.map(|(_, metadata)| metadata.len()).max();
+    let partitions = target
+        .values()
+        .map(|partitions| TOPIC + 4 * partitions.len());
+    FIELDS
+        + id.len()
+        + instance
+        + value.client_id.len()
+        + value.client_host.len()
+        + metadata.unwrap_or(0)
+        + partitions.sum::<usize>()
 }
 
 /// Takes these members out; the others are a classic group, which rebalances.

@@ -35,16 +35,16 @@ pub struct ConsumerGroup {
 
 /// A member of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// What it said of itself.
-    pub value: MemberValue,
+    pub(crate) value: MemberValue,
     /// What it has.
-    pub current: CurrentValue,
+    pub(crate) current: CurrentValue,
 }
 
 /// The states that a group is said to be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupState {
+pub(crate) enum GroupState {
     /// No members.
     Empty,
     /// The target assignment is to be computed anew.
@@ -57,7 +57,7 @@ pub enum GroupState {
 
 impl GroupState {
     /// As Kafka names it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Empty => "Empty",
             Self::Assigning => "Assigning",
@@ -87,7 +87,7 @@ impl Default for Member {
 
 impl Member {
     /// Whether it speaks the classic protocol.
-    pub fn is_classic(&self) -> bool {
+    pub(crate) fn is_classic(&self) -> bool {
         self.value.classic.is_some()
     }
 
@@ -114,7 +114,7 @@ impl Member {
 
 impl ConsumerGroup {
     /// The group epoch: 0 before the first record.
-    pub fn epoch(&self) -> i32 {
+    pub(crate) fn epoch(&self) -> i32 {
         self.epoch
     }
 
@@ -124,17 +124,17 @@ impl ConsumerGroup {
     }
 
     /// The epoch of the target assignment.
-    pub fn assignment_epoch(&self) -> i32 {
+    pub(crate) fn assignment_epoch(&self) -> i32 {
         self.assignment_epoch
     }
 
     /// Its members, by id.
-    pub fn members(&self) -> &BTreeMap<Arc<str>, Arc<Member>> {
+    pub(crate) fn members(&self) -> &BTreeMap<Arc<str>, Arc<Member>> {
         &self.members
     }
 
     /// The member of that id.
-    pub fn member(&self, id: &str) -> Option<&Arc<Member>> {
+    pub(crate) fn member(&self, id: &str) -> Option<&Arc<Member>> {
         self.members.get(id)
     }
 
@@ -167,7 +167,7 @@ impl ConsumerGroup {
     }
 
     /// Whether it has no members.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
@@ -223,7 +223,7 @@ impl ConsumerGroup {
     }
 
     /// The names of all topics that somebody is subscribed to.
-    pub fn subscribed_topics(&self) -> BTreeSet<&str> {
+    pub(crate) fn subscribed_topics(&self) -> BTreeSet<&str> {
         self.members
             .values()
             .flat_map(|member| self.topic_names(member))
@@ -231,7 +231,7 @@ impl ConsumerGroup {
     }
 
     /// The state that it is in.
-    pub fn state(&self) -> GroupState {
+    pub(crate) fn state(&self) -> GroupState {
         let reconciled = |member: &Arc<Member>| member.is_reconciled_to(self.assignment_epoch);
         if self.is_empty() {
             GroupState::Empty
@@ -246,7 +246,7 @@ impl ConsumerGroup {
 
     /// Takes in a record of this group. A tombstone of the group itself empties it: whoever holds
     /// the groups forgets it then.
-    pub fn replay(&mut self, record: &ConsumerRecord) {
+    pub(crate) fn replay(&mut self, record: &ConsumerRecord) {
         match record {
             ConsumerRecord::Group { value: None, .. } => *self = Self::default(),
             ConsumerRecord::Group {
@@ -349,7 +349,7 @@ impl ConsumerGroup {
     }
 
     /// What deletes all that there is of the group.
-    pub fn tombstones(&self, group_id: &str) -> Vec<ConsumerRecord> {
+    pub(crate) fn tombstones(&self, group_id: &str) -> Vec<ConsumerRecord> {
         let group_id: Arc<str> = group_id.into();
         let group = || group_id.clone();
         let ids = || self.members.keys().cloned();

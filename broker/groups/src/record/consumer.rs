@@ -105,7 +105,7 @@ pub enum ConsumerRecord {
 pub struct GroupValue {
     /// The group epoch: grows with each change of members, subscriptions or topics.
     pub epoch: i32,
-    /// [`crate::topics::Topics::hash`] of the subscribed topics at that epoch.
+    /// A hash of the subscribed topics at that epoch: a group with another hash needs a new epoch.
     pub metadata_hash: i64,
 }
 

@@ -71,16 +71,27 @@ pub(crate) fn encode_assignment(version: i16, partitions: &NamedPartitions) -> B
     writer.finish()
 }
 
+/// What the leader of a classic group gave to a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) partitions: NamedPartitions,
+    /// Whether there is more to it, which only the members' own assignor understands.
+    pub(crate) has_user_data: bool,
+}
+
 /// Reads an assignment. Empty bytes are an empty one: a member that the leader left out has that.
-pub(crate) fn decode_assignment(bytes: &[u8]) -> Result<NamedPartitions, RecordError> {
+pub(crate) fn decode_assignment(bytes: &[u8]) -> Result<Assignment, RecordError> {
     if bytes.is_empty() {
-        return Ok(NamedPartitions::new());
+        return Ok(Assignment::default());
     }
     let mut reader = Reader::new(bytes);
     version(&mut reader)?;
     let partitions = named_partitions(&mut reader)?;
-    user_data(&mut reader)?;
-    Ok(partitions)
+    let has_user_data = user_data(&mut reader)? > 0;
+    Ok(Assignment {
+        partitions,
+        has_user_data,
+    })
 }
 
 fn version(reader: &mut Reader<'_>) -> Result<i16, RecordError> {
@@ -90,13 +101,15 @@ fn version(reader: &mut Reader<'_>) -> Result<i16, RecordError> {
     }
 }
 
-/// Bytes that mean something to the client only; -1 is null.
-fn user_data(reader: &mut Reader<'_>) -> Result<(), RecordError> {
+/// Passes over bytes that mean something to the client only, and says how many there are; null is
+/// as none.
+fn user_data(reader: &mut Reader<'_>) -> Result<usize, RecordError> {
     match reader.i32()? {
-        -1 => Ok(()),
+        -1 => Ok(0),
         length => {
             let length = usize::try_from(length).map_err(|_| RecordError::Number)?;
-            reader.skip(length)
+            reader.skip(length)?;
+            Ok(length)
         }
     }
 }
@@ -184,8 +197,15 @@ mod tests {
         ]);
         let bytes = encode_assignment(1, &partitions);
         assert_eq!(bytes[..2], [0, 1]);
-        assert_eq!(decode_assignment(&bytes), Ok(partitions));
-        assert_eq!(decode_assignment(&[]), Ok(NamedPartitions::new()));
+        let read = |has_user_data| Assignment {
+            partitions: partitions.clone(),
+            has_user_data,
+        };
+        assert_eq!(decode_assignment(&bytes), Ok(read(false)));
+        assert_eq!(decode_assignment(&[]), Ok(Assignment::default()));
+        let end = bytes.len() - 4;
+        let with_data = [&bytes[..end], &[0, 0, 0, 1, 7]].concat();
+        assert_eq!(decode_assignment(&with_data), Ok(read(true)));
         for end in 1..bytes.len() {
             assert!(decode_assignment(&bytes[..end]).is_err(), "cut at {end}");
         }

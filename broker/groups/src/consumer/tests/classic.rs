@@ -252,7 +252,9 @@ fn a_static_consumer_that_comes_back_classic_takes_the_group_with_it() {
     again.generation = joined.generation_id;
     let synced = world.sync_classic(&again);
     assert_eq!(synced.error, None);
-    let assigned = embedded::decode_assignment(&synced.assignment).unwrap();
+    let assigned = embedded::decode_assignment(&synced.assignment)
+        .unwrap()
+        .partitions;
     assert_eq!(assigned["t0"].len(), 8);
     assert_eq!(world.heartbeat_classic(&again), Ok(()));
     world.driver.settle();
@@ -391,10 +393,6 @@ fn classic_members_are_refused_with_the_errors_of_the_classic_protocol() {
         assert_eq!(world.sync_classic(member).error, Some(error));
     }
     assert_eq!(world.leave_classic("x"), Some(GroupError::UnknownMemberId));
-    assert_eq!(
-        world.leave_classic(&c.id),
-        Some(GroupError::UnknownMemberId)
-    );
     assert_eq!(world.commit(commit_by(&a.id, a.generation)), None);
     let stale = commit_by(&a.id, a.generation - 1);
     assert_eq!(world.commit(stale), Some(GroupError::IllegalGeneration));
@@ -540,4 +538,116 @@ fn an_assignment_of_the_classic_leader_that_makes_no_sense_is_left_out() {
     world.poll(&mut c).unwrap();
     let has = &world.group().member(&a.id).unwrap().current.assigned;
     assert_eq!(has, &Partitions::from([(Uuid(1_000), BTreeSet::from([6]))]));
+}
+
+#[test]
+fn an_assignment_with_something_for_a_custom_assignor_is_not_thrown_away() {
+    let mut world = World::new();
+    let mut request = Classic::new(&["t0"]).request();
+    request.fresh_id = world.fresh_id();
+    let reply = world.driver.send(Command::JoinGroup(request));
+    world.advance(DELAY_MS);
+    let Some(Outcome::Answered(Response::JoinGroup(joined))) = world.driver.take(reply) else {
+        panic!("did not join");
+    };
+    let mut assignment = encode_assignment(1, &NamedPartitions::new()).to_vec();
+    assignment.truncate(assignment.len() - 4);
+    assignment.extend([0, 0, 0, 1, 7]);
+    world.driver.send(Command::SyncGroup(SyncGroup {
+        group_id: GROUP.to_owned(),
+        generation_id: joined.generation_id,
+        member_id: joined.member_id.clone(),
+        assignments: vec![SyncAssignment {
+            member_id: joined.member_id,
+            assignment: Bytes::from(assignment),
+        }],
+        ..SyncGroup::default()
+    }));
+    world.advance(100);
+    let c = Consumer::new(&["t0"]);
+    assert_eq!(
+        world.refused(c.request()),
+        Some(GroupError::GroupIdNotFound)
+    );
+    assert!(world.is_classic());
+}
+
+#[test]
+fn an_admin_takes_out_members_of_either_protocol() {
+    let mut world = World::new();
+    let mut c = Consumer::with_instance(&["t0"], "one");
+    let mut d = Consumer::new(&["t0"]);
+    world.poll(&mut c).unwrap();
+    world.poll(&mut d).unwrap();
+    let mut leave = |member_id: &str, instance_id: Option<&str>| {
+        let member = LeavingMember {
+            member_id: member_id.to_owned(),
+            group_instance_id: instance_id.map(str::to_owned),
+            reason: None,
+        };
+        // Twice the same is as once.
+        let request = LeaveGroup {
+            group_id: GROUP.to_owned(),
+            members: vec![member.clone(), member],
+        };
+        match world.driver.ask(Command::LeaveGroup(request)) {
+            Response::LeaveGroup(response) => {
+                response.members.iter().map(|m| m.error).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let both = |error: Option<GroupError>| -> Vec<Option<GroupError>> { vec![error; 2] };
+    let unknown = both(Some(GroupError::UnknownMemberId));
+    assert_eq!(leave("", None), unknown);
+    assert_eq!(leave("", Some("none")), unknown);
+    let fenced = both(Some(GroupError::FencedInstanceId));
+    assert_eq!(leave("x", Some("one")), fenced);
+    assert_eq!(leave("", Some("one")), both(None));
+    assert_eq!(leave(&d.id, None), both(None));
+    assert_eq!(world.describe().state, "Empty");
+}
+
+#[test]
+fn a_group_too_large_for_one_record_does_not_go_back_to_classic() {
+    let config = GroupsConfig {
+        record_bytes_max: 500,
+        ..GroupsConfig::default()
+    };
+    let mut world = World::with(config, 1);
+    let c = world.joined(&["t0"]);
+    let (mut a, mut b) = (Classic::new(&["t0"]), Classic::new(&["t0"]));
+    world.rejoin_classic(&mut a);
+    world.rejoin_classic(&mut b);
+    world.leave(&c, -1);
+    assert!(!world.is_classic());
+    world.settle_mixed(&mut [], &mut [&mut a, &mut b]);
+    assert_divided(&[], &[&a, &b]);
+    // One alone fits.
+    world.leave_classic(&b.id);
+    assert!(world.is_classic());
+}
+
+#[test]
+fn a_static_classic_member_that_comes_back_with_the_new_protocol_takes_the_group_with_it() {
+    let mut world = World::new();
+    let mut a = Classic {
+        instance: Some("one".to_owned()),
+        ..Classic::new(&["t0"])
+    };
+    let mut b = Classic::new(&["t0"]);
+    world.classic_group(&mut [&mut a, &mut b]);
+    let mut c = Consumer::with_instance(&["t0"], "one");
+    world.poll(&mut c).unwrap();
+    assert_ne!(c.id, a.id);
+    assert_eq!(world.group().members().len(), 2);
+    // It has at once what it had before.
+    let had: BTreeSet<i32> = a.owned.iter().map(|(_, partition)| *partition).collect();
+    assert_eq!(c.owned[&Uuid(1_000)], had);
+    assert_eq!(
+        world.heartbeat_classic(&a),
+        Err(GroupError::FencedInstanceId)
+    );
+    world.settle_mixed(&mut [&mut c], &mut [&mut b]);
+    assert_divided(&[&c], &[&b]);
 }

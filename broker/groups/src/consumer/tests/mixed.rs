@@ -90,7 +90,9 @@ impl Eager {
             Response::JoinGroup(joined) => self.joined(joined, world),
             Response::SyncGroup(synced) => match synced.error {
                 None => {
-                    let assigned = embedded::decode_assignment(&synced.assignment).unwrap();
+                    let assigned = embedded::decode_assignment(&synced.assignment)
+                        .unwrap()
+                        .partitions;
                     let pairs = |(name, all): (String, BTreeSet<i32>)| {
                         all.into_iter()
                             .map(move |partition| (name.clone(), partition))

@@ -215,7 +215,9 @@ impl World {
         member.generation = joined.generation_id;
         let synced = self.sync_classic(member);
         assert_eq!(synced.error, None);
-        let assigned = embedded::decode_assignment(&synced.assignment).unwrap();
+        let assigned = embedded::decode_assignment(&synced.assignment)
+            .unwrap()
+            .partitions;
         member.owned = assigned
             .into_iter()
             .flat_map(|(name, partitions)| partitions.into_iter().map(move |p| (name.clone(), p)))
