@@ -5,6 +5,11 @@
 //! counts), all replicas and the compacted log agree (the driver compares), no partition is assigned
 //! to two members of a consumer group, and a commit that was answered is not lost.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of a test, outside of its function"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
