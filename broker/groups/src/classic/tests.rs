@@ -1,0 +1,7 @@
+//! Classic groups in a driver: what members see.
+
+mod bad_input;
+mod barrier;
+mod life;
+mod random;
+mod static_members;

@@ -1,0 +1,100 @@
+//! Subscriptions by regular expression.
+
+use super::*;
+
+fn member(regex: &str) -> Consumer {
+    Consumer {
+        regex: Some(regex.to_owned()),
+        ..Consumer::new(&[])
+    }
+}
+
+#[test]
+fn an_expression_brings_the_topics_that_it_matches() {
+    let mut world = World::new();
+    let mut one = member("t[01]");
+    world.poll(&mut one).unwrap();
+    assert_eq!(one.count(), 16);
+    // By name and by expression together.
+    one.names = vec!["t3".to_owned()];
+    one.full = true;
+    world.settle(&mut [&mut one]);
+    assert_eq!(one.count(), 24);
+    one.regex = Some(String::new());
+    one.full = true;
+    world.settle(&mut [&mut one]);
+    assert_eq!(one.owned.keys().copied().collect::<Vec<_>>(), [Uuid(1_003)]);
+    assert!(world.group().expressions().is_empty());
+}
+
+#[test]
+fn an_expression_that_is_none_is_refused() {
+    let mut world = World::new();
+    for bad in ["(", "a)(b", "[z-a]", &"x".repeat(2_000)] {
+        let request = member(bad).request();
+        assert_eq!(
+            world.refused(request),
+            Some(GroupError::InvalidRegularExpression),
+            "{bad}"
+        );
+    }
+    world.advance(100);
+    assert!(world.driver.log().is_empty());
+}
+
+#[test]
+fn new_topics_that_match_come_with_a_later_heartbeat() {
+    let mut world = World::new();
+    let mut one = member("t.*");
+    world.poll(&mut one).unwrap();
+    assert_eq!(one.count(), 32);
+    world.put_topic("t9", 9, 1);
+    world.poll(&mut one).unwrap();
+    // Not more often than every ten seconds.
+    assert_eq!(one.count(), 32);
+    world.advance(10_000);
+    world.settle(&mut [&mut one]);
+    assert_eq!(one.count(), 33);
+    world.driver.context.remove("t9");
+    assert_eq!(world.driver.ask(Command::TopicsChanged), Response::Done);
+    world.advance(10_000);
+    world.settle(&mut [&mut one]);
+    assert_eq!(one.count(), 32);
+    // A topic that does not match changes nothing.
+    let epoch = one.epoch;
+    world.put_topic("other", 10, 1);
+    world.advance(10_000);
+    world.settle(&mut [&mut one]);
+    assert_eq!(one.epoch, epoch);
+}
+
+#[test]
+fn an_expression_is_forgotten_with_the_last_member_that_uses_it() {
+    let mut world = World::new();
+    let mut one = member("t0");
+    let mut two = member("t0");
+    world.poll(&mut one).unwrap();
+    world.poll(&mut two).unwrap();
+    world.settle(&mut [&mut one, &mut two]);
+    assert_eq!((one.count(), two.count()), (4, 4));
+    world.leave(&one, -1);
+    assert_eq!(world.group().expressions().len(), 1);
+    world.leave(&two, -1);
+    assert!(world.group().expressions().is_empty());
+    world.driver.settle();
+}
+
+#[test]
+fn what_an_expression_stands_for_survives_a_change_of_leader() {
+    let mut world = World::new();
+    let mut one = member("t[12]");
+    world.poll(&mut one).unwrap();
+    let epoch = one.epoch;
+    world.driver.fail_over();
+    world.settle(&mut [&mut one]);
+    assert_eq!((one.epoch, one.count()), (epoch, 16));
+    assert_eq!(
+        world.describe().members[0].subscribed_topic_regex,
+        Some("t[12]".to_owned())
+    );
+}
