@@ -59,6 +59,7 @@ fn bugs(options: &Options, out: &Path) -> Result<bool, String> {
     let jepsen = build_jepsen(&["--features", "seeded-bugs"], &target)?;
     let mut arguments = vec!["bugs".to_owned(), "--out".to_owned()];
     arguments.push(out.join("bugs").display().to_string());
+    arguments.extend(["--time".to_owned(), steps::SEED_S.to_string()]);
     arguments.extend(
         options
             .bugs

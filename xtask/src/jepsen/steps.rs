@@ -19,7 +19,7 @@ pub(super) struct Step {
 const CI_SEEDS: u64 = 200;
 /// How long things are broken in a simulated cluster, in virtual time: many seeds find more than
 /// long ones.
-const SEED_S: u64 = 6;
+pub(super) const SEED_S: u64 = 6;
 const CI_SIMULATION_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Real processes: how long things are broken, and what starting, healing and the last reads may add.
 const CI_RUN_S: u64 = 20;
