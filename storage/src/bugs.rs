@@ -197,7 +197,7 @@ bugs! {
     SealOneShort = "seal-one-short", Broker,
         "a partition that moves is sealed one record before its end",
         "an acknowledged record is read by every later scan",
-        "meta" ["transfer"];
+        "log,meta" ["transfer"];
     DeletedTopicReturns = "deleted-topic-returns", Broker,
         "the deletion of a topic does not reach the catalogue's checkpoint",
         "what was acknowledged stays done",
