@@ -314,7 +314,7 @@ fn remove(dir: &Path) -> io::Result<()> {
 fn row(cells: [&str; 7]) -> String {
     let [bug, found_by, workload, nemeses, seed, runs, seconds] = cells;
     format!(
-        "{bug:<32} {found_by:<FOUND_BY_WIDTH$} {workload:<6} {nemeses:<24} {seed:>5} {runs:>4} {seconds:>6}"
+        "{bug:<32} {found_by:<FOUND_BY_WIDTH$} {workload:<8} {nemeses:<24} {seed:>5} {runs:>4} {seconds:>6}"
     )
 }
 

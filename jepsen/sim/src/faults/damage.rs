@@ -162,8 +162,8 @@ impl Core {
     }
 }
 
-/// Endings of files that are damaged, the journal's twice as often; the others are `identity`, `run` and the like, without which a
-/// node does not start by design.
+/// Endings of files that are damaged, the journal's twice as often; the others are `identity`,
+/// `run` and the like, without which a node does not start by design.
 const SORTS: [&str; 6] = [
     ".log",
     ".index",
