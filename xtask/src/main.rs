@@ -37,7 +37,7 @@ usage: cargo xtask COMMAND
       --only NAME           this seeded bug alone (may be repeated)
       --bin PATH            the braidlog binary (default: build it with --release)
       --seed NUMBER         the first seed (default: 0; nightly: of today)
-      --out DIR             where runs are kept (default: target/jepsen)
+      --out DIR             where runs are kept (default: target/jepsen-runs)
 ";
 
 fn main() -> ExitCode {

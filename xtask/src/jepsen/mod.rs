@@ -20,16 +20,15 @@ use steps::Step;
 const BUGS_LIMIT: Duration = Duration::from_secs(3 * 3600);
 /// The profile that `jepsen` is built with: its assertions are checks too.
 const PROFILE: &str = "jepsen";
+/// Where runs are kept. Not `target/jepsen`: that is where cargo puts what [`PROFILE`] builds.
+const RUNS: &str = "target/jepsen-runs";
 /// Each day's seeds begin so far from those of the day before.
 const SEEDS_A_DAY: u64 = 10_000_000;
 
 /// Runs what the options ask for; true when everything passed.
 pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     let options = Options::parse(arguments)?;
-    let out = options
-        .out
-        .clone()
-        .unwrap_or_else(|| root().join("target/jepsen"));
+    let out = options.out.clone().unwrap_or_else(|| root().join(RUNS));
     match options.set {
         Set::Bugs => bugs(&options, &out),
         Set::Ci => {
@@ -91,17 +90,14 @@ fn all(
         }
     };
     let jepsen = build_jepsen(features, &target)?;
-    // What an earlier call kept is out of date.
-    match std::fs::remove_dir_all(out) {
-        Err(problem) if problem.kind() != std::io::ErrorKind::NotFound => {
-            return Err(format!("cannot empty {}: {problem}", out.display()));
-        }
-        _ => {}
+    let steps = steps(&binary, out);
+    for step in &steps {
+        remove_earlier(&out.join(&step.name))?;
     }
     let began = Instant::now();
     let mut lines = Vec::new();
     let mut has_passed = true;
-    for step in steps(&binary, out) {
+    for step in steps {
         let (word, took) = perform(&jepsen, &step)?;
         has_passed &= word == "valid";
         lines.push(format!(
@@ -120,6 +116,16 @@ fn all(
         out.display()
     );
     Ok(has_passed)
+}
+
+/// Removes what an earlier call kept of a run; whatever else is beside it stays.
+fn remove_earlier(kept: &Path) -> Result<(), String> {
+    match std::fs::remove_dir_all(kept) {
+        Err(problem) if problem.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("cannot remove {}: {problem}", kept.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where cargo builds.
@@ -170,4 +176,30 @@ fn perform(jepsen: &Path, step: &Step) -> Result<(&'static str, Duration), Strin
         Err(_) => "out of time",
     };
     Ok((word, began.elapsed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_not_kept_where_cargo_builds() {
+        for profile in ["debug", "release", PROFILE, "seeded-bugs"] {
+            assert_ne!(Path::new(RUNS), Path::new("target").join(profile));
+        }
+    }
+
+    #[test]
+    fn only_what_was_kept_of_the_run_is_removed() {
+        let name = format!("xtask-jepsen-kept-{}", std::process::id());
+        let out = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(out.join("log-kill")).unwrap();
+        std::fs::write(out.join("log-kill/report.html"), "old").unwrap();
+        std::fs::write(out.join("thesis.txt"), "mine").unwrap();
+        remove_earlier(&out.join("log-kill")).unwrap();
+        remove_earlier(&out.join("log-power")).unwrap();
+        assert!(!out.join("log-kill").exists());
+        assert!(out.join("thesis.txt").exists());
+        std::fs::remove_dir_all(out).unwrap();
+    }
 }
