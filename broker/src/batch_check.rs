@@ -11,7 +11,7 @@ use storage::batch::{
     crc32c,
 };
 
-use crate::config::TopicConfig;
+use crate::TopicConfig;
 use crate::produce::{AppendError, RecordError as BadRecord};
 use crate::record::{self, RecordError, RecordView};
 

@@ -6,10 +6,12 @@
 mod batch_check;
 mod bootstrap;
 mod broker;
+mod broker_configs;
 mod byte_budget;
 pub mod catalogue;
 mod cluster;
 mod config;
+mod config_definition;
 mod controller;
 mod error;
 mod fetch;
@@ -34,27 +36,30 @@ mod stage;
 mod start;
 mod statuses;
 mod sync_state;
+mod topic_config;
 mod topic_config_changes;
+mod topic_config_table;
 mod topics;
 mod upkeep;
 mod view;
 mod wire;
 
 pub use broker::Broker;
+pub use broker_configs::{broker_config_refusal, told_broker_configs};
 pub use byte_budget::{ByteBudget, ByteShare};
 pub use cluster::{
     ClusterStatus, Election, LogDir, NodeStatus, QuorumReplica, QuorumStatus, Reassignment,
     ShardStatus,
 };
-pub use config::{
-    BrokerConfig, ConfigDefinition, ConfigEntry, ConfigKind, ConfigSource, TopicConfig,
-    broker_config_entries, topic_config_definitions,
-};
+pub use config::BrokerConfig;
+pub use config_definition::{ConfigDefinition, ConfigEntry, ConfigKind, ConfigSource};
 pub use error::BrokerError;
 pub use fetch::{FetchPartition, FetchRequest, Fetched, FetchedPartition, Isolation};
 pub use list_offsets::{FoundOffset, OffsetQuery};
 pub use produce::{AppendError, Appended, PendingAppend, RecordError, RequiredAcks};
 pub use start::{Env, StartError};
 pub use statuses::Statuses;
+pub use topic_config::TopicConfig;
 pub use topic_config_changes::{ConfigChange, ConfigOperation};
+pub use topic_config_table::topic_config_definitions;
 pub use topics::{CreatedTopic, NewPartitions, NewTopic, TopicRef};

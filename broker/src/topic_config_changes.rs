@@ -153,9 +153,8 @@ fn apply_change(
                     reason: format!("{key}: not a list, cannot append or subtract"),
                 });
             };
-            let present = overrides
-                .get(&key)
-                .map_or(definition.default, String::as_str);
+            let default = definition.default.unwrap_or_default();
+            let present = overrides.get(&key).map_or(default, String::as_str);
             let changed = change_list(present, &value, operation == ConfigOperation::Append);
             overrides.insert(key, changed);
         }

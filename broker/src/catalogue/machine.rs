@@ -17,7 +17,7 @@ use super::moves;
 use super::voids;
 use super::{Catalogue, PartitionEntry, Topic};
 use crate::BrokerError;
-use crate::config::TopicConfig;
+use crate::TopicConfig;
 use crate::inspect::digest;
 
 /// What a command came to.

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use storage::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
 
 pub use self::voids::{Void, Voids};
-use crate::config::TopicConfig;
+use crate::TopicConfig;
 
 /// An immutable picture of the cluster. Cheap to share, never changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

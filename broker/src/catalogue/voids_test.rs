@@ -4,7 +4,7 @@ use storage::TopicId;
 use super::super::membership;
 use super::super::{Factor, Node, NodeState, PartitionEntry, Topic};
 use super::*;
-use crate::config::TopicConfig;
+use crate::TopicConfig;
 
 fn node(id: u32) -> Node {
     Node {

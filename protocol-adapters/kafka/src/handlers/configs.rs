@@ -22,8 +22,11 @@ pub(super) fn kind_code(kind: ConfigKind) -> i8 {
         ConfigKind::Boolean => 1,
         ConfigKind::String => 2,
         ConfigKind::Int => 3,
+        ConfigKind::Short => 4,
         ConfigKind::Long => 5,
         ConfigKind::Double => 6,
         ConfigKind::List => 7,
+        ConfigKind::Class => 8,
+        ConfigKind::Password => 9,
     }
 }

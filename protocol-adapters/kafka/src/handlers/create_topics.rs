@@ -199,7 +199,7 @@ fn would_be(wanted: &NewTopic) -> Vec<ConfigEntry> {
             },
             None => ConfigEntry {
                 definition: *definition,
-                value: Some(definition.default.to_owned()),
+                value: definition.default.map(str::to_owned),
                 source: ConfigSource::Default,
             },
         }

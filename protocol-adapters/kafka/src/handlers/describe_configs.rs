@@ -5,7 +5,9 @@
 //! set; null or empty keys ask for all. The cluster's own defaults (a broker without a name) cannot
 //! be set and are none.
 
-use broker::{ConfigEntry, ConfigSource, broker_config_entries};
+use std::collections::BTreeMap;
+
+use broker::{ConfigEntry, ConfigKind, ConfigSource};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -67,7 +69,7 @@ fn entries(
             .map_err(|error| Refusal::controller(&error)),
         BROKER if name.is_empty() => Ok(Vec::new()),
         BROKER if name == context.broker.node_id().0.to_string() => {
-            Ok(broker_config_entries(context.broker.config()))
+            Ok(context.broker.broker_configs(&BTreeMap::new()))
         }
         BROKER => Err(Refusal::request(&format!(
             "this is broker {}, ask broker {name} itself",
@@ -90,7 +92,7 @@ fn told(
         .with_name(mapping::text(definition.key))
         .with_read_only(!definition.settable)
         .with_config_source(source_code(entry.source))
-        .with_is_sensitive(false)
+        .with_is_sensitive(definition.kind == ConfigKind::Password)
         .with_documentation(None);
     let result = match include_synonyms {
         true => result.with_synonyms(synonyms(&entry)),
@@ -106,22 +108,23 @@ fn told(
         .with_documentation(documentation)
 }
 
-/// Where the value comes from and what would hold without it, the effective one first.
+/// Where the value comes from and what would hold without it, the effective one first. As in Kafka,
+/// the default of a topic's config bears the name that brokers have for it, and what is null is not
+/// among them.
 fn synonyms(entry: &ConfigEntry) -> Vec<DescribeConfigsSynonym> {
-    let synonym = |value: Option<&str>, source| {
+    let definition = &entry.definition;
+    let synonym = |name: &str, value: &str, source| {
         DescribeConfigsSynonym::default()
-            .with_name(mapping::text(entry.definition.key))
-            .with_value(value.map(mapping::text))
+            .with_name(mapping::text(name))
+            .with_value(Some(mapping::text(value)))
             .with_source(source_code(source))
     };
-    let mut synonyms = vec![synonym(entry.value.as_deref(), entry.source)];
-    if entry.source != ConfigSource::Default {
-        synonyms.push(synonym(
-            Some(entry.definition.default),
-            ConfigSource::Default,
-        ));
-    }
-    synonyms
+    let set = (entry.value.as_deref()).filter(|_| entry.source != ConfigSource::Default);
+    let set = set.map(|value| synonym(definition.key, value, entry.source));
+    let default_name = definition.broker_key.unwrap_or(definition.key);
+    let default =
+        (definition.default).map(|value| synonym(default_name, value, ConfigSource::Default));
+    set.into_iter().chain(default).collect()
 }
 
 #[cfg(test)]
@@ -145,6 +148,13 @@ mod tests {
         assert_eq!(sources, [1, 5]);
         assert_eq!(told.config_source, 1);
         assert!(told.documentation.is_some());
+    }
+
+    #[test]
+    fn the_default_of_a_topic_bears_the_name_that_brokers_have_for_it() {
+        let told = told(4, entry(ConfigSource::Topic), true, true);
+        let names: Vec<_> = told.synonyms.iter().map(|synonym| &*synonym.name).collect();
+        assert_eq!(names, ["cleanup.policy", "log.cleanup.policy"]);
     }
 
     #[test]
