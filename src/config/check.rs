@@ -6,6 +6,8 @@ use super::{Config, ConfigError, PEERS_PORT};
 
 /// Most seeds.
 const SEEDS_MAX: usize = 64;
+/// Most fetch sessions: who gives way is looked for among all of them.
+const FETCH_SESSIONS_MAX: usize = 100_000;
 /// Longest election time-out; beyond it a lost leader is not missed in any useful time.
 const ELECTION_MS_MAX: u64 = 60_000;
 
@@ -61,6 +63,10 @@ impl Config {
                 "kafka.inflight_requests_per_connection_max",
                 "must be at least 1",
             );
+        }
+        if self.kafka.fetch_sessions_max > FETCH_SESSIONS_MAX {
+            let reason = format!("must be at most {FETCH_SESSIONS_MAX}");
+            return refuse("kafka.fetch_sessions_max", &reason);
         }
         self.check_peers()?;
         if self.http.connections_max == 0 {

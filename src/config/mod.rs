@@ -185,6 +185,8 @@ impl Config {
             inflight_bytes_per_connection_max: kafka.inflight_bytes_per_connection_max.as_usize(),
             inflight_requests_per_connection_max: kafka.inflight_requests_per_connection_max,
             fetch_bytes_max: kafka.fetch_bytes_max.as_usize(),
+            fetch_sessions_max: kafka.fetch_sessions_max,
+            fetch_session_bytes_max: kafka.fetch_session_bytes_max.as_usize(),
             shutdown_ms_max: kafka.shutdown_max.ms,
             listener_name: KAFKA_LISTENER.to_owned(),
         }

@@ -95,6 +95,11 @@ pub struct KafkaConfig {
     pub inflight_requests_per_connection_max: usize,
     /// Most bytes of records in one answer to a fetch. Default 55 MiB.
     pub fetch_bytes_max: ByteSize,
+    /// Fetch sessions at the same time (KIP-227); with 0 every fetch names all of its partitions.
+    /// Default 1,000.
+    pub fetch_sessions_max: usize,
+    /// Bytes that fetch sessions may take, some 800 a partition. Default 128 MiB.
+    pub fetch_session_bytes_max: ByteSize,
     /// How long a shutdown waits for requests in hand. Default 5 s.
     pub shutdown_max: Period,
 }
@@ -230,6 +235,8 @@ impl Default for KafkaConfig {
             inflight_bytes_per_connection_max: ByteSize(32 << 20),
             inflight_requests_per_connection_max: 256,
             fetch_bytes_max: ByteSize(55 << 20),
+            fetch_sessions_max: 1_000,
+            fetch_session_bytes_max: ByteSize(128 << 20),
             shutdown_max: Period::from_secs(5),
         }
     }

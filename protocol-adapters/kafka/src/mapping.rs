@@ -104,7 +104,7 @@ pub(crate) fn append_error_code(error: &AppendError) -> ResponseError {
 }
 
 /// How a request names a topic: by name, or by id in newer versions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum TopicKey {
     /// By name.
     Name(TopicName),

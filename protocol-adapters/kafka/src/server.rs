@@ -10,6 +10,7 @@ use storage::clock::Clock;
 
 use crate::budget::Budget;
 use crate::connection;
+use crate::fetch_sessions::{CacheLimits, FetchSessions};
 use crate::handlers::Context;
 
 /// Limits of the Kafka listener.
@@ -40,6 +41,11 @@ pub struct KafkaServerConfig {
     pub inflight_requests_per_connection_max: usize,
     /// Largest amount of records in one answer to a fetch (Kafka's `fetch.max.bytes`).
     pub fetch_bytes_max: usize,
+    /// Fetch sessions at the same time (Kafka's `max.incremental.fetch.session.cache.slots`,
+    /// KIP-227); with 0 every fetch names all of its partitions.
+    pub fetch_sessions_max: usize,
+    /// Bytes that fetch sessions may take, some 800 a partition.
+    pub fetch_session_bytes_max: usize,
     /// How long a shutdown waits for requests in hand.
     pub shutdown_ms_max: u64,
     /// Which of the nodes' addresses clients are given, by the name of the listener.
@@ -60,6 +66,8 @@ impl Default for KafkaServerConfig {
             inflight_bytes_per_connection_max: 32 << 20,
             inflight_requests_per_connection_max: 256,
             fetch_bytes_max: 55 << 20,
+            fetch_sessions_max: 1_000,
+            fetch_session_bytes_max: 128 << 20,
             shutdown_ms_max: 5_000,
             listener_name: "kafka".to_owned(),
         }
@@ -72,6 +80,7 @@ pub struct KafkaServer {
     listener: Listener,
     config: KafkaServerConfig,
     budget: Budget,
+    fetch_sessions: FetchSessions,
     clock: Clock,
 }
 
@@ -81,6 +90,7 @@ pub struct KafkaServerHandle {
     listener: ListenerHandle,
     shutdown_ms_max: u64,
     budget: Budget,
+    fetch_sessions: FetchSessions,
 }
 
 impl KafkaServer {
@@ -103,10 +113,15 @@ impl KafkaServer {
             handshake_ms_max: config.handshake_ms_max,
             idle_ms_max: config.idle_ms_max,
         };
+        let fetch_sessions = FetchSessions::new(CacheLimits {
+            sessions_max: config.fetch_sessions_max,
+            bytes_max: config.fetch_session_bytes_max,
+        });
         Ok(KafkaServer {
             listener: Listener::bind(addr, limits, clock.clone())?,
             config,
             budget,
+            fetch_sessions,
             clock,
         })
     }
@@ -122,11 +137,13 @@ impl KafkaServer {
         let shutdown_ms_max = self.config.shutdown_ms_max;
         let config = Arc::new(self.config);
         let (budget, clock) = (self.budget.clone(), self.clock);
+        let fetch_sessions = self.fetch_sessions.clone();
         let listener = self.listener.serve(move |connection| {
             let context = Context {
                 broker: broker.clone(),
                 listener_name: config.listener_name.clone(),
                 fetch_bytes_max: config.fetch_bytes_max,
+                fetch_sessions: fetch_sessions.clone(),
                 reads: budget.reads().clone(),
                 stop: connection.stop.clone(),
             };
@@ -139,6 +156,7 @@ impl KafkaServer {
             listener,
             shutdown_ms_max,
             budget: self.budget,
+            fetch_sessions: self.fetch_sessions,
         }
     }
 }
@@ -154,6 +172,12 @@ impl KafkaServerHandle {
     #[must_use]
     pub fn inflight_bytes(&self) -> usize {
         self.budget.used_bytes()
+    }
+
+    /// Fetch sessions that there are now, and about what they take of memory in bytes.
+    #[must_use]
+    pub fn fetch_sessions(&self) -> (usize, usize) {
+        (self.fetch_sessions.count(), self.fetch_sessions.bytes())
     }
 
     /// Takes no more requests, finishes those in hand within a deadline, closes every connection.

@@ -1,8 +1,9 @@
-//! Fetch, key 1, versions 4–17; KIP-74 (sizes), KIP-227 (sessions), KIP-320 (leader epochs), KIP-392
-//! (racks, 11), KIP-516 (topic ids, 13), KIP-951 (the new leader in the answer).
+//! Fetch, key 1, versions 4–17; KIP-74 (sizes), KIP-227 (sessions, 7), KIP-320 (leader epochs),
+//! KIP-392 (racks, 11), KIP-516 (topic ids, 13), KIP-951 (the new leader in the answer).
 //!
-//! - Every fetch is a full one and is answered with session 0. One that continues a session is told
-//!   that there is no such session, upon which clients begin anew.
+//! - A fetch of a session reads all of the session's partitions and tells those with news.
+//! - It is looked up in its session when the fetch before it on this connection is answered, so that
+//!   fetches that were sent ahead find the session as they expect it.
 //! - A fetch waits in the broker, not here; it ends when the connection does, and is cut short when
 //!   the server stops. With an error in any partition it does not wait.
 //! - From version 11 on a follower answers as well, and a leader in another rack than the client
@@ -10,19 +11,24 @@
 //! - Nobody replicates by fetching: a fetch that says it comes from a replica is refused.
 //! - Versions before 10 cannot carry zstd (KIP-110).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use broker::{
-    Broker, BrokerError, ByteShare, FetchPartition, FetchRequest, FetchedPartition, Isolation,
+    Broker, BrokerError, ByteBudget, ByteShare, FetchPartition, FetchRequest, FetchedPartition,
+    Isolation,
 };
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::FetchRequest as WireRequest;
-use kafka_protocol::messages::fetch_request::FetchTopic;
+use kafka_protocol::messages::fetch_request::{FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::{FetchRequest as WireRequest, TopicName};
+use listener::Stop;
 use storage::{Offset, PartitionId, TopicId};
 
 use super::fetch_response::{FetchAnswer, PartitionAnswer, PartitionRecords};
 use super::{Begun, Call, Context, leader_hint};
 use crate::budget;
+use crate::fetch_sessions::{
+    Ask, EPOCH_FIRST, EPOCH_LAST, Ends, FetchSessions, News, PartitionKey, SessionName, Wanted,
+};
 use crate::mapping::{self, Surface, TopicKey};
 use crate::session::Outcome;
 
@@ -38,50 +44,42 @@ const REPLICA_STATE_VERSION_MIN: i16 = 15;
 const ATTRIBUTES_BYTE: usize = 22;
 const CODEC_MASK: u8 = 0b111;
 const CODEC_ZSTD: u8 = 4;
-/// Session epochs of a fetch that continues no session: one that would begin one, and one that
-/// wants none.
-const FULL_FETCH_EPOCHS: [i32; 2] = [0, -1];
 
-/// A topic of the request, with the partitions it names.
-struct Place {
-    topic: TopicKey,
-    partitions: Vec<(i32, Result<PartitionId, ResponseError>)>,
+/// What a fetch needs of its connection and its node.
+struct Reader {
+    broker: Broker,
+    listener_name: String,
+    bytes_max: usize,
+    reads: ByteBudget,
+    sessions: FetchSessions,
+    stop: Stop,
 }
 
+/// Partitions as a request names them, where they are.
+type Found = Vec<Result<PartitionId, ResponseError>>;
+/// What the broker says of those that were found, in their order.
+type Results = Vec<(PartitionId, Result<FetchedPartition, BrokerError>)>;
+
 pub(super) fn begin(context: &Context, call: Call, request: WireRequest) -> Begun {
-    if !FULL_FETCH_EPOCHS.contains(&request.session_epoch) {
-        let error = Some(ResponseError::FetchSessionIdNotFound);
-        return Begun::Done(
-            FetchAnswer {
-                error,
-                ..FetchAnswer::default()
-            }
-            .encode(call),
-        );
-    }
     if is_from_replica(call.version, &request) {
         return Begun::Done(refuse_replica(call, request));
     }
-    let (places, fetch) = plan(context, call.version, request);
-    let broker = context.broker.clone();
-    let listener_name = context.listener_name.clone();
-    let reads = context.reads.clone();
-    let mut stop = context.stop.clone();
+    let reader = Reader {
+        broker: context.broker.clone(),
+        listener_name: context.listener_name.clone(),
+        bytes_max: context.fetch_bytes_max,
+        reads: context.reads.clone(),
+        sessions: context.fetch_sessions.clone(),
+        stop: context.stop.clone(),
+    };
     Begun::PendingFetch(Box::pin(async move {
-        let read_committed = fetch.isolation == Isolation::ReadCommitted;
-        let (results, share) = tokio::select! {
-            fetched = broker.fetch_within(fetch.clone(), &reads) => fetched,
-            // Nothing is lost by asking again without waiting: reading changes nothing. A little
-            // needs no room.
-            () = stop.requested() => {
-                let bytes_max = fetch.bytes_max.min(budget::FREE_BYTES);
-                let at_once = FetchRequest { wait_ms_max: 0, bytes_max, ..fetch };
-                (broker.fetch(at_once).await, ByteShare::default())
-            }
-        };
-        let mut answer = respond(call.version, read_committed, places, results);
-        name_leaders(&broker, &listener_name, &mut answer);
-        (answer.0.encode(call), share)
+        match reader.answer(call.version, request).await {
+            Ok((answer, share)) => (answer.encode(call), share),
+            Err(error) => (
+                FetchAnswer::failed(error).encode(call),
+                ByteShare::default(),
+            ),
+        }
     }))
 }
 
@@ -93,8 +91,11 @@ fn is_from_replica(version: i16, request: &WireRequest) -> bool {
     }
 }
 
-/// Refuses every partition, as Kafka does to a client that is no broker.
+/// Refuses every partition, as Kafka does to a client that is no broker. It gets no session either.
 fn refuse_replica(call: Call, request: WireRequest) -> Outcome {
+    if ![EPOCH_FIRST, EPOCH_LAST].contains(&request.session_epoch) {
+        return FetchAnswer::failed(ResponseError::FetchSessionIdNotFound).encode(call);
+    }
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| PartitionAnswer {
             index: asked.partition,
@@ -102,7 +103,8 @@ fn refuse_replica(call: Call, request: WireRequest) -> Outcome {
             current_leader: None,
         });
         let partitions = partitions.collect();
-        (topic_key(call.version, topic), partitions)
+        let key = topic_key(call.version, topic.topic, topic.topic_id.as_bytes());
+        (key, partitions)
     });
     FetchAnswer {
         topics: topics.collect(),
@@ -111,120 +113,235 @@ fn refuse_replica(call: Call, request: WireRequest) -> Outcome {
     .encode(call)
 }
 
-fn topic_key(version: i16, topic: FetchTopic) -> TopicKey {
+fn topic_key(version: i16, name: TopicName, id: &[u8; 16]) -> TopicKey {
     match version >= TOPIC_ID_VERSION_MIN {
-        true => TopicKey::Id(TopicId(*topic.topic_id.as_bytes())),
-        false => TopicKey::Name(topic.topic),
+        true => TopicKey::Id(TopicId(*id)),
+        false => TopicKey::Name(name),
     }
 }
 
-/// What to ask the broker for, and where its answers go.
-fn plan(context: &Context, version: i16, request: WireRequest) -> (Vec<Place>, FetchRequest) {
-    let catalogue = context.broker.catalogue();
-    let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
-    let bytes_max = bytes(request.max_bytes).min(context.fetch_bytes_max);
-    let mut wanted = Vec::new();
-    let mut places = Vec::with_capacity(request.topics.len());
-    let mut any_error = false;
-    let mut seen = HashSet::new();
-    for mut topic in request.topics {
-        let asked_partitions = std::mem::take(&mut topic.partitions);
-        let key = topic_key(version, topic);
-        let mut partitions = Vec::with_capacity(asked_partitions.len());
-        for asked in asked_partitions {
-            let found =
-                mapping::find_partition(&catalogue, &key, asked.partition).and_then(|partition| {
-                    match seen.insert(partition) {
-                        true => Ok(partition),
-                        false => Err(ResponseError::InvalidRequest),
-                    }
-                });
-            any_error |= found.is_err();
-            if let Ok(partition) = found {
-                wanted.push(FetchPartition {
+/// The partitions that a request names, in its order.
+fn wanted(version: i16, topics: Vec<FetchTopic>) -> Vec<Wanted> {
+    let of_topic = |topic: FetchTopic| {
+        let key = topic_key(version, topic.topic, topic.topic_id.as_bytes());
+        topic.partitions.into_iter().map(move |asked| Wanted {
+            key: PartitionKey {
+                topic: key.clone(),
+                index: asked.partition,
+            },
+            ask: Ask {
+                offset: asked.fetch_offset,
+                current_leader_epoch: asked.current_leader_epoch,
+                last_fetched_epoch: asked.last_fetched_epoch,
+                bytes_max: asked.partition_max_bytes,
+            },
+        })
+    };
+    topics.into_iter().flat_map(of_topic).collect()
+}
+
+/// The partitions that a request's session shall forget.
+fn forgotten(version: i16, topics: Vec<ForgottenTopic>) -> Vec<PartitionKey> {
+    let of_topic = |topic: ForgottenTopic| {
+        let key = topic_key(version, topic.topic, topic.topic_id.as_bytes());
+        topic.partitions.into_iter().map(move |index| PartitionKey {
+            topic: key.clone(),
+            index,
+        })
+    };
+    topics.into_iter().flat_map(of_topic).collect()
+}
+
+impl Reader {
+    /// Answers a fetch; an error is one of the whole fetch.
+    async fn answer(
+        mut self,
+        version: i16,
+        mut request: WireRequest,
+    ) -> Result<(FetchAnswer, ByteShare), ResponseError> {
+        let name = SessionName {
+            id: request.session_id,
+            epoch: request.session_epoch,
+            by_id: version >= TOPIC_ID_VERSION_MIN,
+        };
+        let topics = std::mem::take(&mut request.topics);
+        let forget = std::mem::take(&mut request.forgotten_topics_data);
+        let (wanted, continuity) = self.sessions.open(
+            name,
+            wanted(version, topics),
+            &forgotten(version, forget),
+            self.broker.clock().monotonic_ms(),
+        )?;
+        let (found, fetch) = self.plan(version, &request, &wanted);
+        let read_committed = fetch.isolation == Isolation::ReadCommitted;
+        let (results, share) = self.read(fetch).await;
+        let mut partitions = respond(version, read_committed, &wanted, &found, results);
+        let endpoints = self.name_leaders(&mut partitions, &found);
+        let news: Vec<News> = partitions.iter().map(news).collect();
+        let now_ms = self.broker.clock().monotonic_ms();
+        let (session_id, told) = continuity.finish(&wanted, &news, now_ms);
+        let partitions = wanted.into_iter().zip(partitions).zip(told);
+        let partitions = partitions
+            .filter_map(|((wanted, answer), told)| told.then_some((wanted.key.topic, answer)));
+        let answer = FetchAnswer {
+            error: None,
+            session_id,
+            topics: by_topic(partitions),
+            endpoints,
+        };
+        Ok((answer, share))
+    }
+
+    /// What to ask the broker for.
+    fn plan(
+        &self,
+        version: i16,
+        request: &WireRequest,
+        wanted: &[Wanted],
+    ) -> (Found, FetchRequest) {
+        let catalogue = self.broker.catalogue();
+        let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
+        let bytes_max = bytes(request.max_bytes).min(self.bytes_max);
+        let mut seen = HashSet::with_capacity(wanted.len());
+        let mut partitions = Vec::with_capacity(wanted.len());
+        let mut found = Vec::with_capacity(wanted.len());
+        for Wanted { key, ask } in wanted {
+            let partition = mapping::find_partition(&catalogue, &key.topic, key.index);
+            let partition = partition.and_then(|partition| match seen.insert(partition) {
+                true => Ok(partition),
+                false => Err(ResponseError::InvalidRequest),
+            });
+            found.push(partition);
+            if let Ok(partition) = partition {
+                partitions.push(FetchPartition {
                     partition,
-                    offset: Offset(asked.fetch_offset),
-                    current_leader_epoch: mapping::known_epoch(asked.current_leader_epoch),
-                    last_fetched_epoch: mapping::known_epoch(asked.last_fetched_epoch),
-                    bytes_max: bytes(asked.partition_max_bytes),
+                    offset: Offset(ask.offset),
+                    current_leader_epoch: mapping::known_epoch(ask.current_leader_epoch),
+                    last_fetched_epoch: mapping::known_epoch(ask.last_fetched_epoch),
+                    bytes_max: bytes(ask.bytes_max),
                 });
             }
-            partitions.push((asked.partition, found));
         }
-        places.push(Place {
-            topic: key,
+        let at_once = partitions.is_empty() || partitions.len() < found.len();
+        let fetch = FetchRequest {
             partitions,
-        });
+            bytes_min: bytes(request.min_bytes).min(bytes_max),
+            bytes_max,
+            wait_ms_max: if at_once {
+                0
+            } else {
+                i64::from(request.max_wait_ms.max(0))
+            },
+            isolation: match request.isolation_level {
+                1 => Isolation::ReadCommitted,
+                _ => Isolation::ReadUncommitted,
+            },
+            client_rack: (version >= RACK_VERSION_MIN).then(|| request.rack_id.to_string()),
+        };
+        (found, fetch)
     }
-    let at_once = any_error || wanted.is_empty();
-    let fetch = FetchRequest {
-        partitions: wanted,
-        bytes_min: bytes(request.min_bytes).min(bytes_max),
-        bytes_max,
-        wait_ms_max: if at_once {
-            0
-        } else {
-            i64::from(request.max_wait_ms.max(0))
-        },
-        isolation: match request.isolation_level {
-            1 => Isolation::ReadCommitted,
-            _ => Isolation::ReadUncommitted,
-        },
-        client_rack: (version >= RACK_VERSION_MIN).then(|| request.rack_id.to_string()),
-    };
-    (places, fetch)
+
+    async fn read(&mut self, fetch: FetchRequest) -> (Results, ByteShare) {
+        tokio::select! {
+            fetched = self.broker.fetch_within(fetch.clone(), &self.reads) => fetched,
+            // Nothing is lost by asking again without waiting: reading changes nothing. A little
+            // needs no room.
+            () = self.stop.requested() => {
+                let bytes_max = fetch.bytes_max.min(budget::FREE_BYTES);
+                let at_once = FetchRequest { wait_ms_max: 0, bytes_max, ..fetch };
+                (self.broker.fetch(at_once).await, ByteShare::default())
+            }
+        }
+    }
+
+    /// KIP-951: says who leads the partitions that were refused over that; gives where they are.
+    fn name_leaders(
+        &self,
+        partitions: &mut [PartitionAnswer],
+        found: &Found,
+    ) -> Vec<mapping::Endpoint> {
+        let mut endpoints = Vec::new();
+        for (told, found) in partitions.iter_mut().zip(found) {
+            let error_code = told.result.as_ref().err().map_or(0, ResponseError::code);
+            let hint = leader_hint(&self.broker, &self.listener_name, found.ok(), error_code);
+            let Some((at, epoch)) = hint else {
+                continue;
+            };
+            told.current_leader = Some((at.id.0, epoch));
+            if !endpoints.contains(&at) {
+                endpoints.push(at);
+            }
+        }
+        endpoints
+    }
 }
 
-/// The answer, and the partitions it is about, place by place.
-type Answer = (FetchAnswer, Vec<Vec<Option<PartitionId>>>);
-
+/// What is told of each partition if it is told.
 fn respond(
     version: i16,
     read_committed: bool,
-    places: Vec<Place>,
-    results: Vec<(PartitionId, Result<FetchedPartition, BrokerError>)>,
-) -> Answer {
+    wanted: &[Wanted],
+    found: &Found,
+    results: Results,
+) -> Vec<PartitionAnswer> {
     let mut results = results.into_iter();
-    let mut found = Vec::with_capacity(places.len());
-    let mut topics = Vec::with_capacity(places.len());
-    for place in places {
-        found.push(
-            place
-                .partitions
-                .iter()
-                .map(|(_, found)| found.ok())
-                .collect(),
-        );
-        let by_name = matches!(place.topic, TopicKey::Name(_));
-        let partitions = place.partitions.into_iter().map(|(index, found)| {
-            let result = found.and_then(|asked| {
-                let (partition, result) = results.next().expect("one result a partition");
-                assert_eq!(partition, asked, "results come in the order of the request");
-                match result {
-                    Ok(fetched) => records(version, read_committed, fetched),
-                    // Deleted while it was waited for: who asked by name knows of no id.
-                    Err(BrokerError::UnknownTopicId) if by_name => {
-                        let error = BrokerError::UnknownTopicOrPartition;
-                        Err(mapping::error_code(&error, Surface::Fetch))
-                    }
-                    Err(error) => Err(mapping::error_code(&error, Surface::Fetch)),
+    let answers = wanted.iter().zip(found).map(|(wanted, found)| {
+        let result = found.and_then(|asked| {
+            let (partition, result) = results.next().expect("one result a partition");
+            assert_eq!(partition, asked, "results come in the order of the request");
+            let by_name = matches!(wanted.key.topic, TopicKey::Name(_));
+            match result {
+                Ok(fetched) => records(version, read_committed, fetched),
+                // Deleted while it was waited for: who asked by name knows of no id.
+                Err(BrokerError::UnknownTopicId) if by_name => {
+                    let error = BrokerError::UnknownTopicOrPartition;
+                    Err(mapping::error_code(&error, Surface::Fetch))
                 }
-            });
-            PartitionAnswer {
-                index,
-                result,
-                current_leader: None,
+                Err(error) => Err(mapping::error_code(&error, Surface::Fetch)),
             }
         });
-        topics.push((place.topic, partitions.collect()));
-    }
-    (
-        FetchAnswer {
-            topics,
-            ..FetchAnswer::default()
+        PartitionAnswer {
+            index: wanted.key.index,
+            result,
+            current_leader: None,
+        }
+    });
+    answers.collect()
+}
+
+/// What of an answer makes it one that must be told.
+fn news(answer: &PartitionAnswer) -> News {
+    match &answer.result {
+        Err(_) => News::Error,
+        Ok(records) => News::Read {
+            ends: Ends {
+                high_watermark: records.high_watermark.0,
+                last_stable_offset: records.last_stable_offset.0,
+                log_start: records.log_start.0,
+            },
+            has_records: records.batches.iter().any(|batches| !batches.is_empty()),
+            has_advice: records.diverging.is_some() || records.preferred_replica.is_some(),
         },
-        found,
-    )
+    }
+}
+
+/// Puts partitions of one topic together: a session reads them in any order.
+fn by_topic(
+    partitions: impl Iterator<Item = (TopicKey, PartitionAnswer)>,
+) -> Vec<(TopicKey, Vec<PartitionAnswer>)> {
+    let mut topics: Vec<(TopicKey, Vec<PartitionAnswer>)> = Vec::new();
+    let mut places = HashMap::new();
+    for (topic, answer) in partitions {
+        let place = match topics.last() {
+            Some((last, _)) if *last == topic => topics.len() - 1,
+            _ => *places.entry(topic.clone()).or_insert(topics.len()),
+        };
+        match topics.get_mut(place) {
+            Some((_, answers)) => answers.push(answer),
+            None => topics.push((topic, vec![answer])),
+        }
+    }
+    topics
 }
 
 fn records(
@@ -259,22 +376,6 @@ fn holds_zstd(batches: &bytes::Bytes) -> bool {
         rest = rest.get(next.saturating_add(12)..).unwrap_or_default();
     }
     false
-}
-
-/// KIP-951: says who leads the partitions that were refused over that, and where they are.
-fn name_leaders(broker: &Broker, listener: &str, (answer, found): &mut Answer) {
-    for ((_, partitions), found) in answer.topics.iter_mut().zip(found) {
-        for (told, found) in partitions.iter_mut().zip(found) {
-            let error_code = told.result.as_ref().err().map_or(0, ResponseError::code);
-            let Some((at, epoch)) = leader_hint(broker, listener, *found, error_code) else {
-                continue;
-            };
-            told.current_leader = Some((at.id.0, epoch));
-            if !answer.endpoints.contains(&at) {
-                answer.endpoints.push(at);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

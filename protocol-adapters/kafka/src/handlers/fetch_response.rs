@@ -31,7 +31,9 @@ const PARTITION_BYTES: usize = 64;
 pub(super) struct FetchAnswer {
     /// An error of the whole fetch, told from version 7 on.
     pub(super) error: Option<ResponseError>,
-    /// Topics, in the order of the request.
+    /// The session that the next fetch may continue, 0 for none; told from version 7 on.
+    pub(super) session_id: i32,
+    /// Topics, each once.
     pub(super) topics: Vec<(TopicKey, Vec<PartitionAnswer>)>,
     /// Where the leaders named in the partitions are, told from version 16 on.
     pub(super) endpoints: Vec<Endpoint>,
@@ -61,6 +63,14 @@ pub(super) struct PartitionRecords {
 }
 
 impl FetchAnswer {
+    /// An error of the whole fetch, with which a session ends for its client.
+    pub(super) fn failed(error: ResponseError) -> FetchAnswer {
+        FetchAnswer {
+            error: Some(error),
+            ..FetchAnswer::default()
+        }
+    }
+
     /// Writes the answer to a call.
     pub(super) fn encode(self, call: Call) -> Outcome {
         let partitions: usize = self
@@ -101,7 +111,7 @@ impl Writer {
         if self.version >= 7 {
             self.buf
                 .put_i16(answer.error.map_or(0, |error| error.code()));
-            self.buf.put_i32(0); // no session
+            self.buf.put_i32(answer.session_id);
         }
         self.array(answer.topics.len());
         for (topic, partitions) in answer.topics {
@@ -438,7 +448,6 @@ mod tests {
         for version in 12..=17 {
             let diverging = Some((LeaderEpoch(4), Offset(6)));
             let answer = FetchAnswer {
-                error: None,
                 topics: vec![(
                     topic(version),
                     vec![
@@ -463,6 +472,7 @@ mod tests {
                     port: 9092,
                     rack: None,
                 }],
+                ..FetchAnswer::default()
             };
             let response = check(version, answer);
             let partitions = &response.responses[0].partitions;
@@ -496,15 +506,23 @@ mod tests {
 
     #[test]
     fn an_error_of_the_whole_fetch_is_told_with_session_0() {
-        let error = Some(ResponseError::FetchSessionIdNotFound);
-        let response = check(
-            7,
-            FetchAnswer {
-                error,
+        for version in 7..=17 {
+            let failed = FetchAnswer::failed(ResponseError::FetchSessionIdNotFound);
+            let response = check(version, failed);
+            assert_eq!((response.error_code, response.session_id), (70, 0));
+            assert!(response.responses.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_session_is_told_from_version_7_on() {
+        for version in 4..=17 {
+            let answer = FetchAnswer {
+                session_id: 0x7fff_fffe,
                 ..FetchAnswer::default()
-            },
-        );
-        assert_eq!((response.error_code, response.session_id), (70, 0));
-        assert!(response.responses.is_empty());
+            };
+            let told = check(version, answer).session_id;
+            assert_eq!(told, if version >= 7 { 0x7fff_fffe } else { 0 });
+        }
     }
 }

@@ -44,6 +44,7 @@ use tracing::{error, trace};
 
 use crate::api_versions::{Api, ApiSpec};
 use crate::codec::{self, FrameError, RequestStart};
+use crate::fetch_sessions::FetchSessions;
 use crate::mapping::{self, Endpoint, Surface};
 use crate::session::Outcome;
 use crate::shape;
@@ -59,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) listener_name: String,
     /// Largest amount of records in one answer to a fetch.
     pub(crate) fetch_bytes_max: usize,
+    /// What consumers need not say again with each fetch.
+    pub(crate) fetch_sessions: FetchSessions,
     /// What fetches take from before they read.
     pub(crate) reads: ByteBudget,
     /// Ends waiting when the server stops.

@@ -21,7 +21,7 @@ async fn told(client: &mut Client, version: i16, request: &FetchRequest) -> Part
     response.responses[0].partitions[0].clone()
 }
 
-fn offsets(told: &PartitionData) -> Vec<i64> {
+pub(crate) fn offsets(told: &PartitionData) -> Vec<i64> {
     let batches = split_batches(told.records.as_ref().unwrap()).unwrap();
     let records = batches
         .iter()
@@ -29,7 +29,7 @@ fn offsets(told: &PartitionData) -> Vec<i64> {
     records.map(|record| record.offset).collect()
 }
 
-fn by_id(request: FetchRequest, id: [u8; 16]) -> FetchRequest {
+pub(crate) fn by_id(request: FetchRequest, id: [u8; 16]) -> FetchRequest {
     let topics = request.topics.iter().map(|topic| {
         FetchTopic::default()
             .with_topic_id(id.to_vec().try_into().unwrap())
@@ -183,32 +183,6 @@ async fn leader_epochs_are_checked() {
                 .error_code,
             74
         );
-    }
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_fetch_of_a_session_is_told_that_there_is_none() {
-    let server = Server::start().await;
-    let mut client = server.client_and_topic("t", 1).await;
-    for (session, epoch, code) in [
-        (0, 0, 0),
-        (0, -1, 0),
-        (5, 0, 0),
-        (5, -1, 0),
-        (5, 1, 70),
-        (0, 3, 70),
-    ] {
-        let request = fetch("t", 0, 0)
-            .with_session_id(session)
-            .with_session_epoch(epoch);
-        let response = client.call(12, &request).await;
-        assert_eq!(
-            (response.error_code, response.session_id),
-            (code, 0),
-            "{session} {epoch}"
-        );
-        assert_eq!(response.responses.is_empty(), code != 0);
     }
     server.stop().await;
 }
