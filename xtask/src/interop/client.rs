@@ -1,5 +1,6 @@
 //! What every client can be asked for, whatever it is written in.
 
+use std::process::Command;
 use std::time::Duration;
 
 use super::records::RecordFile;
@@ -16,6 +17,55 @@ const LIMIT_SECONDS_MIN: u64 = 120;
 /// How long sending or reading this many bytes may take.
 pub(crate) fn request_limit(bytes: u64) -> Duration {
     Duration::from_secs(LIMIT_SECONDS_MIN + bytes / BYTES_PER_SECOND_MIN)
+}
+
+/// Begins an error that is a property of the client: its line says `not run` and the rest.
+pub(crate) const UNABLE: &str = "unable: ";
+
+/// An error of a client with what it is about, which a property of the client does not need.
+pub(crate) fn about(what: &str, why: String) -> String {
+    match why.starts_with(UNABLE) {
+        true => why,
+        false => format!("{what}: {why}"),
+    }
+}
+
+/// The two protocols of consumer groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Clients join, elect a leader and assign.
+    Classic,
+    /// The broker assigns (KIP-848).
+    Consumer,
+}
+
+impl Protocol {
+    /// As drivers and `group.protocol` have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// How to start a member of a group.
+pub(crate) struct MemberProgram {
+    /// It shows `record PARTITION OFFSET VALUE`, parted by tabs, on its standard output.
+    pub(crate) command: Command,
+    /// What asks it to leave.
+    pub(crate) leaves: Leaves,
+    /// It shows records before it has committed them.
+    pub(crate) shows_uncommitted: bool,
+}
+
+/// What asks a member of a group to leave it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaves {
+    /// The end of its input.
+    AtEndOfInput,
+    /// SIGTERM.
+    OnSignal,
 }
 
 /// What a reader found in a whole partition.
@@ -53,7 +103,7 @@ pub(crate) trait Client {
     /// Whether [`Client::create`] and [`Client::delete`] work.
     fn can_create_topics(&self) -> bool;
     /// Creates a topic with `key=value` configs.
-    fn create(&mut self, topic: &str, configs: &[&str]) -> Result<(), String>;
+    fn create(&mut self, topic: &str, partitions: u32, configs: &[&str]) -> Result<(), String>;
     /// Deletes a topic.
     fn delete(&mut self, topic: &str) -> Result<(), String>;
     /// Sends every record of a file, in order, with `acks=all`.
@@ -77,4 +127,7 @@ pub(crate) trait Client {
     fn lines(&mut self, topic: &str) -> Result<LinesDigest, String>;
     /// Runs the client's own behaviours, on topics whose names begin with `prefix`.
     fn checks(&mut self, prefix: &str, report: &mut Report);
+    /// A member of a group that reads a topic from the group's commits, or else its beginning.
+    fn member(&self, group: &str, topic: &str, protocol: Protocol)
+    -> Result<MemberProgram, String>;
 }

@@ -10,7 +10,9 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use super::client::{Client, Digest, LinesDigest, NullHeaders, request_limit};
+use super::checks;
+use super::client::{Client, Digest, Leaves, LinesDigest, MemberProgram, NullHeaders};
+use super::client::{Protocol, UNABLE, request_limit};
 use super::records::RecordFile;
 use super::report::{Outcome, Report};
 use crate::process::Owned;
@@ -32,6 +34,25 @@ pub(crate) struct Program {
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Where its error output goes.
     pub(crate) log: PathBuf,
+    /// It knows single requests, of which our checks are made; otherwise it has its own.
+    pub(crate) has_requests: bool,
+}
+
+impl Program {
+    fn command(&self, bootstrap: &str) -> Result<Command, String> {
+        let log = File::options().create(true).append(true).open(&self.log);
+        let log = log.map_err(|e| format!("cannot open {}: {e}", self.log.display()))?;
+        let (program, arguments) = self.command.split_first().expect("a driver has a program");
+        let mut command = Command::new(program);
+        command.args(arguments).arg(bootstrap);
+        let environment = self.environment.iter();
+        command.envs(environment.map(|(name, value)| (name, value)));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        Ok(command)
+    }
 }
 
 /// A client with its driver.
@@ -58,28 +79,7 @@ impl Driver {
     }
 
     fn start(&self) -> Result<Running, String> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&self.program.log);
-        let log = log.map_err(|e| format!("cannot open {}: {e}", self.program.log.display()))?;
-        let (program, arguments) = self
-            .program
-            .command
-            .split_first()
-            .expect("a driver has a program");
-        let mut command = Command::new(program);
-        command.args(arguments).arg(&self.bootstrap);
-        command.envs(
-            self.program
-                .environment
-                .iter()
-                .map(|(name, value)| (name, value)),
-        );
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log);
+        let mut command = self.program.command(&self.bootstrap)?;
         let mut child = Owned::spawn(&mut command)?;
         let stdin = child.0.stdin.take().expect("it was asked for");
         let stdout = child.0.stdout.take().expect("it was asked for");
@@ -131,6 +131,11 @@ impl Driver {
                     self.running = Some(running);
                     return Err(found.collect::<Vec<_>>().join(" "));
                 }
+                Some("unable") => {
+                    self.running = Some(running);
+                    let why = found.collect::<Vec<_>>().join(" ");
+                    return Err(format!("{UNABLE}{why}"));
+                }
                 _ => each(&line),
             }
         }
@@ -149,6 +154,16 @@ impl Driver {
     fn request(&mut self, words: &[&str], limit: Duration) -> Result<Vec<String>, String> {
         self.request_each(words, limit, |_| ())
     }
+
+    /// A small request of its own.
+    pub(crate) fn ask(&mut self, words: &[&str]) -> Result<Vec<String>, String> {
+        self.request(words, SMALL_LIMIT)
+    }
+
+    /// Where it finds brokers.
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
 }
 
 impl Client for Driver {
@@ -164,8 +179,9 @@ impl Client for Driver {
         true
     }
 
-    fn create(&mut self, topic: &str, configs: &[&str]) -> Result<(), String> {
-        let words = [&["create", topic, "1"], configs].concat();
+    fn create(&mut self, topic: &str, partitions: u32, configs: &[&str]) -> Result<(), String> {
+        let partitions = partitions.to_string();
+        let words = [&["create", topic, &partitions], configs].concat();
         self.request(&words, CREATE_LIMIT).map(|_| ())
     }
 
@@ -233,6 +249,9 @@ impl Client for Driver {
 
     fn checks(&mut self, prefix: &str, report: &mut Report) {
         let name = self.program.name;
+        if self.program.has_requests {
+            return checks::run(self, name, prefix, report);
+        }
         let finished = self.request_each(&["checks", prefix], SMALL_LIMIT, |line| {
             let words: Vec<&str> = line.splitn(3, '\t').collect();
             match words.as_slice() {
@@ -253,6 +272,21 @@ impl Client for Driver {
         if let Err(why) = finished {
             report.add(name, "all behaviours", Outcome::Failed(why));
         }
+    }
+
+    fn member(
+        &self,
+        group: &str,
+        topic: &str,
+        protocol: Protocol,
+    ) -> Result<MemberProgram, String> {
+        let mut command = self.program.command(&self.bootstrap)?;
+        command.args(["member", group, topic, protocol.name()]);
+        Ok(MemberProgram {
+            command,
+            leaves: Leaves::AtEndOfInput,
+            shows_uncommitted: false,
+        })
     }
 }
 

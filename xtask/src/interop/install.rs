@@ -11,10 +11,12 @@ use std::time::Duration;
 use super::driver::Program;
 use super::records::{WORDS_PACKAGE, WORDS_PATH};
 use crate::process::{finish, succeed};
-use crate::root;
+use crate::{cargo, root};
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(900);
 const ASK_LIMIT: Duration = Duration::from_secs(60);
+/// The folder of the clients that are written in Python only.
+const PYTHON: &str = "python";
 
 /// The folder that holds everything installed and generated.
 pub(crate) struct Workshop {
@@ -103,10 +105,9 @@ pub(crate) fn words() -> Result<(), String> {
     Ok(())
 }
 
-/// confluent-kafka from PyPI, in a virtual environment.
-pub(crate) fn confluent_kafka(workshop: &Workshop) -> Result<Program, String> {
+/// A virtual environment with the packages of PyPI that a folder of ours asks for.
+fn python(workshop: &Workshop, name: &str) -> Result<String, String> {
     need(&[("python3", "python3")])?;
-    let name = "confluent-kafka";
     let manifest = sources(name).join("requirements.txt");
     let folder = workshop.installed(name, std::slice::from_ref(&manifest), |folder| {
         let make = |folder: &Path| {
@@ -128,16 +129,83 @@ pub(crate) fn confluent_kafka(workshop: &Workshop) -> Result<Program, String> {
             .arg(&manifest);
         succeed(&mut pip, INSTALL_LIMIT).map(|_| ())
     })?;
-    let command = vec![
-        text(&folder.join("venv/bin/python")),
-        text(&sources(name).join("driver.py")),
+    Ok(text(&folder.join("venv/bin/python")))
+}
+
+fn python_program(workshop: &Workshop, name: &'static str, python: String) -> Program {
+    let (folder, driver) = match name {
+        "confluent-kafka" => (name, "driver.py"),
+        "aiokafka" => (PYTHON, "aiokafka_driver.py"),
+        _ => (PYTHON, "kafka_python.py"),
+    };
+    Program {
+        name,
+        command: vec![python, text(&sources(folder).join(driver))],
+        environment: vec![("PYTHONDONTWRITEBYTECODE", "1".to_owned())],
+        log: workshop.log(name),
+        has_requests: folder == PYTHON,
+    }
+}
+
+/// confluent-kafka from PyPI.
+pub(crate) fn confluent_kafka(workshop: &Workshop) -> Result<Program, String> {
+    let name = "confluent-kafka";
+    Ok(python_program(workshop, name, python(workshop, name)?))
+}
+
+/// kafka-python or aiokafka from PyPI, which share an environment.
+pub(crate) fn pure_python(workshop: &Workshop, name: &'static str) -> Result<Program, String> {
+    Ok(python_program(workshop, name, python(workshop, PYTHON)?))
+}
+
+/// franz-go, sarama or kafka-go from the Go module proxy: one module with a program for each.
+pub(crate) fn go(workshop: &Workshop, name: &'static str) -> Result<Program, String> {
+    need(&[("go", "golang-go")])?;
+    let code = sources("go");
+    let files = [
+        "go.mod",
+        "go.sum",
+        "line/line.go",
+        "line/errors.go",
+        "franz-go/main.go",
+        "sarama/main.go",
+        "kafka-go/main.go",
     ];
-    let environment = vec![("PYTHONDONTWRITEBYTECODE", "1".to_owned())];
+    let folder = workshop.installed("go", &files.map(|file| code.join(file)), |folder| {
+        let mut build = Command::new("go");
+        build.current_dir(&code).args(["build", "-o"]);
+        build.arg(format!("{}/", folder.display())).arg("./...");
+        succeed(&mut build, INSTALL_LIMIT).map(|_| ())
+    })?;
     Ok(Program {
         name,
-        command,
-        environment,
+        command: vec![text(&folder.join(name))],
+        environment: Vec::new(),
         log: workshop.log(name),
+        has_requests: true,
+    })
+}
+
+/// The Rust client from crates.io with the librdkafka that it brings, built here.
+pub(crate) fn rdkafka(workshop: &Workshop) -> Result<Program, String> {
+    need(&[("cc", "gcc"), ("make", "make")])?;
+    let name = "rdkafka";
+    let code = sources(name);
+    let files = ["Cargo.toml", "Cargo.lock", "src/main.rs", "src/requests.rs"];
+    let target = workshop.folder.join("rdkafka-target");
+    workshop.installed(name, &files.map(|file| code.join(file)), |_| {
+        let mut build = Command::new(cargo());
+        build.args(["build", "--quiet", "--locked", "--manifest-path"]);
+        build.arg(code.join("Cargo.toml"));
+        build.arg("--target-dir").arg(&target);
+        succeed(&mut build, INSTALL_LIMIT).map(|_| ())
+    })?;
+    Ok(Program {
+        name,
+        command: vec![text(&target.join("debug/interop-rdkafka"))],
+        environment: Vec::new(),
+        log: workshop.log(name),
+        has_requests: true,
     })
 }
 
@@ -177,6 +245,7 @@ pub(crate) fn java(workshop: &Workshop) -> Result<Program, String> {
         command,
         environment: Vec::new(),
         log: workshop.log(name),
+        has_requests: false,
     })
 }
 
@@ -208,6 +277,7 @@ pub(crate) fn kafkajs(workshop: &Workshop) -> Result<Program, String> {
         command,
         environment,
         log: workshop.log(name),
+        has_requests: false,
     })
 }
 

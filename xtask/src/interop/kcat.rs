@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use super::client::{Client, Digest, LinesDigest, NullHeaders, request_limit};
+use super::client::{Client, Digest, Leaves, LinesDigest, MemberProgram, NullHeaders};
+use super::client::{Protocol, UNABLE, request_limit};
 use super::records::{KCAT_DELIMITER, RecordFile};
 use super::report::Report;
 use crate::process::{Finished, Owned, finish, finish_spawned, finish_with, one_line, succeed};
@@ -129,7 +130,7 @@ impl Client for Kcat {
         false
     }
 
-    fn create(&mut self, _topic: &str, _configs: &[&str]) -> Result<(), String> {
+    fn create(&mut self, _: &str, _: u32, _: &[&str]) -> Result<(), String> {
         Err("kcat cannot create topics".to_owned())
     }
 
@@ -199,6 +200,36 @@ impl Client for Kcat {
                 check(self, &format!("{prefix}-{number}")),
             );
         }
+    }
+
+    fn member(
+        &self,
+        group: &str,
+        topic: &str,
+        protocol: Protocol,
+    ) -> Result<MemberProgram, String> {
+        if protocol == Protocol::Consumer {
+            return Err(format!("{UNABLE}librdkafka has had KIP-848 since 2.12"));
+        }
+        let mut command = self.command(&["-q", "-u", "-f", "record\t%p\t%o\t%s\n"]);
+        for setting in [
+            "auto.offset.reset=earliest",
+            "session.timeout.ms=6000",
+            "heartbeat.interval.ms=1000",
+            "auto.commit.interval.ms=100",
+        ] {
+            command.args(["-X", setting]);
+        }
+        command.args(["-G", group, topic]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        Ok(MemberProgram {
+            command,
+            leaves: Leaves::OnSignal,
+            shows_uncommitted: true,
+        })
     }
 }
 

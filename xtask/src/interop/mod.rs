@@ -1,17 +1,20 @@
 //! `cargo xtask interop`: real Kafka clients, installed here, against nodes started here.
 //!
-//! Each client sends the word list with every codec and a large file of mixed records, and reads
-//! what every other client sent; then it runs its own behaviours. On a cluster (`--nodes 3`) each
-//! also sends while nodes are killed, paused and cut off, and all of it is read from every replica.
-//! One line each: `passed`, `failed: why` or `not run: reason`. What cannot be installed is not run,
-//! never left out.
+//! Each client sends the word list with every codec and a large file of mixed records, and others
+//! read it; then it runs its own behaviours and forms consumer groups. On a cluster (`--nodes 3`)
+//! each also sends while nodes are killed, paused and cut off, and all of it is read from every
+//! replica. One line each: `passed`, `failed: why` or `not run: reason`. What cannot be installed
+//! is not run, never left out. `--matrix` writes all of it as a page.
 
+mod checks;
 mod client;
 mod cluster;
 mod driver;
 mod faults;
+mod groups;
 mod install;
 mod kcat;
+mod matrix;
 mod node;
 mod options;
 mod proxy;
@@ -19,6 +22,7 @@ mod records;
 mod replicas;
 mod report;
 mod rounds;
+mod versions;
 
 use client::Client;
 use cluster::Cluster;
@@ -31,24 +35,83 @@ use report::{Outcome, Report};
 use rounds::Rounds;
 
 /// The clients' names, in the order of their lines.
-const CLIENTS: [&str; 4] = ["kcat", "confluent-kafka", "java", "kafkajs"];
+const CLIENTS: [&str; 10] = [
+    "kcat",
+    "confluent-kafka",
+    "java",
+    "kafkajs",
+    "rdkafka",
+    "franz-go",
+    "sarama",
+    "kafka-go",
+    "kafka-python",
+    "aiokafka",
+];
+/// Those that only `--all` and `--only` have.
+const SLOWEST: [&str; 0] = [];
+/// Those that send under faults with `--quick`: one of each family of implementations.
+const FAULTS_QUICK: [&str; 4] = ["kcat", "confluent-kafka", "java", "kafkajs"];
 
 const MIB: u64 = 1 << 20;
-const LARGE_FILE_BYTES: u64 = 1024 * MIB;
-const LARGE_FILE_BYTES_QUICK: u64 = 64 * MIB;
 /// Sent again and again under faults.
 const FAULTS_FILE_BYTES: u64 = 16 * MIB;
+
+/// How much is done of what is done with every client.
+struct Amounts {
+    /// One word of so many is sent.
+    word_step: usize,
+    /// So many clients read each topic of words.
+    word_readers: usize,
+    large_file_bytes: u64,
+    /// So many clients read each large file.
+    large_file_readers: usize,
+}
+
+impl Amounts {
+    fn of(options: &Options) -> Self {
+        match options.is_quick {
+            true => Self {
+                word_step: 4,
+                word_readers: 2,
+                large_file_bytes: 64 * MIB,
+                large_file_readers: 2,
+            },
+            false => Self {
+                word_step: 1,
+                word_readers: CLIENTS.len(),
+                large_file_bytes: 1024 * MIB,
+                large_file_readers: 3,
+            },
+        }
+    }
+}
 
 /// Runs everything that the options ask for; true when nothing failed.
 pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     let options = Options::parse(arguments)?;
     let workshop = Workshop::open()?;
     let mut report = Report::default();
-    let cluster = match start(&options, &workshop) {
+    for nodes in options.runs() {
+        report.begin(nodes);
+        report = run_on(nodes, &options, &workshop, report)?;
+    }
+    if let Some(path) = &options.matrix {
+        matrix::write(&report, path)?;
+    }
+    Ok(report.close())
+}
+
+fn run_on(
+    nodes: usize,
+    options: &Options,
+    workshop: &Workshop,
+    mut report: Report,
+) -> Result<Report, String> {
+    let cluster = match start(nodes, options, workshop) {
         Ok(cluster) => cluster,
         Err(why) => {
             report.add("node", "start", Outcome::Failed(why));
-            return Ok(report.close());
+            return Ok(report);
         }
     };
     let bootstrap = match (&cluster, &options.bootstrap) {
@@ -58,50 +121,56 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     };
     println!("broker: {bootstrap}");
 
-    let clients = clients(&options, &workshop, &bootstrap, &mut report);
+    let clients = clients(options, workshop, &bootstrap, &mut report);
     let mut rounds = Rounds::new(clients, report, cluster);
     if rounds.has_clients() {
-        run_rounds(&mut rounds, &options, &workshop)?;
+        run_rounds(&mut rounds, options, workshop, &bootstrap)?;
     }
-    Ok(rounds.finish().close())
+    Ok(rounds.finish())
 }
 
-fn start(options: &Options, workshop: &Workshop) -> Result<Option<Cluster>, String> {
+fn start(nodes: usize, options: &Options, workshop: &Workshop) -> Result<Option<Cluster>, String> {
     match &options.peer {
         Peer::Running => Ok(None),
-        Peer::Braidlog => {
-            Cluster::start(workshop, options.binary.as_deref(), options.nodes).map(Some)
-        }
+        Peer::Braidlog => Cluster::start(workshop, options.binary.as_deref(), nodes).map(Some),
         Peer::Kafka => Cluster::start_kafka(workshop).map(Some),
     }
 }
 
-fn run_rounds(rounds: &mut Rounds, options: &Options, workshop: &Workshop) -> Result<(), String> {
+fn run_rounds(
+    rounds: &mut Rounds,
+    options: &Options,
+    workshop: &Workshop,
+    bootstrap: &str,
+) -> Result<(), String> {
     if options.is_faults_only {
         return run_faults(rounds, options, workshop);
     }
+    if options.is_groups_only {
+        rounds.groups(bootstrap, options.is_quick);
+        return Ok(());
+    }
+    let amounts = Amounts::of(options);
     rounds.behaviours();
+    rounds.groups(bootstrap, options.is_quick);
     rounds.small_records()?;
 
-    match install::words().and_then(|()| RecordFile::of_words(workshop.folder())) {
-        Ok(words) => rounds.words(&words),
+    let words =
+        install::words().and_then(|()| RecordFile::of_words(workshop.folder(), amounts.word_step));
+    match words {
+        Ok(words) => rounds.words(&words, amounts.word_readers),
         Err(why) => rounds
             .report()
             .add("all clients", "word list", Outcome::NotRun(why)),
     }
 
-    let bytes = if options.is_quick {
-        LARGE_FILE_BYTES_QUICK
-    } else {
-        LARGE_FILE_BYTES
-    };
-    let large = RecordFile::generated(workshop.folder(), bytes)?;
+    let large = RecordFile::generated(workshop.folder(), amounts.large_file_bytes)?;
     println!(
         "large file: {} records in {} MiB",
         large.count,
         large.bytes / MIB
     );
-    rounds.large_file(&large);
+    rounds.large_file(&large, amounts.large_file_readers);
     run_faults(rounds, options, workshop)?;
     rounds.words_after_kill();
     Ok(())
@@ -129,12 +198,16 @@ fn clients(
             "kcat" => install::kcat().map(|()| Box::new(Kcat::new(bootstrap)) as Box<dyn Client>),
             "confluent-kafka" => driven(install::confluent_kafka(workshop)),
             "java" => driven(install::java(workshop)),
-            _ => driven(install::kafkajs(workshop)),
+            "kafkajs" => driven(install::kafkajs(workshop)),
+            "rdkafka" => driven(install::rdkafka(workshop)),
+            "kafka-python" | "aiokafka" => driven(install::pure_python(workshop, name)),
+            _ => driven(install::go(workshop, name)),
         };
         let started = installed.and_then(|mut client| Ok((client.version()?, client)));
         match started {
             Ok((version, client)) => {
                 println!("client {name}: {version}");
+                report.note_version(name, version);
                 clients.push(client);
             }
             Err(why) => report.add(name, "all behaviours", Outcome::NotRun(why)),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::CLIENTS;
+use super::{CLIENTS, FAULTS_QUICK, SLOWEST};
 
 /// What answers the clients.
 #[derive(PartialEq, Eq)]
@@ -29,6 +29,12 @@ pub(crate) struct Options {
     pub(crate) nodes: usize,
     /// Nothing but what is sent under faults.
     pub(crate) is_faults_only: bool,
+    /// Nothing but groups.
+    pub(crate) is_groups_only: bool,
+    /// Every client, against one node and against three.
+    pub(crate) is_all: bool,
+    /// Where the matrix is written.
+    pub(crate) matrix: Option<PathBuf>,
     only: Vec<String>,
 }
 
@@ -42,6 +48,9 @@ impl Options {
             peer: Peer::Braidlog,
             nodes: 1,
             is_faults_only: false,
+            is_groups_only: false,
+            is_all: false,
+            matrix: None,
             only: Vec::new(),
         };
         let mut arguments = arguments.iter();
@@ -54,7 +63,10 @@ impl Options {
             };
             match flag.as_str() {
                 "--quick" => options.is_quick = true,
+                "--all" => options.is_all = true,
                 "--faults" => options.is_faults_only = true,
+                "--groups" => options.is_groups_only = true,
+                "--matrix" => options.matrix = Some(value()?.into()),
                 "--bin" => options.binary = Some(value()?.into()),
                 "--bootstrap" => {
                     options.bootstrap = Some(value()?);
@@ -73,8 +85,9 @@ impl Options {
                 },
                 "--only" => {
                     let name = value()?;
-                    if !CLIENTS.contains(&name.as_str()) {
-                        return Err(format!("no such client: {name} (one of {CLIENTS:?})"));
+                    let known = [&CLIENTS[..], &SLOWEST].concat();
+                    if !known.contains(&name.as_str()) {
+                        return Err(format!("no such client: {name} (one of {known:?})"));
                     }
                     options.only.push(name);
                 }
@@ -84,12 +97,29 @@ impl Options {
         if options.is_faults_only && (options.nodes < 3 || options.peer != Peer::Braidlog) {
             return Err("--faults needs --nodes 3 or more".to_owned());
         }
+        if options.is_all && (options.is_faults_only || options.is_groups_only) {
+            return Err("--all is everything".to_owned());
+        }
         Ok(options)
+    }
+
+    /// How many nodes there are, one run after the other.
+    pub(crate) fn runs(&self) -> Vec<usize> {
+        match self.is_all && self.peer == Peer::Braidlog && self.nodes == 1 {
+            true => vec![1, 3],
+            false => vec![self.nodes],
+        }
     }
 
     /// Whether this client is to run.
     pub(crate) fn wants(&self, client: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == client)
+        if !self.only.is_empty() {
+            return self.only.iter().any(|only| only == client);
+        }
+        match self.is_faults_only && self.is_quick {
+            true => FAULTS_QUICK.contains(&client),
+            false => self.is_all || !SLOWEST.contains(&client),
+        }
     }
 }
 
@@ -111,6 +141,24 @@ mod tests {
         let options = parse("").unwrap();
         assert!(options.peer == Peer::Braidlog && !options.is_quick);
         assert!(CLIENTS.iter().all(|client| options.wants(client)));
+        assert!(!SLOWEST.iter().any(|client| options.wants(client)));
+    }
+
+    #[test]
+    fn all_has_the_slowest_clients_and_a_cluster() {
+        let options = parse("--all").unwrap();
+        assert!(SLOWEST.iter().all(|client| options.wants(client)));
+        assert_eq!(options.runs(), [1, 3]);
+        assert_eq!(parse("--all --nodes 5").unwrap().runs(), [5]);
+        assert!(parse("--all --faults --nodes 3").is_err());
+    }
+
+    #[test]
+    fn quick_faults_have_a_few_clients() {
+        let options = parse("--quick --faults --nodes 3").unwrap();
+        assert!(options.wants("java") && !options.wants("sarama"));
+        let options = parse("--faults --nodes 3").unwrap();
+        assert!(options.wants("sarama"));
     }
 
     #[test]
@@ -118,7 +166,7 @@ mod tests {
         let options = parse("--quick --only kcat --only java").unwrap();
         assert!(options.is_quick && options.wants("kcat") && options.wants("java"));
         assert!(!options.wants("kafkajs"));
-        assert!(parse("--only sarama").is_err());
+        assert!(parse("--only pulsar").is_err());
     }
 
     #[test]

@@ -55,13 +55,13 @@ pub(crate) struct RecordFile {
 }
 
 impl RecordFile {
-    /// The word list as a record file, one word a record.
-    pub(crate) fn of_words(folder: &Path) -> Result<Self, String> {
+    /// The word list as a record file, one word a record: every word, or one of so many.
+    pub(crate) fn of_words(folder: &Path, step: usize) -> Result<Self, String> {
         let words = fs::read(WORDS_PATH).map_err(|e| format!("cannot read {WORDS_PATH}: {e}"))?;
         let words = words.strip_suffix(b"\n").unwrap_or(&words);
         Self::write(folder.join("words.records"), |file| {
             let mut count = 0;
-            for word in words.split(|byte| *byte == b'\n') {
+            for word in words.split(|byte| *byte == b'\n').step_by(step) {
                 write_record(file, word)?;
                 count += 1;
             }

@@ -1,9 +1,13 @@
 //! One line a client and behaviour, and the totals.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
+use super::client::UNABLE;
+
 /// How a behaviour turned out.
+#[derive(Clone)]
 pub(crate) enum Outcome {
     /// It is as it should be.
     Passed,
@@ -17,20 +21,55 @@ impl From<Result<(), String>> for Outcome {
     fn from(result: Result<(), String>) -> Self {
         match result {
             Ok(()) => Self::Passed,
-            Err(why) => Self::Failed(why),
+            Err(why) => match why.strip_prefix(UNABLE) {
+                Some(why) => Self::NotRun(why.to_owned()),
+                None => Self::Failed(why),
+            },
         }
     }
 }
 
-/// Prints outcomes as they come and counts them.
+/// One behaviour of one client.
+pub(crate) struct Row {
+    /// Against so many nodes.
+    pub(crate) nodes: usize,
+    /// Or `node`.
+    pub(crate) client: String,
+    /// What was tried.
+    pub(crate) behaviour: String,
+    /// How it turned out.
+    pub(crate) outcome: Outcome,
+}
+
+/// Prints outcomes as they come and keeps them.
 #[derive(Default)]
 pub(crate) struct Report {
-    passed: u32,
-    failed: Vec<String>,
-    skipped: u32,
+    nodes: usize,
+    rows: Vec<Row>,
+    versions: BTreeMap<&'static str, String>,
 }
 
 impl Report {
+    /// What follows is against so many nodes.
+    pub(crate) fn begin(&mut self, nodes: usize) {
+        self.nodes = nodes;
+    }
+
+    /// Keeps a client's version.
+    pub(crate) fn note_version(&mut self, client: &'static str, version: String) {
+        self.versions.insert(client, version);
+    }
+
+    /// Everything so far, in its order.
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// A client's version, if it was installed.
+    pub(crate) fn version(&self, client: &str) -> Option<&str> {
+        self.versions.get(client).map(String::as_str)
+    }
+
     /// Prints one outcome.
     pub(crate) fn add(&mut self, client: &str, behaviour: &str, outcome: impl Into<Outcome>) {
         self.add_timed(client, behaviour, outcome, None);
@@ -47,41 +86,46 @@ impl Report {
         let took = took
             .map(|took| format!(" ({:.1} s)", took.as_secs_f64()))
             .unwrap_or_default();
-        let outcome = match outcome.into() {
-            Outcome::Passed => {
-                self.passed += 1;
-                format!("passed{took}")
-            }
-            Outcome::Failed(why) => {
-                let line = format!("failed: {why}");
-                self.failed.push(format!("{client}: {behaviour}: {line}"));
-                line
-            }
-            Outcome::NotRun(reason) => {
-                self.skipped += 1;
-                format!("not run: {reason}")
-            }
+        let outcome = outcome.into();
+        let shown = match &outcome {
+            Outcome::Passed => format!("passed{took}"),
+            Outcome::Failed(why) => format!("failed: {why}"),
+            Outcome::NotRun(reason) => format!("not run: {reason}"),
         };
-        println!("{client}: {behaviour}: {outcome}");
+        self.rows.push(Row {
+            nodes: self.nodes,
+            client: client.to_owned(),
+            behaviour: behaviour.to_owned(),
+            outcome,
+        });
+        println!("{client}: {behaviour}: {shown}");
         // A reader of a pipe should see lines when they happen; nothing is lost if it went away.
         let _ = std::io::stdout().flush();
     }
 
     /// Prints the failures again, then the totals; true when nothing failed.
     pub(crate) fn close(self) -> bool {
-        if !self.failed.is_empty() {
+        let (mut passed, mut failed, mut skipped) = (0, Vec::new(), 0);
+        for row in &self.rows {
+            match &row.outcome {
+                Outcome::Passed => passed += 1,
+                Outcome::Failed(why) => {
+                    failed.push(format!("{}: {}: failed: {why}", row.client, row.behaviour));
+                }
+                Outcome::NotRun(_) => skipped += 1,
+            }
+        }
+        if !failed.is_empty() {
             println!("\nWhat failed:");
-            for line in &self.failed {
+            for line in &failed {
                 println!("  {line}");
             }
             println!();
         }
         println!(
-            "{} passed, {} failed, {} skipped",
-            self.passed,
-            self.failed.len(),
-            self.skipped
+            "{passed} passed, {} failed, {skipped} skipped",
+            failed.len()
         );
-        self.failed.is_empty()
+        failed.is_empty()
     }
 }

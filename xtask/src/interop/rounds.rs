@@ -4,13 +4,15 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::client::{CODECS, Client, Digest, LinesDigest};
+use super::client::{CODECS, Client, Digest, LinesDigest, Protocol, UNABLE, about};
 use super::cluster::Cluster;
 use super::faults::{self, Fault, Load};
+use super::groups::{self, Job};
 use super::node::rack;
 use super::records::{RecordFile, expected_lines, sha256_of};
 use super::replicas;
 use super::report::{Outcome, Report};
+use super::versions::Offered;
 
 /// Room for a record of 1 MiB and a codec that makes it larger.
 const LARGE_TOPIC_CONFIG: &str = "max.message.bytes=2000000";
@@ -169,12 +171,76 @@ impl Rounds {
         Ok(())
     }
 
-    /// The word list: every client with every codec, read by every client.
-    pub(crate) fn words(&mut self, file: &RecordFile) {
+    /// Groups of every client, in both protocols.
+    pub(crate) fn groups(&mut self, bootstrap: &str, is_quick: bool) {
+        let offered = Offered::by(bootstrap);
+        let mut jobs = Vec::new();
+        for protocol in [Protocol::Classic, Protocol::Consumer] {
+            let why_not = match (&offered, protocol) {
+                (Err(why), _) => Some(why.clone()),
+                // Sessions of this protocol last 45 s.
+                (Ok(_), Protocol::Consumer) if is_quick => Some("not with --quick".to_owned()),
+                (Ok(offered), _) => offered.groups(protocol).err(),
+            };
+            for client in 0..self.clients.len() {
+                let job = match &why_not {
+                    Some(why) => Err(format!("{UNABLE}{why}")),
+                    None => self.group(client, protocol),
+                };
+                match job {
+                    Ok(job) => jobs.push(job),
+                    Err(why) => {
+                        let name = self.clients[client].name();
+                        for behaviour in groups::behaviours(protocol) {
+                            self.report.add(name, &behaviour, Err(why.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        let report = &mut self.report;
+        groups::run(jobs, bootstrap, &mut |line: groups::Line| {
+            report.add_timed(line.client, &line.behaviour, line.outcome, Some(line.took));
+        });
+    }
+
+    fn group(&mut self, client: usize, protocol: Protocol) -> Result<Job, String> {
+        let name = self.clients[client].name();
+        if self.is_node_gone() {
+            return Err(format!("{UNABLE}the node is gone"));
+        }
+        let group = format!("{}-group-{name}-{}", self.run, protocol.name());
+        let members = (0..groups::MEMBERS)
+            .map(|_| self.clients[client].member(&group, &group, protocol))
+            .collect::<Result<Vec<_>, String>>()?;
+        let creator = self.creator().ok_or_else(|| {
+            format!("{UNABLE}no client at hand creates topics with several partitions")
+        })?;
+        creator.create(&group, groups::PARTITIONS, &[])?;
+        self.has_sent = true;
+        Ok(Job {
+            client: name,
+            protocol,
+            topic: group,
+            members,
+        })
+    }
+
+    /// Who reads what was sent: so many clients at most, another set for each turn.
+    fn readers(&self, turn: usize, count: usize) -> Vec<usize> {
+        let clients = self.clients.len();
+        let count = count.min(clients);
+        (0..count)
+            .map(|at| (turn + at * clients / count) % clients)
+            .collect()
+    }
+
+    /// The word list: every client with every codec, each read by so many clients.
+    pub(crate) fn words(&mut self, file: &RecordFile, readers: usize) {
         for writer in 0..self.clients.len() {
-            for codec in CODECS {
+            for (turn, codec) in CODECS.into_iter().enumerate() {
                 if let Some(filled) = self.fill(writer, codec, "words", file, &[]) {
-                    for reader in 0..self.clients.len() {
+                    for reader in self.readers(writer + turn, readers) {
                         self.read(reader, &filled);
                     }
                     self.words.push(filled);
@@ -184,15 +250,15 @@ impl Rounds {
     }
 
     /// The large file: once by every client, the codecs taken in turn, so that each is used;
-    /// read by every client.
-    pub(crate) fn large_file(&mut self, file: &RecordFile) {
+    /// each read by so many clients.
+    pub(crate) fn large_file(&mut self, file: &RecordFile, readers: usize) {
         let turns = CODECS.len().max(self.clients.len());
         let size = format!("{} MiB", file.bytes >> 20);
         for turn in 0..turns {
             let writer = turn % self.clients.len();
             let codec = CODECS[turn % CODECS.len()];
             if let Some(filled) = self.fill(writer, codec, &size, file, &[LARGE_TOPIC_CONFIG]) {
-                for reader in 0..self.clients.len() {
+                for reader in self.readers(turn, readers) {
                     self.read(reader, &filled);
                 }
                 if let Err(why) = self.delete(&filled.topic) {
@@ -229,7 +295,9 @@ impl Rounds {
             self.has_sent |= !topics.is_empty();
             self.report
                 .add_timed(name, behaviour, sent, Some(started.elapsed()));
-            self.read_every_replica(writer, &topics, file, is_quick);
+            if !topics.is_empty() {
+                self.read_every_replica(writer, &topics, file, is_quick);
+            }
         }
     }
 
@@ -256,7 +324,7 @@ impl Rounds {
                 sent = self
                     .create(&topic, &[LARGE_TOPIC_CONFIG])
                     .and_then(|()| self.clients[writer].produce(&topic, "none", file))
-                    .map_err(|why| format!("{topic}: {why}"));
+                    .map_err(|why| about(&topic, why));
                 if sent.is_ok() {
                     topics.push(topic);
                 }
@@ -299,7 +367,7 @@ impl Rounds {
                             reader
                                 .digest_of(topic, id, &rack(id), file.bytes)
                                 .and_then(|found| same_records(found, file))
-                                .map_err(|why| format!("{topic}: {why}"))
+                                .map_err(|why| about(topic, why))
                         })
                         .into(),
                 };
@@ -333,7 +401,7 @@ impl Rounds {
         let reader = &mut self.clients[0];
         for filled in &self.words {
             let read = read_same(reader.as_mut(), filled);
-            read.map_err(|why| format!("{} by {}: {why}", filled.origin, reader.name()))?;
+            read.map_err(|why| about(&format!("{} by {}", filled.origin, reader.name()), why))?;
         }
         Ok(())
     }
@@ -365,13 +433,6 @@ impl Rounds {
         self.has_sent |= is_sent;
         self.report
             .add_timed(name, &behaviour, sent, Some(started.elapsed()));
-        if !is_sent {
-            for reader in &self.clients {
-                let why = Outcome::NotRun("it was not sent".to_owned());
-                self.report
-                    .add(reader.name(), &format!("read {origin}"), why);
-            }
-        }
         is_sent.then(|| Filled {
             topic,
             origin,
@@ -402,7 +463,7 @@ impl Rounds {
     /// configs.
     fn create(&mut self, topic: &str, configs: &[&str]) -> Result<(), String> {
         match self.creator() {
-            Some(client) => client.create(topic, configs),
+            Some(client) => client.create(topic, 1, configs),
             None => Ok(()),
         }
     }
