@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
-use jepsen_check::history::{Admin, Key, Op};
+use jepsen_check::history::{Admin, Key, Op, Process};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
@@ -16,6 +16,7 @@ use crate::book::Book;
 use crate::client::ClientOptions;
 use crate::client::admin::{self, Answer, TopicOptions};
 use crate::client::nodes::Nodes;
+use crate::fault::NodeId;
 use crate::generator::Generator;
 use crate::random::Random;
 use crate::replicas;
@@ -29,6 +30,8 @@ const AT_A_TIME: usize = 100;
 const PAUSE: Duration = Duration::from_millis(200);
 /// A topic that is made when nothing is broken any more.
 const MARK: &str = "meta-mark";
+/// Why a node that was asked for its replica need not show it.
+const NO_REPLICA: &str = "the partition was moved away from this node";
 
 /// Sends to each partition until that succeeds, each by processes of its own.
 pub(crate) async fn prove_live<W: World>(
@@ -176,17 +179,35 @@ pub(crate) async fn read_replicas<W: World>(
     let deadline = Instant::now() + settings.final_timeout;
     let mut nodes = factory.nodes(settings.clients, random.fork(1));
     for key in settings.keys() {
-        let found = replicas::find(&mut nodes, &key, deadline).await;
-        let mut reads: Vec<replicas::Reader> = found
-            .into_iter()
-            .map(|node| replicas::Reader::new(node, &key))
-            .collect();
-        let processes: Vec<_> = reads.iter().map(|_| book.process()).collect();
-        for (process, read) in processes.iter().zip(&reads) {
-            book.invoke(*process, read.asked());
-        }
-        replicas::read_to_the_end(&mut nodes, &mut reads, deadline).await;
-        for (process, read) in processes.into_iter().zip(reads) {
+        let deadline = replicas::patience(deadline);
+        let mut carriers = replicas::find(&mut nodes, &key, deadline).await;
+        let mut asked: Vec<(Process, replicas::Reader)> = Vec::new();
+        let reads = loop {
+            let (kept, gone): (Vec<_>, Vec<_>) = asked
+                .into_iter()
+                .partition(|(_, read)| carriers.contains(&read.node()));
+            for (process, read) in gone {
+                book.fail(process, read.asked(), NO_REPLICA.to_owned());
+            }
+            let is_new = |node: &NodeId| !kept.iter().any(|(_, read)| read.node() == *node);
+            let new: Vec<_> = carriers.iter().copied().filter(is_new).collect();
+            let new = new.into_iter().map(|node| {
+                let read = replicas::Reader::new(node, &key);
+                let process = book.process();
+                book.invoke(process, read.asked());
+                (process, read)
+            });
+            let mut all: Vec<_> = kept.into_iter().chain(new).collect();
+            all.sort_by_key(|(_, read)| read.node());
+            let (processes, mut reads): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+            let others = replicas::read_to_the_end(&mut nodes, &key, &mut reads, deadline).await;
+            let all = processes.into_iter().zip(reads);
+            match others {
+                None => break all,
+                Some(others) => (carriers, asked) = (others, all.collect()),
+            }
+        };
+        for (process, read) in reads {
             let asked = read.asked();
             match read.finish() {
                 Ok(op) => book.ok(process, op),

@@ -17,26 +17,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 const PATIENCE_MIN: Duration = Duration::from_secs(3);
 const FETCH_BYTES_MAX: i32 = 4 << 20;
 
-/// The nodes that carry a partition, in order; none when nobody tells in time.
+/// The nodes that carry a partition, in order; all there are when nobody tells in time.
 pub(crate) async fn find(nodes: &mut Nodes, key: &Key, deadline: Instant) -> Vec<NodeId> {
-    let deadline = deadline.max(Instant::now() + PATIENCE_MIN);
     loop {
-        if let Ok(metadata) = nodes.metadata(Some(&[key.topic.as_str()])).await {
-            let told = metadata
-                .topics
-                .iter()
-                .filter(|topic| topic.name == key.topic);
-            let mut told = told.flat_map(|topic| &topic.partitions);
-            let replicas = told.find(|told| told.index == key.partition && told.leader >= 0);
-            if let Some(told) = replicas {
-                let ids = told
-                    .replicas
-                    .iter()
-                    .filter_map(|node| NodeId::try_from(*node).ok());
-                let mut ids: Vec<NodeId> = ids.collect();
-                ids.sort_unstable();
-                return ids;
-            }
+        if let Some(found) = told(nodes, key).await {
+            return found;
         }
         if Instant::now() + PAUSE >= deadline {
             return nodes.all_sorted();
@@ -45,9 +30,36 @@ pub(crate) async fn find(nodes: &mut Nodes, key: &Key, deadline: Instant) -> Vec
     }
 }
 
-/// Reads all replicas until all have been read to one and the same end, or the deadline.
-pub(crate) async fn read_to_the_end(nodes: &mut Nodes, reads: &mut [Reader], deadline: Instant) {
-    let deadline = deadline.max(Instant::now() + PATIENCE_MIN);
+/// The nodes that carry a partition, in order, as some node tells.
+async fn told(nodes: &mut Nodes, key: &Key) -> Option<Vec<NodeId>> {
+    let metadata = nodes.metadata(Some(&[key.topic.as_str()])).await.ok()?;
+    let mut topics = metadata.topics.iter();
+    let topic = topics.find(|topic| topic.name == key.topic)?;
+    let mut partitions = topic.partitions.iter();
+    let told = partitions.find(|told| told.index == key.partition && told.leader >= 0)?;
+    let ids = told
+        .replicas
+        .iter()
+        .filter_map(|node| NodeId::try_from(*node).ok());
+    let mut ids: Vec<NodeId> = ids.collect();
+    ids.sort_unstable();
+    Some(ids)
+}
+
+/// Until when a partition's replicas are waited for.
+pub(crate) fn patience(deadline: Instant) -> Instant {
+    deadline.max(Instant::now() + PATIENCE_MIN)
+}
+
+/// Reads all replicas until all have been read to one and the same end: then `None`; or until other
+/// nodes carry the partition than these, as a node told that knows of the latest changes or of older
+/// ones; or the deadline.
+pub(crate) async fn read_to_the_end(
+    nodes: &mut Nodes,
+    key: &Key,
+    reads: &mut [Reader],
+    deadline: Instant,
+) -> Option<Vec<NodeId>> {
     loop {
         for read in reads.iter_mut() {
             read.catch_up(nodes, deadline).await;
@@ -55,12 +67,17 @@ pub(crate) async fn read_to_the_end(nodes: &mut Nodes, reads: &mut [Reader], dea
         let ends: Vec<Option<i64>> = reads.iter().map(Reader::end).collect();
         let is_equal = ends.iter().all(|end| end.is_some() && *end == ends[0]);
         if is_equal || reads.iter().any(|read| read.damage.is_some()) {
-            return;
+            return None;
         }
         if Instant::now() + PAUSE >= deadline {
-            return;
+            return None;
         }
         sleep(PAUSE).await;
+        let found = told(nodes, key).await;
+        let is_other = |found: &Vec<NodeId>| !found.iter().eq(reads.iter().map(|read| &read.node));
+        if let Some(found) = found.filter(is_other) {
+            return Some(found);
+        }
     }
 }
 
@@ -91,6 +108,10 @@ impl Reader {
             damage: None,
             failure: "it was not asked".to_owned(),
         }
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
     }
 
     /// The operation, as it is asked for.

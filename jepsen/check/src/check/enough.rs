@@ -87,13 +87,16 @@ fn phases(run: &Run<'_>, findings: &mut Findings) {
     }
 }
 
-/// Each partition that was sent to shows its replicas, and each replica that was asked for.
+/// Each partition that was sent to shows its replicas, and each replica that was asked for: but for
+/// those of which it turned out that the partition is not there any more.
 fn replicas(run: &Run<'_>, limits: &Limits, findings: &mut Findings) {
     let sent_to: BTreeSet<_> = run.sends.iter().map(|send| send.key).collect();
     let mut asked = BTreeSet::new();
     let from = run.phase("final").unwrap_or(run.events.len());
-    for event in run.events.iter().skip(from) {
-        if let Op::ReplicaRead { node, key, .. } = &event.op {
+    for (position, event) in run.events.iter().enumerate().skip(from) {
+        if let (Kind::Invoke, Op::ReplicaRead { node, key, .. }) = (event.kind, &event.op)
+            && run.outcome(position) != Kind::Fail
+        {
             asked.insert((run.key_id(key), *node));
         }
     }

@@ -177,6 +177,13 @@ fn a_replica_that_was_not_shown_is_unknown() {
 }
 
 #[test]
+fn a_replica_that_was_moved_away_need_not_be_shown() {
+    let moved = WHOLE.replace("phase end", "n3 has a/0 end=0 -> fail\nphase end");
+    let verdict = check(&events(&moved), &strict());
+    assert_eq!(verdict.outcome, Outcome::Valid, "{verdict:?}");
+}
+
+#[test]
 fn an_anomaly_is_one_however_little_happened() {
     let verdict = check(
         &events("p1 send a/0 1 -> fail\np2 poll a/0 0=1"),

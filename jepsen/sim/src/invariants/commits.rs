@@ -28,7 +28,7 @@ pub(crate) struct Commits {
 pub(crate) enum Held {
     Yes,
     No,
-    /// The node starts or stands still, and shows nothing.
+    /// The node starts or stands still, and shows nothing; or has ended without having shown more.
     Perhaps,
 }
 
@@ -107,7 +107,7 @@ impl Commits {
 pub(crate) struct Witnesses<'a> {
     pub(crate) shard: ShardId,
     pub(crate) all: &'a [Seen],
-    /// Nodes that run and show nothing.
+    /// Nodes that have run since they showed something last.
     pub(crate) unseen: &'a BTreeSet<NodeId>,
     pub(crate) replicas: &'a Replicas,
 }

@@ -9,6 +9,7 @@ mod memory;
 mod replica;
 mod serving;
 mod shard;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,7 @@ use memory::Memory;
 use replica::Replicas;
 use serving::Serving;
 use shard::Shards;
+use silence::{Shows, Silence};
 
 /// An invariant that did not hold.
 #[derive(Debug, Clone, Serialize)]
@@ -77,6 +79,7 @@ pub(crate) struct Invariants {
     serving: Serving,
     topics: Topics,
     memory: Memory,
+    silence: Silence,
     looks: u64,
 }
 
@@ -89,13 +92,17 @@ impl Invariants {
         trace: &Trace,
     ) -> Option<Violation> {
         self.looks += 1;
-        let (mut all, mut unseen) = (Vec::new(), BTreeSet::new());
+        let mut all = Vec::new();
         for machine in machines.values() {
-            // Who starts or stands still shows nothing.
-            let Some(broker) = machine.broker().filter(|_| !machine.is_paused) else {
-                if machine.is_running() {
-                    unseen.insert(machine.id);
-                }
+            let broker = machine.broker();
+            let now = match (&broker, machine.is_paused, machine.is_running()) {
+                (Some(_), false, _) => Shows::Everything,
+                (Some(_), true, _) => Shows::WhatItDid,
+                (None, _, true) => Shows::Nothing,
+                (None, _, false) => Shows::NoMore,
+            };
+            self.silence.note(machine.id, now);
+            let Some(broker) = broker.filter(|_| now == Shows::Everything) else {
                 continue;
             };
             let applied = broker.take_applied();
@@ -116,7 +123,7 @@ impl Invariants {
                 broker,
             });
         }
-        let broken = self.check(time_us, &all, &unseen);
+        let broken = self.check(time_us, &all, &self.silence.unseen());
         let broken = broken.and_then(|()| self.memory.look(machines, &all));
         let broken = broken.err()?;
         trace.line("violated", format_args!("{broken:?}"));
@@ -148,5 +155,6 @@ impl Invariants {
         self.replicas.forget_node(id);
         self.topics.forget_node(id);
         self.memory.forget_node(id);
+        self.silence.forget_node(id);
     }
 }
