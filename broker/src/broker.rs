@@ -25,6 +25,7 @@ use crate::partition::machine::Outcome;
 use crate::partition::{Directory, Partition};
 use crate::peers::book::Book;
 use crate::producer_ids::ProducerIds;
+use crate::quotas::Usage;
 use crate::returning::run_end::RunEnd;
 use crate::returning::stale::Return;
 use crate::stage::CatchUp;
@@ -72,6 +73,7 @@ pub(crate) struct Inner {
     /// Held by whoever reads the catalogue in order to change it.
     pub(crate) administration: tokio::sync::Mutex<()>,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) quota_usage: Mutex<Usage>,
     pub(crate) unpacking: Semaphore,
     pub(crate) searching: Semaphore,
     pub(crate) waiting_fetches: AtomicUsize,

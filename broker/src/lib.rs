@@ -25,6 +25,7 @@ mod peers;
 mod placement;
 mod produce;
 mod producer_ids;
+mod quotas;
 mod reconcile;
 pub mod record;
 mod registration;

@@ -483,6 +483,7 @@ async fn assemble(
             listeners: watch::Sender::new(listeners),
             administration: tokio::sync::Mutex::new(()),
             producer_ids: ProducerIds::default(),
+            quota_usage: Mutex::default(),
             unpacking: Semaphore::new(UNPACKING_MAX),
             searching: Semaphore::new(SEARCHING_MAX),
             waiting_fetches: AtomicUsize::new(0),

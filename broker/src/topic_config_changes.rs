@@ -53,6 +53,31 @@ impl Broker {
         changes: Vec<ConfigChange>,
         validate_only: bool,
     ) -> Result<(), BrokerError> {
+        let changed = |before: &BTreeMap<_, _>| changed_overrides(before, &changes);
+        self.change_topic_config(topic, validate_only, changed)
+            .await
+    }
+
+    /// Gives a topic these configs and no others, as Kafka's older AlterConfigs does.
+    pub async fn replace_topic_configs(
+        &self,
+        topic: &str,
+        configs: Vec<(String, Option<String>)>,
+        validate_only: bool,
+    ) -> Result<(), BrokerError> {
+        let overrides = overrides_of(configs)?;
+        TopicConfig::parse(overrides.clone())?;
+        let changed = |_: &BTreeMap<_, _>| Ok(overrides.clone());
+        self.change_topic_config(topic, validate_only, changed)
+            .await
+    }
+
+    async fn change_topic_config(
+        &self,
+        topic: &str,
+        validate_only: bool,
+        changed: impl Fn(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, BrokerError>,
+    ) -> Result<(), BrokerError> {
         let _administration = self.inner.administration.lock().await;
         for _ in 0..CONFIG_ATTEMPTS {
             let catalogue = self.catalogue();
@@ -61,7 +86,7 @@ impl Broker {
                 .get(topic)
                 .ok_or(BrokerError::UnknownTopicOrPartition)?;
             let before = topic.config.overrides.clone();
-            let overrides = changed_overrides(&before, &changes)?;
+            let overrides = changed(&before)?;
             if validate_only {
                 return Ok(());
             }

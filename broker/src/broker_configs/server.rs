@@ -149,10 +149,10 @@ pub(super) static SERVER: [Row; 49] = [
         "",
         "Other limits for single addresses.",
     ),
-    fixed(
+    told(
         "max.incremental.fetch.session.cache.slots",
         Int,
-        "1000",
+        Some("1000"),
         "Fetch sessions that a node keeps at the same time.",
     ),
     fixed(

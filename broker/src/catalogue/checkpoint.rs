@@ -6,6 +6,7 @@
 //! nodes*, shards*, topics*       each with a u32 count; see `encoding.rs`
 //! v4: moved partitions           see `moves.rs`
 //! v5: voids                      see `voids.rs`
+//! v6: client quotas              see `quotas.rs`
 //! ```
 //! Version 1 is still read: its shards have one replica each and always will (`Fixed(1)`).
 
@@ -25,11 +26,12 @@ use super::encoding::{
 };
 use super::machine::topic_of;
 use super::moves;
+use super::quotas;
 use super::voids;
 use crate::wire::{Malformed, Reader, Writer};
 
 /// The version that is written.
-const VERSION: u16 = 5;
+const VERSION: u16 = 6;
 
 impl Catalogue {
     /// The catalogue that a checkpoint file holds, for whoever cannot open its shard. Blocks.
@@ -73,6 +75,7 @@ pub(super) fn encode(state: &Catalogue) -> Bytes {
     }
     moves::put(&mut writer, state);
     voids::put(&mut writer, state);
+    quotas::put(&mut writer, state);
     writer.finish()
 }
 
@@ -85,7 +88,8 @@ pub(super) fn decode(manifest: Bytes) -> Result<Catalogue, InstallError> {
         1 => take(&mut reader, 1).map_err(malformed),
         2 => take(&mut reader, 2).map_err(malformed),
         4 => take(&mut reader, 4).map_err(malformed),
-        VERSION => take(&mut reader, 5).map_err(malformed),
+        5 => take(&mut reader, 5).map_err(malformed),
+        VERSION => take(&mut reader, 6).map_err(malformed),
         version => Err(InstallError::UnknownVersion { version }),
     }
 }
@@ -118,6 +122,9 @@ fn take(reader: &mut Reader, version: u8) -> Result<Catalogue, Malformed> {
     }
     if version >= 5 {
         voids::take(reader, &mut state)?;
+    }
+    if version >= 6 {
+        quotas::take(reader, &mut state)?;
     }
     reader.end()?;
     if version < 2 {

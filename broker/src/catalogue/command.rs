@@ -16,6 +16,9 @@ use super::encoding::{
     put_shards, put_state, put_target, put_topic, take_entries, take_factor, take_listeners,
     take_map, take_node, take_nodes, take_rack, take_shards, take_state, take_target, take_topic,
 };
+use super::quotas::{
+    QuotaChanges, QuotaEntity, put_changes, put_entity, take_changes, take_entity,
+};
 use super::voids::{Comeback, put_comeback, put_floor, take_comeback, take_floor};
 use super::{Factor, Node, NodeState, PartitionEntry, Shard};
 use crate::partition::op::{put_partition, take_partition};
@@ -147,6 +150,11 @@ pub(crate) enum Command {
     },
     /// A node that came back is taken as it is where the shards have not gone on without it.
     Accept { node: NodeId, incarnation: [u8; 16] },
+    /// Sets quotas of an entity, or takes them away.
+    AlterQuotas {
+        entity: QuotaEntity,
+        changes: QuotaChanges,
+    },
 }
 
 impl Command {
@@ -173,6 +181,7 @@ impl Command {
             Command::Return(_) => 20,
             Command::Voided { .. } => 21,
             Command::Accept { .. } => 22,
+            Command::AlterQuotas { .. } => 31,
         };
         let version = match self {
             Command::BeginMove { last: Some(_), .. } => BEGIN_MOVE_VERSION,
@@ -294,6 +303,10 @@ impl Command {
             Command::Accept { node, incarnation } => {
                 writer.u32(node.0).raw(incarnation);
             }
+            Command::AlterQuotas { entity, changes } => {
+                put_entity(writer, entity);
+                put_changes(writer, changes);
+            }
         }
     }
 
@@ -413,6 +426,10 @@ impl Command {
             22 => Command::Accept {
                 node: NodeId(reader.u32()?),
                 incarnation: reader.array()?,
+            },
+            31 => Command::AlterQuotas {
+                entity: take_entity(reader)?,
+                changes: take_changes(reader)?,
             },
             _ => return Err(reader.malformed("a known command kind")),
         })

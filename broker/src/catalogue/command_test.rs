@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalogue::{QuotaKey, QuotaName};
 use proptest::prelude::*;
 use storage::{LogIndex, LogPosition, Term};
 
@@ -140,6 +141,20 @@ fn commands() -> Vec<Command> {
             node: NodeId(3),
             incarnation: [2; 16],
         },
+        Command::AlterQuotas {
+            entity: QuotaEntity::Client {
+                user: Some(QuotaName::Default),
+                client_id: Some(QuotaName::Named("c".to_owned())),
+            },
+            changes: QuotaChanges::from([
+                (QuotaKey::ProducerByteRate, Some(1 << 40)),
+                (QuotaKey::ConsumerByteRate, None),
+            ]),
+        },
+        Command::AlterQuotas {
+            entity: QuotaEntity::Address(Some([10, 0, 0, 1].into())),
+            changes: QuotaChanges::from([(QuotaKey::ConnectionCreationRate, Some(5))]),
+        },
     ]
 }
 
@@ -192,7 +207,7 @@ fn commands_of_version_1_are_still_read() {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(
-        kind in 0_u8..24,
+        kind in 0_u8..34,
         version in 0_u8..4,
         rest in proptest::collection::vec(any::<u8>(), 0..80),
     ) {

@@ -14,6 +14,7 @@ use super::checkpoint;
 use super::command::{Command, TopicEntry};
 use super::membership;
 use super::moves;
+use super::quotas;
 use super::voids;
 use super::{Catalogue, PartitionEntry, Topic};
 use crate::BrokerError;
@@ -107,6 +108,7 @@ impl CatalogueMachine {
                 floor,
             } => voids::clear(state, shard, (node, incarnation), floor),
             Command::Accept { node, incarnation } => voids::accept(state, node, incarnation),
+            Command::AlterQuotas { entity, changes } => quotas::alter(state, entity, changes),
             Command::CreateTopic(entry) => create_topic(state, entry),
             Command::DeleteTopic(id) => match state.names.remove(&id) {
                 // The checkpoint is made of what is in `topics`.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use storage::{LogIndex, LogPosition, Term};
 
 use super::super::command::{Joiner, NewShard};
-use super::super::{Factor, Node, NodeState, Shard};
+use super::super::{Factor, Node, NodeState, QuotaEntity, QuotaKey, QuotaName, Shard};
 use super::*;
 use crate::wire::Writer;
 
@@ -63,6 +63,16 @@ fn topic(name: &str, id: u8) -> Command {
         overrides: BTreeMap::from([("retention.ms".to_owned(), "77".to_owned())]),
         internal: false,
     })
+}
+
+fn quota(value: Option<u64>) -> Command {
+    Command::AlterQuotas {
+        entity: QuotaEntity::Client {
+            user: None,
+            client_id: Some(QuotaName::Default),
+        },
+        changes: BTreeMap::from([(QuotaKey::ConsumerByteRate, value)]),
+    }
 }
 
 fn target(shard: u32, target: Option<&[u32]>) -> Command {
@@ -587,6 +597,8 @@ fn a_checkpoint_restores_the_same_catalogue() {
     apply(&mut machine, &drain(3));
     apply(&mut machine, &remove(3, false));
     apply(&mut machine, &target(2, Some(&[2, 1])));
+    let quota = apply(&mut machine, &quota(Some(7)));
+    assert_eq!(quota, Outcome::Done);
     let manifest = machine.checkpoint()().expect("encodes");
     let (mut restored, restored_images) = CatalogueMachine::new();
     restored.install(manifest.clone()).expect("installs");
@@ -617,6 +629,10 @@ fn a_digest_tells_what_a_checkpoint_could_forget() {
         let topic = state.topics.get_mut("a").expect("it was made");
         let config = TopicConfig::parse(BTreeMap::new()).expect("defaults");
         Arc::make_mut(topic).config = Arc::new(config);
+    });
+    differs("a quota", &|state| {
+        let (entity, quotas) = (QuotaEntity::Address(None), BTreeMap::new());
+        Arc::make_mut(&mut state.quotas).insert(entity, quotas);
     });
     differs("who returned", &|state| {
         state.returns.insert(NodeId(1), [7; 16]);

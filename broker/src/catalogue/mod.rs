@@ -9,6 +9,7 @@ mod encoding;
 pub(crate) mod machine;
 pub(crate) mod membership;
 pub(crate) mod moves;
+pub(crate) mod quotas;
 pub(crate) mod voids;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use storage::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
 
+pub use self::quotas::{ClientQuotas, QuotaChanges, QuotaEntity, QuotaKey, QuotaName};
 pub use self::voids::{Void, Voids};
 use crate::TopicConfig;
 
@@ -44,6 +46,8 @@ pub struct Catalogue {
     pub voids: Voids,
     /// Nodes that came back without their memory, and what they drew when they last did.
     pub returns: BTreeMap<NodeId, [u8; 16]>,
+    /// What clients may use of each node.
+    pub quotas: Arc<ClientQuotas>,
 }
 
 /// One node of the cluster.

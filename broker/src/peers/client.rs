@@ -58,6 +58,7 @@ fn may_be_repeated(command: &Command) -> bool {
         | Command::DeleteTopic(_)
         | Command::AddPartitions { .. }
         | Command::SetTopicConfig { .. }
+        | Command::AlterQuotas { .. }
         | Command::CreateShards { .. }
         | Command::ShardChanged { .. } => false,
     }

@@ -24,15 +24,20 @@ pub(crate) enum Api {
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
     DescribeConfigs = 32,
+    AlterConfigs = 33,
     DescribeLogDirs = 35,
     CreatePartitions = 37,
     ElectLeaders = 43,
     IncrementalAlterConfigs = 44,
     AlterPartitionReassignments = 45,
     ListPartitionReassignments = 46,
+    DescribeClientQuotas = 48,
+    AlterClientQuotas = 49,
     DescribeQuorum = 55,
+    UpdateFeatures = 57,
     DescribeCluster = 60,
     UnregisterBroker = 64,
+    ListConfigResources = 74,
     DescribeTopicPartitions = 75,
 }
 
@@ -56,7 +61,7 @@ pub(crate) struct ApiSpec {
 ///
 /// Produce is advertised from 0 although 0–2 are refused: older librdkafka compresses only when it
 /// sees a range from 0 (KAFKA-18659).
-pub(crate) const APIS: [ApiSpec; 21] = [
+pub(crate) const APIS: [ApiSpec; 26] = [
     ApiSpec {
         advertised_min: 0,
         ..spec(Api::Produce, 3, 13, 9)
@@ -71,15 +76,20 @@ pub(crate) const APIS: [ApiSpec; 21] = [
     spec(Api::InitProducerId, 0, 5, 2),
     spec(Api::OffsetForLeaderEpoch, 2, 4, 4),
     spec(Api::DescribeConfigs, 1, 4, 4),
+    spec(Api::AlterConfigs, 0, 2, 2),
     spec(Api::DescribeLogDirs, 1, 4, 2),
     spec(Api::CreatePartitions, 0, 3, 2),
     spec(Api::ElectLeaders, 0, 2, 2),
     spec(Api::IncrementalAlterConfigs, 0, 1, 1),
     spec(Api::AlterPartitionReassignments, 0, 1, 0),
     spec(Api::ListPartitionReassignments, 0, 0, 0),
+    spec(Api::DescribeClientQuotas, 0, 1, 1),
+    spec(Api::AlterClientQuotas, 0, 1, 1),
     spec(Api::DescribeQuorum, 0, 2, 0),
+    spec(Api::UpdateFeatures, 0, 2, 0),
     spec(Api::DescribeCluster, 0, 2, 0),
     spec(Api::UnregisterBroker, 0, 0, 0),
+    spec(Api::ListConfigResources, 0, 1, 0),
     spec(Api::DescribeTopicPartitions, 0, 0, 0),
 ];
 
@@ -156,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_api_that_is_not_answered_has_no_entry() {
-        for key in [-1, 4, 7, 8, 17, 68, 71, 92, i16::MAX] {
+        for key in [-1, 4, 7, 8, 17, 68, 71, 72, 92, i16::MAX] {
             assert_eq!(ApiSpec::of_key(key), None);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Owns what one connection holds: bytes read and not taken, answers not sent, futures of requests
 //! in hand, its part of the budget, the deadlines of its peer. Invariant: nothing is read from the
-//! socket that has no room, in the session and in the budget.
+//! socket that has no room, in the session and in the budget, or while the client has used up its
+//! quota.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -86,7 +87,8 @@ pub(crate) async fn serve(
             begun_in_turn = 0;
             tokio::task::yield_now().await;
         }
-        if beginning.is_none() && session.may_take() && !stop.is_requested() {
+        let is_muted = context.throttle.left_ms(clock.monotonic_ms()).is_some();
+        if beginning.is_none() && session.may_take() && !is_muted && !stop.is_requested() {
             match codec::take_frame(&mut unread, config.frame_bytes_max) {
                 Ok(Some(frame)) => {
                     activity.established();
@@ -116,7 +118,10 @@ pub(crate) async fn serve(
                 ticket
             });
         }
-        let may_read = beginning.is_none() && session.may_take() && !stop.is_requested();
+        let now_ms = clock.monotonic_ms();
+        let muted_ms = context.throttle.left_ms(now_ms);
+        let may_read =
+            beginning.is_none() && session.may_take() && muted_ms.is_none() && !stop.is_requested();
         let is_done = session.has_ended() || (stop.is_requested() && session.is_idle());
         if is_done && unsent.is_empty() {
             return;
@@ -132,7 +137,6 @@ pub(crate) async fn serve(
             taking = None;
         }
 
-        let now_ms = clock.monotonic_ms();
         deadlines
             .frame
             .set_waiting(may_read && !unread.is_empty(), now_ms);
@@ -146,7 +150,7 @@ pub(crate) async fn serve(
             warn!(%peer, reason, waits_for_room, "connection closed");
             return;
         }
-        deadlines.arm(timer.as_mut(), now_ms);
+        deadlines.arm(timer.as_mut(), muted_ms, now_ms);
 
         // What is ready is gathered before it is written, and written before more is read. Every
         // arm is cancel-safe: futures are kept, reads and writes do one step.
@@ -262,12 +266,14 @@ impl Deadlines {
         }
     }
 
-    /// Sets the timer for the next deadline, unless it goes off before that anyway.
-    fn arm(&mut self, timer: Pin<&mut Sleep>, now_ms: i64) {
+    /// Sets the timer for the next deadline, or the time when the connection is read from again,
+    /// unless it goes off before that anyway.
+    fn arm(&mut self, timer: Pin<&mut Sleep>, muted_ms: Option<i64>, now_ms: i64) {
         let stalls = [&self.frame, &self.send, &self.turn];
         let next = stalls
             .iter()
             .filter_map(|stall| stall.left_ms(now_ms))
+            .chain(muted_ms)
             .min();
         let Some(left_ms) = next else {
             return;

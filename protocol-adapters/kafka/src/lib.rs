@@ -17,5 +17,6 @@ mod server;
 mod session;
 mod shape;
 mod stall;
+mod throttle;
 
 pub use server::{KafkaServer, KafkaServerConfig, KafkaServerHandle};

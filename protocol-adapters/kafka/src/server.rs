@@ -3,10 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::Broker;
-use listener::{Listener, ListenerConfig, ListenerHandle};
+use listener::{Connection, Listener, ListenerConfig, ListenerHandle};
 use storage::clock::Clock;
+use tracing::debug;
 
 use crate::budget::Budget;
 use crate::connection;
@@ -138,17 +140,25 @@ impl KafkaServer {
         let config = Arc::new(self.config);
         let (budget, clock) = (self.budget.clone(), self.clock);
         let fetch_sessions = self.fetch_sessions.clone();
-        let listener = self.listener.serve(move |connection| {
+        let listens_on = self.listener.local_addr();
+        let listener = self.listener.serve(move |mut connection| {
             let context = Context {
                 broker: broker.clone(),
                 listener_name: config.listener_name.clone(),
                 fetch_bytes_max: config.fetch_bytes_max,
                 fetch_sessions: fetch_sessions.clone(),
                 reads: budget.reads().clone(),
+                config: Arc::clone(&config),
+                listens_on,
+                throttle: Arc::default(),
                 stop: connection.stop.clone(),
             };
             let (config, budget, clock) = (Arc::clone(&config), budget.clone(), clock.clone());
+            let broker = broker.clone();
             Box::pin(async move {
+                if let Err(wait_ms) = broker.use_connection_quota(connection.peer.ip()) {
+                    return refuse(&mut connection, wait_ms).await;
+                }
                 connection::serve(connection, &context, &config, &budget, &clock).await;
             })
         });
@@ -158,6 +168,18 @@ impl KafkaServer {
             budget: self.budget,
             fetch_sessions: self.fetch_sessions,
         }
+    }
+}
+
+/// Holds a connection that came too soon after others from its address until there may be another,
+/// and lets it be closed: a client that tries again at once gains nothing by it (KIP-612). The
+/// handshake's deadline holds as well.
+async fn refuse(connection: &mut Connection, wait_ms: u64) {
+    let peer = connection.peer;
+    debug!(%peer, wait_ms, "connection refused by its address's quota");
+    tokio::select! {
+        () = connection.stop.requested() => {}
+        () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
     }
 }
 

@@ -1,11 +1,39 @@
 //! What the handlers of configs share: Kafka's numbers for resources, sources and types.
 
-use broker::{ConfigKind, ConfigSource};
+use broker::{Broker, ConfigKind, ConfigSource, broker_config_refusal};
+
+use super::Refusal;
 
 /// Resource type of a topic.
 pub(super) const TOPIC: i8 = 2;
 /// Resource type of a broker.
 pub(super) const BROKER: i8 = 4;
+/// Resource type of a broker's loggers.
+pub(super) const BROKER_LOGGER: i8 = 8;
+/// Resource type of the metrics that clients are asked for.
+pub(super) const CLIENT_METRICS: i8 = 16;
+/// Resource type of a group.
+pub(super) const GROUP: i8 = 32;
+
+/// Whether a node's configs may be changed so, or those of all nodes (no name): none can be set, so
+/// only if there is nothing to change.
+pub(super) fn check_broker_change<'a>(
+    broker: &Broker,
+    name: &str,
+    mut keys: impl Iterator<Item = &'a str>,
+) -> Result<(), Refusal> {
+    let is_node = |name: &str| {
+        let catalogue = broker.catalogue();
+        catalogue.nodes.keys().any(|node| node.to_string() == name)
+    };
+    if !name.is_empty() && !is_node(name) {
+        return Err(Refusal::request(&format!("there is no broker {name:?}")));
+    }
+    match keys.next() {
+        None => Ok(()),
+        Some(key) => Err(Refusal::controller(&broker_config_refusal(key))),
+    }
+}
 
 /// Kafka's `DescribeConfigsResponse.ConfigSource`.
 pub(super) fn source_code(source: ConfigSource) -> i8 {

@@ -17,6 +17,7 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use super::configs::{BROKER, TOPIC, kind_code, source_code};
 use super::{Context, Refusal};
 use crate::mapping;
+use crate::server::KafkaServerConfig;
 
 /// First version that tells types and documentation.
 const TYPES_VERSION_MIN: i16 = 3;
@@ -69,7 +70,7 @@ fn entries(
             .map_err(|error| Refusal::controller(&error)),
         BROKER if name.is_empty() => Ok(Vec::new()),
         BROKER if name == context.broker.node_id().0.to_string() => {
-            Ok(context.broker.broker_configs(&BTreeMap::new()))
+            Ok(context.broker.broker_configs(&told_by(context)))
         }
         BROKER => Err(Refusal::request(&format!(
             "this is broker {}, ask broker {name} itself",
@@ -79,6 +80,44 @@ fn entries(
             "resources of type {other} have no configs here"
         ))),
     }
+}
+
+/// What the listener was started with, by Kafka's names.
+fn told_by(context: &Context) -> BTreeMap<&'static str, String> {
+    let (config, broker) = (&context.config, &context.broker);
+    let catalogue = broker.catalogue();
+    let own = catalogue.nodes.get(&broker.node_id());
+    let advertised = own.and_then(|node| mapping::endpoint(node, &context.listener_name));
+    let advertised = advertised.map(|at| format!("PLAINTEXT://{}:{}", at.host.as_str(), at.port));
+    let mut told = listener_configs(config);
+    told.insert("listeners", format!("PLAINTEXT://{}", context.listens_on));
+    told.extend(advertised.map(|advertised| ("advertised.listeners", advertised)));
+    told
+}
+
+fn listener_configs(config: &KafkaServerConfig) -> BTreeMap<&'static str, String> {
+    let slots = config.fetch_sessions_max;
+    BTreeMap::from([
+        ("connections.max.idle.ms", config.idle_ms_max.to_string()),
+        ("fetch.max.bytes", config.fetch_bytes_max.to_string()),
+        ("max.connections", config.connections_max.to_string()),
+        (
+            "max.connections.per.ip",
+            config.connections_per_address_max.to_string(),
+        ),
+        (
+            "max.incremental.fetch.session.cache.slots",
+            slots.to_string(),
+        ),
+        (
+            "queued.max.request.bytes",
+            config.inflight_bytes_max.to_string(),
+        ),
+        (
+            "socket.request.max.bytes",
+            config.frame_bytes_max.to_string(),
+        ),
+    ])
 }
 
 fn told(
@@ -129,6 +168,8 @@ fn synonyms(entry: &ConfigEntry) -> Vec<DescribeConfigsSynonym> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use broker::topic_config_definitions;
 
     use super::*;
@@ -155,6 +196,16 @@ mod tests {
         let told = told(4, entry(ConfigSource::Topic), true, true);
         let names: Vec<_> = told.synonyms.iter().map(|synonym| &*synonym.name).collect();
         assert_eq!(names, ["cleanup.policy", "log.cleanup.policy"]);
+    }
+
+    #[test]
+    fn what_the_listener_is_to_tell_it_tells() {
+        let mut told = listener_configs(&KafkaServerConfig::default());
+        for by_address in ["listeners", "advertised.listeners"] {
+            assert_eq!(told.insert(by_address, String::new()), None);
+        }
+        let expected: BTreeSet<_> = broker::told_broker_configs().collect();
+        assert_eq!(told.into_keys().collect::<BTreeSet<_>>(), expected);
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! IncrementalAlterConfigs, key 44, versions 0–1; KIP-339.
 //!
-//! Only topics can be altered: a node's configs are read at its start, so that accepting a change
-//! of one would be a lie. A resource, or a key within one, that is named twice is refused.
+//! Only topics can be altered: a node's configs are read at its start, so each is refused with its
+//! reason. A resource, or a key within one, that is named twice is refused.
 
 use std::collections::{HashMap, HashSet};
 
 use broker::{ConfigChange, ConfigOperation};
-use kafka_protocol::ResponseError;
 use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
@@ -14,7 +13,7 @@ use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsRe
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::configs::{BROKER, TOPIC};
+use super::configs::{BROKER, TOPIC, check_broker_change};
 use super::{Context, Refusal};
 use crate::mapping;
 
@@ -61,8 +60,8 @@ async fn alter(
     match resource.resource_type {
         TOPIC => {}
         BROKER => {
-            let message = "a broker's configs are set where it is started, not from here";
-            return Err(Refusal::new(ResponseError::InvalidConfig, message));
+            let keys = resource.configs.iter().map(|config| config.name.as_str());
+            return check_broker_change(&context.broker, &resource.resource_name, keys);
         }
         other => {
             return Err(Refusal::request(&format!(
@@ -115,6 +114,8 @@ fn changes(configs: Vec<AlterableConfig>) -> Result<Vec<ConfigChange>, Refusal> 
 
 #[cfg(test)]
 mod tests {
+    use kafka_protocol::ResponseError;
+
     use super::*;
 
     fn config(key: &'static str, operation: i8, value: Option<&'static str>) -> AlterableConfig {

@@ -6,6 +6,8 @@
 //! and give typed answers: bytes are read and written here only (and in the two record paths,
 //! `produce` and `fetch_response`).
 
+mod alter_client_quotas;
+mod alter_configs;
 mod alter_partition_reassignments;
 mod api_versions;
 mod configs;
@@ -13,6 +15,7 @@ mod create_partitions;
 mod create_topics;
 mod delete_records;
 mod delete_topics;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
 mod describe_log_dirs;
@@ -23,17 +26,23 @@ mod fetch;
 mod fetch_response;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod list_config_resources;
 mod list_offsets;
 mod list_partition_reassignments;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
 mod produce_unsupported;
+mod quotas;
 mod unregister_broker;
+mod update_features;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
+use broker::catalogue::QuotaKey;
 use broker::{Broker, BrokerError, ByteBudget, ByteShare};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -46,8 +55,12 @@ use crate::api_versions::{Api, ApiSpec};
 use crate::codec::{self, FrameError, RequestStart};
 use crate::fetch_sessions::FetchSessions;
 use crate::mapping::{self, Endpoint, Surface};
+use crate::server::KafkaServerConfig;
 use crate::session::Outcome;
 use crate::shape;
+use crate::throttle::Throttle;
+
+use self::quotas::QuotaClient;
 
 /// Parts of one request that are worked on at the same time, where they may be.
 const LOOKUPS_AT_ONCE: usize = 32;
@@ -64,6 +77,12 @@ pub(crate) struct Context {
     pub(crate) fetch_sessions: FetchSessions,
     /// What fetches take from before they read.
     pub(crate) reads: ByteBudget,
+    /// How the listener was started, for those who ask.
+    pub(crate) config: Arc<KafkaServerConfig>,
+    /// Where the listener listens.
+    pub(crate) listens_on: SocketAddr,
+    /// Mutes the connection when its client has used too much.
+    pub(crate) throttle: Arc<Throttle>,
     /// Ends waiting when the server stops.
     pub(crate) stop: Stop,
 }
@@ -146,14 +165,26 @@ pub(crate) async fn begin(context: &Context, mut frame: Bytes) -> Result<Begun, 
         return produce_unsupported::answer(call, frame).map(Begun::Done);
     }
     shape::check(spec, version, &frame).map_err(FrameError::from)?;
-    dispatch(context, call, frame).await
+    let client = QuotaClient::new(client_id.as_ref());
+    dispatch(context, call, client, frame).await
 }
 
-async fn dispatch(context: &Context, call: Call, body: Bytes) -> Result<Begun, RequestError> {
+async fn dispatch(
+    context: &Context,
+    call: Call,
+    client: QuotaClient,
+    body: Bytes,
+) -> Result<Begun, RequestError> {
     let version = call.version;
     let outcome = match call.spec.api {
-        Api::Produce => return Ok(produce::begin(context, call, call.decode(body)?).await),
-        Api::Fetch => return Ok(fetch::begin(context, call, call.decode(body)?)),
+        Api::Produce => {
+            let told_ms = client.charge(context, QuotaKey::ProducerByteRate, body.len());
+            return Ok(produce::begin(context, call, call.decode(body)?, told_ms).await);
+        }
+        Api::Fetch => {
+            let begun = fetch::begin(context, call, call.decode(body)?);
+            return Ok(quotas::charge_fetch(context, call, client, begun));
+        }
         Api::ListOffsets => {
             call.answer(&list_offsets::handle(context, version, call.decode(body)?).await)
         }
@@ -180,6 +211,7 @@ async fn dispatch(context: &Context, call: Call, body: Bytes) -> Result<Begun, R
             version,
             call.decode(body)?,
         )),
+        Api::AlterConfigs => call.answer(&alter_configs::handle(context, call.decode(body)?).await),
         Api::DescribeLogDirs => {
             call.answer(&describe_log_dirs::handle(context, version, call.decode(body)?).await)
         }
@@ -198,6 +230,18 @@ async fn dispatch(context: &Context, call: Call, body: Bytes) -> Result<Begun, R
         Api::ListPartitionReassignments => call.answer(&list_partition_reassignments::handle(
             context,
             call.decode(body)?,
+        )),
+        Api::DescribeClientQuotas => {
+            call.answer(&describe_client_quotas::handle(context, call.decode(body)?))
+        }
+        Api::AlterClientQuotas => {
+            call.answer(&alter_client_quotas::handle(context, call.decode(body)?).await)
+        }
+        Api::UpdateFeatures => call.answer(&update_features::handle(version, &call.decode(body)?)),
+        Api::ListConfigResources => call.answer(&list_config_resources::handle(
+            context,
+            version,
+            &call.decode(body)?,
         )),
         Api::DescribeQuorum => call.answer(&describe_quorum::handle(
             context,

@@ -68,7 +68,13 @@ struct Place {
     partitions: Vec<(i32, Option<PartitionId>)>,
 }
 
-pub(super) async fn begin(context: &Context, call: Call, request: ProduceRequest) -> Begun {
+/// Begins a produce whose client is told to wait so long afterwards.
+pub(super) async fn begin(
+    context: &Context,
+    call: Call,
+    request: ProduceRequest,
+    throttle_ms: i32,
+) -> Begun {
     let acks = match request.acks {
         0 => RequiredAcks::None,
         1 => RequiredAcks::Leader,
@@ -118,7 +124,8 @@ pub(super) async fn begin(context: &Context, call: Call, request: ProduceRequest
                 false => Outcome::Silent,
             };
         }
-        let mut response = respond(call.version, &places, results);
+        let mut response =
+            respond(call.version, &places, results).with_throttle_time_ms(throttle_ms);
         if call.version >= LEADER_VERSION_MIN {
             name_leaders(&broker, &listener_name, &places, &mut response);
         }

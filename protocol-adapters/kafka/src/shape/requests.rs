@@ -12,6 +12,7 @@ const INT8: Kind = Fixed(1);
 const INT16: Kind = Fixed(2);
 const INT32: Kind = Fixed(4);
 const INT64: Kind = Fixed(8);
+const FLOAT64: Kind = Fixed(8);
 const UUID: Kind = Fixed(16);
 
 /// A field that is there from version `first` on.
@@ -63,15 +64,20 @@ pub(super) fn fields(api: Api) -> &'static [Field] {
         Api::InitProducerId => INIT_PRODUCER_ID,
         Api::OffsetForLeaderEpoch => OFFSET_FOR_LEADER_EPOCH,
         Api::DescribeConfigs => DESCRIBE_CONFIGS,
+        Api::AlterConfigs => ALTER_CONFIGS,
         Api::DescribeLogDirs => DESCRIBE_LOG_DIRS,
         Api::CreatePartitions => CREATE_PARTITIONS,
         Api::ElectLeaders => ELECT_LEADERS,
         Api::IncrementalAlterConfigs => INCREMENTAL_ALTER_CONFIGS,
         Api::AlterPartitionReassignments => ALTER_PARTITION_REASSIGNMENTS,
         Api::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS,
+        Api::DescribeClientQuotas => DESCRIBE_CLIENT_QUOTAS,
+        Api::AlterClientQuotas => ALTER_CLIENT_QUOTAS,
         Api::DescribeQuorum => DESCRIBE_QUORUM,
+        Api::UpdateFeatures => UPDATE_FEATURES,
         Api::DescribeCluster => DESCRIBE_CLUSTER,
         Api::UnregisterBroker => UNREGISTER_BROKER,
+        Api::ListConfigResources => LIST_CONFIG_RESOURCES,
         Api::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS,
     }
 }
@@ -231,6 +237,18 @@ const DESCRIBE_CONFIGS: &[Field] = &[
     since(3, BOOL), // include documentation
 ];
 
+const ALTER_CONFIGS: &[Field] = &[
+    always(Array(&Struct(&[
+        always(INT8), // resource type
+        always(Text), // resource name
+        always(Array(&Struct(&[
+            always(Text), // key
+            always(Text), // value
+        ]))),
+    ]))),
+    always(BOOL), // validate only
+];
+
 const DESCRIBE_LOG_DIRS: &[Field] = &[always(Array(&Struct(&[
     always(Text),          // topic
     always(Array(&INT32)), // partitions
@@ -290,12 +308,51 @@ const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[
     ]))),
 ];
 
+const DESCRIBE_CLIENT_QUOTAS: &[Field] = &[
+    always(Array(&Struct(&[
+        always(Text), // entity type
+        always(INT8), // match type
+        always(Text), // match
+    ]))),
+    always(BOOL), // strict
+];
+
+const ALTER_CLIENT_QUOTAS: &[Field] = &[
+    always(Array(&Struct(&[
+        always(Array(&Struct(&[
+            always(Text), // entity type
+            always(Text), // entity name
+        ]))),
+        always(Array(&Struct(&[
+            always(Text),    // key
+            always(FLOAT64), // value
+            always(BOOL),    // remove
+        ]))),
+    ]))),
+    always(BOOL), // validate only
+];
+
 const DESCRIBE_QUORUM: &[Field] = &[always(Array(&Struct(&[
     always(Text), // name
     always(Array(&Struct(&[
         always(INT32), // partition
     ]))),
 ])))];
+
+const UPDATE_FEATURES: &[Field] = &[
+    always(INT32), // timeout
+    always(Array(&Struct(&[
+        always(Text),        // feature
+        always(INT16),       // level
+        between(0, 0, BOOL), // allow downgrade
+        since(1, INT8),      // upgrade type
+    ]))),
+    since(1, BOOL), // validate only
+];
+
+const LIST_CONFIG_RESOURCES: &[Field] = &[
+    since(1, Array(&INT8)), // resource types
+];
 
 const DESCRIBE_CLUSTER: &[Field] = &[
     always(BOOL),   // include cluster authorized operations

@@ -1,7 +1,7 @@
 //! A broker with a Kafka listener in a directory of its own, and a client that speaks frames.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -145,6 +145,11 @@ impl Server {
         let response = client.call(7, &request).await;
         assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0]);
         client
+    }
+
+    /// Where its data lives.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub(crate) async fn stop(self) {

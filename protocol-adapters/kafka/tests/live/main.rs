@@ -3,6 +3,8 @@
 
 mod administration;
 mod cluster;
+mod config_effects;
+mod configs;
 mod connection;
 mod fetch;
 mod fetch_sessions;
@@ -12,5 +14,6 @@ mod metadata;
 mod moves;
 mod offsets;
 mod produce;
+mod quotas;
 mod three;
 mod topics;

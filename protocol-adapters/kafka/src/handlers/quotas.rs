@@ -1,0 +1,234 @@
+//! What requests use of their client's quotas, and what quotas are called on the wire.
+//!
+//! KIP-13 (bytes of produces and fetches), KIP-219 (answer at once, then mute). Every client is the
+//! user `ANONYMOUS`, as in Kafka, until clients authenticate.
+
+use broker::ByteShare;
+use broker::catalogue::{QuotaEntity, QuotaKey, QuotaName};
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::protocol::StrBytes;
+
+use super::{Begun, Call, Context, Refusal};
+use crate::codec::{Frame, LENGTH_BYTES};
+use crate::session::Outcome;
+
+/// Who clients are that did not authenticate.
+const ANONYMOUS: &str = "ANONYMOUS";
+
+/// Types of entities.
+const USER: &str = "user";
+const CLIENT_ID: &str = "client-id";
+const IP: &str = "ip";
+
+/// A client as quotas see it.
+#[derive(Debug, Clone)]
+pub(super) struct QuotaClient {
+    client_id: String,
+}
+
+impl QuotaClient {
+    /// The client that calls itself this; a client id need not be UTF-8.
+    pub(super) fn new(client_id: Option<&Bytes>) -> QuotaClient {
+        let client_id = client_id.map(|id| String::from_utf8_lossy(id).into_owned());
+        QuotaClient {
+            client_id: client_id.unwrap_or_default(),
+        }
+    }
+
+    /// Counts what the client has used and mutes its connection when that was too much. Answers
+    /// what the client is told, in milliseconds.
+    pub(super) fn charge(&self, context: &Context, key: QuotaKey, bytes: usize) -> i32 {
+        let (broker, throttle) = (&context.broker, &context.throttle);
+        let amount = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let wait_ms = broker.use_quota(key, ANONYMOUS, &self.client_id, amount);
+        throttle.mute(wait_ms, broker.clock().monotonic_ms())
+    }
+}
+
+/// Counts the answer of a fetch once it is there, and says in it how long the client is to wait.
+pub(super) fn charge_fetch(
+    context: &Context,
+    call: Call,
+    client: QuotaClient,
+    begun: Begun,
+) -> Begun {
+    let charge = {
+        let (broker, throttle) = (context.broker.clone(), context.throttle.clone());
+        move |outcome: Outcome| match outcome {
+            Outcome::Answer(frame) => {
+                let bytes = frame.iter().map(Bytes::len).sum::<usize>();
+                let amount = u64::try_from(bytes).unwrap_or(u64::MAX);
+                let key = QuotaKey::ConsumerByteRate;
+                let wait_ms = broker.use_quota(key, ANONYMOUS, &client.client_id, amount);
+                let told_ms = throttle.mute(wait_ms, broker.clock().monotonic_ms());
+                Outcome::Answer(with_throttle_time(call, frame, told_ms))
+            }
+            Outcome::Silent | Outcome::Close => outcome,
+        }
+    };
+    match begun {
+        Begun::Done(outcome) => Begun::Done(charge(outcome)),
+        Begun::Pending(work) => Begun::Pending(Box::pin(async move { charge(work.await) })),
+        Begun::PendingFetch(work) => Begun::PendingFetch(Box::pin(async move {
+            let (outcome, share): (Outcome, ByteShare) = work.await;
+            (charge(outcome), share)
+        })),
+    }
+}
+
+/// The answer to a fetch with another throttle time, which is the first field of its body.
+fn with_throttle_time(call: Call, mut frame: Frame, told_ms: i32) -> Frame {
+    let tags = usize::from(call.spec.has_flexible_response_header(call.version));
+    let at = LENGTH_BYTES + 4 + tags;
+    let Some(head) = frame
+        .first_mut()
+        .filter(|head| told_ms > 0 && head.len() >= at + 4)
+    else {
+        return frame;
+    };
+    let mut changed = BytesMut::with_capacity(head.len());
+    changed.put_slice(&head[..at]);
+    changed.put_i32(told_ms);
+    changed.put_slice(&head[at + 4..]);
+    *head = changed.freeze();
+    frame
+}
+
+/// An entity as a request names it: types, each with a name or without one for the default.
+pub(super) fn entity<'a>(
+    parts: impl Iterator<Item = (&'a StrBytes, Option<&'a StrBytes>)>,
+) -> Result<QuotaEntity, Refusal> {
+    let (mut user, mut client_id, mut address) = (None, None, None);
+    for (kind, name) in parts {
+        let place = match kind.as_str() {
+            USER => &mut user,
+            CLIENT_ID => &mut client_id,
+            IP => &mut address,
+            other => return Err(Refusal::request(&format!("no type of entity is {other:?}"))),
+        };
+        if name.is_some_and(|name| name.is_empty()) {
+            return Err(Refusal::request(&format!("the name of {kind} is empty")));
+        }
+        let name = name.map_or(QuotaName::Default, |name| {
+            QuotaName::Named(name.to_string())
+        });
+        if place.replace(name).is_some() {
+            return Err(Refusal::request(&format!("{kind} is named more than once")));
+        }
+    }
+    match (address, user.is_some() || client_id.is_some()) {
+        (None, true) => Ok(QuotaEntity::Client { user, client_id }),
+        (None, false) => Err(Refusal::request("no entity is named")),
+        (Some(_), true) => Err(Refusal::request("ip goes with no other type of entity")),
+        (Some(QuotaName::Default), false) => Ok(QuotaEntity::Address(None)),
+        (Some(QuotaName::Named(text)), false) => match text.parse::<std::net::IpAddr>() {
+            Ok(address) => Ok(QuotaEntity::Address(Some(address.to_canonical()))),
+            Err(_) => Err(Refusal::request(&format!("{text:?} is no IP address"))),
+        },
+    }
+}
+
+/// An entity's types and names as they are told; no name stands for the default.
+pub(super) fn parts(entity: &QuotaEntity) -> Vec<(&'static str, Option<String>)> {
+    let told = |name: &QuotaName| match name {
+        QuotaName::Default => None,
+        QuotaName::Named(name) => Some(name.clone()),
+    };
+    match entity {
+        QuotaEntity::Client { user, client_id } => {
+            let user = user.iter().map(|name| (USER, told(name)));
+            let client_id = client_id.iter().map(|name| (CLIENT_ID, told(name)));
+            user.chain(client_id).collect()
+        }
+        QuotaEntity::Address(address) => vec![(IP, address.map(|address| address.to_string()))],
+    }
+}
+
+/// Whether a type of entity exists.
+pub(super) fn is_entity_type(kind: &str) -> bool {
+    [USER, CLIENT_ID, IP].contains(&kind)
+}
+
+/// Whether a type of entity is that of addresses, which goes with no other.
+pub(super) fn is_address_type(kind: &str) -> bool {
+    kind == IP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api_versions::ApiSpec;
+
+    fn read(named: &[(&'static str, Option<&'static str>)]) -> Result<QuotaEntity, Refusal> {
+        let named: Vec<(StrBytes, Option<StrBytes>)> = named
+            .iter()
+            .map(|(kind, name)| {
+                let name = name.map(StrBytes::from_static_str);
+                (StrBytes::from_static_str(kind), name)
+            })
+            .collect();
+        entity(named.iter().map(|(kind, name)| (kind, name.as_ref())))
+    }
+
+    #[test]
+    fn entities_are_told_as_they_are_named() {
+        for named in [
+            vec![("user", Some("u"))],
+            vec![("user", None)],
+            vec![("user", Some("u")), ("client-id", None)],
+            vec![("client-id", Some("c"))],
+            vec![("ip", None)],
+            vec![("ip", Some("10.0.0.1"))],
+            vec![("ip", Some("::1"))],
+        ] {
+            let told = parts(&read(&named).unwrap());
+            let told: Vec<_> = told
+                .iter()
+                .map(|(kind, name)| (*kind, name.as_deref()))
+                .collect();
+            assert_eq!(told, named);
+        }
+        assert_eq!(
+            read(&[("ip", Some("::ffff:10.0.0.1"))]).unwrap(),
+            read(&[("ip", Some("10.0.0.1"))]).unwrap()
+        );
+    }
+
+    #[test]
+    fn entities_that_cannot_be_are_refused() {
+        for named in [
+            vec![],
+            vec![("group", Some("g"))],
+            vec![("user", Some(""))],
+            vec![("user", None), ("user", Some("u"))],
+            vec![("ip", None), ("user", None)],
+            vec![("ip", Some("somewhere.example"))],
+        ] {
+            let refusal = read(&named).unwrap_err();
+            assert_eq!(refusal.code.code(), 42, "{named:?}");
+        }
+    }
+
+    #[test]
+    fn the_throttle_time_is_put_where_the_answer_has_it() {
+        for (version, at) in [(4, 8), (11, 8), (12, 9), (17, 9)] {
+            let call = Call {
+                spec: ApiSpec::of_key(1).unwrap(),
+                version,
+                correlation_id: 7,
+            };
+            let answer = kafka_protocol::messages::FetchResponse::default();
+            let Outcome::Answer(plain) = call.answer(&answer) else {
+                panic!("not answered")
+            };
+            let Outcome::Answer(expected) = call.answer(&answer.with_throttle_time_ms(0x0102_0304))
+            else {
+                panic!("not answered")
+            };
+            let patched = with_throttle_time(call, plain.clone(), 0x0102_0304);
+            assert_eq!(patched.concat(), expected.concat(), "version {version}");
+            assert_eq!(patched.concat()[at..at + 4], [1, 2, 3, 4]);
+            assert_eq!(with_throttle_time(call, plain.clone(), 0), plain);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! AlterConfigs, ListConfigResources, UpdateFeatures, and what DescribeConfigs tells of a broker.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
+use kafka_protocol::messages::*;
+
+use crate::harness::*;
+
+fn alter(kind: i8, name: &str, configs: &[(&str, Option<&str>)]) -> AlterConfigsRequest {
+    let configs = configs.iter().map(|(key, value)| {
+        AlterableConfig::default()
+            .with_name(text(key))
+            .with_value(value.map(text))
+    });
+    AlterConfigsRequest::default().with_resources(vec![
+        AlterConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(text(name))
+            .with_configs(configs.collect()),
+    ])
+}
+
+async fn overrides(client: &mut Client) -> BTreeMap<String, String> {
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text("t"))
+        .with_configuration_keys(None);
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+    let response = client.call(4, &request).await;
+    let configs = response.results[0].configs.iter();
+    let set = configs.filter(|config| config.config_source == 1);
+    set.map(|config| {
+        (
+            config.name.to_string(),
+            config.value.as_ref().unwrap().to_string(),
+        )
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn the_older_way_to_alter_takes_away_what_it_does_not_name() {
+    let server = Server::start().await;
+    let mut client = server.client_and_topic("t", 1).await;
+    let retention = [("retention.ms", Some("77"))];
+    let segment = [("segment.bytes", Some("4096"))];
+    for version in 0..=2 {
+        for configs in [&retention, &segment] {
+            let response = client.call(version, &alter(2, "t", configs)).await;
+            assert_eq!(response.responses[0].error_code, 0);
+        }
+        let expected = BTreeMap::from([("segment.bytes".to_owned(), "4096".to_owned())]);
+        assert_eq!(overrides(&mut client).await, expected);
+        let validated = alter(2, "t", &retention).with_validate_only(true);
+        assert_eq!(
+            client.call(version, &validated).await.responses[0].error_code,
+            0
+        );
+        assert_eq!(overrides(&mut client).await, expected);
+        client.call(version, &alter(2, "t", &[])).await;
+        assert_eq!(overrides(&mut client).await, BTreeMap::new());
+    }
+    for (request, code) in [
+        (alter(2, "u", &retention), 3),
+        (alter(2, "t", &[("retention.ms", None)]), 42),
+        (alter(2, "t", &[("retention.ms", Some("soon"))]), 40),
+        (alter(2, "t", &[("cleanup.policy", Some("nothing"))]), 40),
+        (alter(2, "t", &[("no.such.key", Some("1"))]), 40),
+        (alter(2, "t", &[retention[0], retention[0]]), 42),
+        (alter(4, "1", &[("num.partitions", Some("3"))]), 40),
+        (alter(4, "", &[("num.io.threads", Some("3"))]), 40),
+        (alter(4, "77", &[]), 42),
+        (alter(4, "1", &[]), 0),
+        (alter(8, "1", &[]), 42),
+    ] {
+        let response = client.call(2, &request).await;
+        let told = &response.responses[0];
+        assert_eq!(told.error_code, code, "{request:?}");
+        assert_eq!(told.error_message.is_some(), code != 0);
+    }
+    let mut twice = alter(2, "t", &retention);
+    twice.resources.extend(alter(2, "t", &segment).resources);
+    let response = client.call(2, &twice).await;
+    assert_eq!(
+        (response.responses.len(), response.responses[0].error_code),
+        (1, 42)
+    );
+    assert_eq!(overrides(&mut client).await, BTreeMap::new());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_tells_its_configs_with_types_defaults_and_meanings() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let resource = DescribeConfigsResource::default()
+        .with_resource_type(4)
+        .with_resource_name(text("1"))
+        .with_configuration_keys(None);
+    let request = DescribeConfigsRequest::default()
+        .with_resources(vec![resource])
+        .with_include_synonyms(true)
+        .with_include_documentation(true);
+    let response = client.call(4, &request).await;
+    let configs = &response.results[0].configs;
+    assert!(configs.len() > 300, "{}", configs.len());
+    assert!(configs.is_sorted_by_key(|config| config.name.to_string()));
+    for config in configs {
+        assert!(config.read_only && config.config_type > 0, "{config:?}");
+        assert!(
+            config
+                .documentation
+                .as_ref()
+                .is_some_and(|text| text.ends_with('.'))
+        );
+        assert_eq!(config.is_sensitive, config.config_type == 9, "{config:?}");
+        assert!(!config.is_sensitive || config.value.is_none(), "{config:?}");
+    }
+    let value = |key: &str| {
+        let config = configs.iter().find(|config| config.name.as_str() == key);
+        config
+            .unwrap()
+            .value
+            .as_ref()
+            .map(|value| value.to_string())
+    };
+    let port = server.handle.local_addr().port();
+    let address = Some(format!("PLAINTEXT://127.0.0.1:{port}"));
+    assert_eq!(value("listeners"), address);
+    assert_eq!(value("advertised.listeners"), address);
+    assert_eq!(value("broker.rack").as_deref(), Some("rack"));
+    assert_eq!(
+        value("socket.request.max.bytes").as_deref(),
+        Some("104857600")
+    );
+    assert_eq!(
+        value("log.dirs"),
+        Some(server.dir().to_string_lossy().into_owned())
+    );
+    assert_eq!(value("num.io.threads"), None);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn resources_with_configs_are_listed_by_type() {
+    let server = Server::start().await;
+    let mut client = server.client_and_topic("t", 1).await;
+    let listed = async |client: &mut Client, version, types: &[i8]| {
+        let request = ListConfigResourcesRequest::default().with_resource_types(types.to_vec());
+        let response = client.call(version, &request).await;
+        let resources = response.config_resources.iter();
+        let resources = resources.map(|told| (told.resource_type, told.resource_name.to_string()));
+        (response.error_code, resources.collect::<Vec<_>>())
+    };
+    let (topic, node) = ((2, "t".to_owned()), (4, "1".to_owned()));
+    assert_eq!(listed(&mut client, 0, &[]).await, (0, vec![]));
+    assert_eq!(
+        listed(&mut client, 1, &[]).await,
+        (0, vec![topic.clone(), node.clone()])
+    );
+    assert_eq!(listed(&mut client, 1, &[2]).await, (0, vec![topic]));
+    assert_eq!(listed(&mut client, 1, &[4, 16]).await, (0, vec![node]));
+    assert_eq!(listed(&mut client, 1, &[8, 16, 32]).await, (0, vec![]));
+    assert_eq!(listed(&mut client, 1, &[2, 3]).await, (35, vec![]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_feature_can_be_updated() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let update = FeatureUpdateKey::default()
+        .with_feature(text("metadata.version"))
+        .with_max_version_level(7)
+        .with_upgrade_type(1);
+    for version in 0..=2 {
+        let request = UpdateFeaturesRequest::default()
+            .with_timeout_ms(1_000)
+            .with_feature_updates(vec![update.clone()]);
+        let response = client.call(version, &request).await;
+        assert_eq!(response.error_code, 95);
+        assert_eq!(response.results.len(), usize::from(version < 2));
+    }
+    server.stop().await;
+}
