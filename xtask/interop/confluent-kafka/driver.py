@@ -6,6 +6,7 @@ import hashlib
 import json
 import struct
 import sys
+import threading
 import time
 
 import confluent_kafka
@@ -641,12 +642,45 @@ REQUESTS = {
 }
 
 
+def member(group, topic, protocol):
+    """Is a member of a group until standard input ends: it commits what it read, then shows it."""
+    ended = threading.Event()
+
+    def wait_for_end():
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
+    settings = {"group_id": group, "group_protocol": protocol, "auto_offset_reset": "earliest"}
+    if protocol == "classic":
+        settings |= {"session_timeout_ms": 6000, "heartbeat_interval_ms": 1000}
+    reader = consumer(enable_partition_eof=False, enable_auto_offset_store=True, **settings)
+    reader.subscribe([topic])
+    while not ended.is_set():
+        message = reader.poll(0.2)
+        if message is None:
+            continue
+        if error := message.error():
+            if error.retriable() or error.code() in PASSING:
+                continue
+            raise KafkaException(error)
+        try:
+            reader.commit(message=message, asynchronous=False)
+        except KafkaException:
+            continue  # not committed, so not shown: whoever has the partition next reads it
+        answer("record", message.partition(), message.offset(), message.value().decode())
+    reader.close()
+    answer("left")
+
+
 def answer(*words):
     text = "\t".join(" ".join(str(word).split("\n")) for word in words)
     print(text, flush=True)
 
 
 def main():
+    if sys.argv[2:3] == ["member"]:
+        return member(*sys.argv[3:6])
     for line in sys.stdin:
         name, *arguments = line.rstrip("\n").split("\t")
         try:

@@ -48,6 +48,10 @@ public final class Driver {
 
     public static void main(String[] arguments) throws Exception {
         bootstrap = arguments[0];
+        if (arguments.length > 1) {
+            Member.run(arguments[2], arguments[3], arguments[4]);
+            return;
+        }
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = input.readLine(); line != null; line = input.readLine()) {
             String[] words = line.split("\t", -1);

@@ -540,8 +540,38 @@ function answer(...words) {
   process.stdout.write(words.join('\t').replaceAll('\n', ' ') + '\n')
 }
 
+// A member of a group until standard input ends: it commits what it read, then shows it.
+async function member(group, topic, protocol) {
+  if (protocol !== 'classic') {
+    answer('unable', 'kafkajs has the classic protocol only')
+    process.exitCode = 1
+    return
+  }
+  const consumer = kafka.consumer({
+    groupId: group,
+    sessionTimeout: 6_000,
+    heartbeatInterval: 1_000,
+    maxWaitTimeInMs: 200,
+  })
+  await consumer.connect()
+  await consumer.subscribe({ topics: [topic], fromBeginning: true })
+  await consumer.run({
+    autoCommit: false,
+    eachMessage: async ({ partition, message }) => {
+      const offset = String(BigInt(message.offset) + 1n)
+      // A commit that fails ends this with the error: the message is not shown, and read again.
+      await consumer.commitOffsets([{ topic, partition, offset }])
+      answer('record', String(partition), message.offset, String(message.value))
+    },
+  })
+  for await (const _ of process.stdin);
+  await consumer.disconnect()
+  answer('left')
+}
+
 async function main() {
   await addCodecs()
+  if (process.argv[3] === 'member') return member(...process.argv.slice(4))
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const [name, ...words] = line.split('\t')
     try {

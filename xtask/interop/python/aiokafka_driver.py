@@ -60,7 +60,11 @@ class Client:
         return f"aiokafka {aiokafka.__version__}"
 
     def create(self, topic, partitions, configs):
-        new = NewTopic(topic, partitions, -1, topic_configs=configs)
+        try:
+            # It insists on a number of replicas: as many as there are nodes.
+            new = NewTopic(topic, partitions, len(self.bootstrap), topic_configs=configs)
+        except errors.IllegalArgumentError as problem:
+            raise line.Unable(f"aiokafka itself refuses: {problem}") from problem
         found = self.admin(lambda admin: admin.create_topics([new]))
         for _, code, *message in found.topic_errors:
             raise_for(code, *message)
@@ -159,9 +163,14 @@ class Client:
 
     def read(self, topic, partition, start, end, rack=None, node=None):
         settings = {"client_rack": rack} if rack else {}
-        reader = self.consumer(**settings)
         asked = TopicPartition(topic, partition)
-        self.run(reader.start())
+
+        async def start():
+            reader = self.consumer(**settings)
+            await reader.start()
+            return reader
+
+        reader = self.run(start())
         try:
             reader.assign([asked])
             reader.seek(asked, start)

@@ -69,7 +69,7 @@ class Client:
     def bounds(self, topic, partition):
         asked = TopicPartition(topic, partition)
         with self.consumer(allow_auto_create_topics=False) as reader:
-            if reader.partitions_for_topic(topic) is None:
+            if not reader.partitions_for_topic(topic):
                 raise errors.UnknownTopicOrPartitionError(topic)
             limit = 1000 * line.SECONDS_MAX
             start = reader.beginning_offsets([asked], timeout_ms=limit)[asked]

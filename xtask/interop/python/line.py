@@ -21,8 +21,9 @@ NAMES = {
     38: "INVALID_REPLICATION_FACTOR",
     40: "INVALID_CONFIG",
 }
-# What nodes that are away bring about; without a number: connections.
-PASSING = {None, 5, 6, 7, 8, 13, 38, 41}
+# What nodes that are away bring about: by their numbers, and those of the clients' own.
+PASSING = {5, 6, 7, 8, 13, 38, 41}
+PASSING_NAMES = {"KafkaConnectionError", "KafkaTimeoutError", "NodeNotReadyError", "NoBrokersAvailable"}
 
 
 class Unable(Exception):
@@ -31,6 +32,11 @@ class Unable(Exception):
 
 def number_of(problem):
     return getattr(problem, "errno", None)
+
+
+def may_pass(problem):
+    is_named = type(problem).__name__ in PASSING_NAMES
+    return is_named or number_of(problem) in PASSING or isinstance(problem, (OSError, TimeoutError))
 
 
 def reason(problem):
@@ -90,10 +96,9 @@ class Requests:
             try:
                 return self.client.create(topic, int(partitions), settings)
             except Exception as problem:
-                number = number_of(problem)
-                if tries and NAMES.get(number) == "TOPIC_ALREADY_EXISTS":
+                if tries and NAMES.get(number_of(problem)) == "TOPIC_ALREADY_EXISTS":
                     return None  # an earlier try did it, though its answer was lost
-                if number not in PASSING or time.monotonic() > deadline:
+                if not may_pass(problem) or time.monotonic() > deadline:
                     raise
             tries += 1
             time.sleep(0.2)
@@ -162,7 +167,7 @@ class Requests:
                 break
             except Exception as problem:
                 # The leader moves just then.
-                if number_of(problem) not in PASSING or time.monotonic() > deadline:
+                if not may_pass(problem) or time.monotonic() > deadline:
                     raise
             time.sleep(0.05)
         due = start

@@ -319,7 +319,8 @@ impl Member {
         while let Ok(line) = self.output.try_recv() {
             let words: Vec<&str> = line.split('\t').collect();
             match words.as_slice() {
-                ["record", _, _, value] => self.values.push((*value).to_owned()),
+                // The console consumer's own form begins with the partition.
+                ["record", _, _, value] | [_, _, value] => self.values.push((*value).to_owned()),
                 ["unable", why] => return Err(format!("{UNABLE}{why}")),
                 ["left"] => {}
                 _ => return Err(format!("the member says {line}")),
@@ -364,7 +365,7 @@ impl Member {
     fn take_last(&mut self) -> Result<(), String> {
         while let Ok(line) = self.output.recv_timeout(SIGNAL_LIMIT) {
             match line.split('\t').collect::<Vec<_>>().as_slice() {
-                ["record", _, _, value] => self.values.push((*value).to_owned()),
+                ["record", _, _, value] | [_, _, value] => self.values.push((*value).to_owned()),
                 ["left"] => {}
                 _ => return Err(format!("the member says {line}")),
             }

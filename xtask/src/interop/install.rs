@@ -215,7 +215,7 @@ pub(crate) fn java(workshop: &Workshop) -> Result<Program, String> {
     need(&[("java", jdk), ("javac", jdk), ("mvn", "maven")])?;
     let name = "java";
     let of = |file: &str| sources(name).join(file);
-    let code = [of("Driver.java"), of("Checks.java")];
+    let code = [of("Driver.java"), of("Checks.java"), of("Member.java")];
     let jars = workshop.installed("java-lib", &[of("pom.xml")], |folder| {
         workshop.maven_jars(name, folder)
     })?;
@@ -281,7 +281,7 @@ pub(crate) fn kafkajs(workshop: &Workshop) -> Result<Program, String> {
     })
 }
 
-/// Apache Kafka itself, as a class path.
+/// Apache Kafka itself, as a class path; its command-line tools are in it.
 pub(crate) fn kafka_peer(workshop: &Workshop) -> Result<String, String> {
     need(&[("java", "default-jre-headless"), ("mvn", "maven")])?;
     let name = "kafka-peer";

@@ -144,7 +144,7 @@ impl Client for Kcat {
         command.args(["-X", &codec, "-X", MESSAGE_BYTES_MAX]);
         command.args(["-X", "acks=all", "-X", "enable.idempotence=true"]);
         let records = file.clone();
-        let feed = move |stdin| records.write_delimited(stdin);
+        let feed = move |stdin| records.write_delimited(stdin, KCAT_DELIMITER);
         let finished = finish_with(&mut command, request_limit(file.bytes), feed)?;
         if finished.is_success {
             Ok(())

@@ -22,6 +22,7 @@ mod records;
 mod replicas;
 mod report;
 mod rounds;
+mod tools;
 mod versions;
 
 use client::Client;
@@ -33,9 +34,10 @@ use options::{Options, Peer};
 use records::RecordFile;
 use report::{Outcome, Report};
 use rounds::Rounds;
+use tools::Tools;
 
 /// The clients' names, in the order of their lines.
-const CLIENTS: [&str; 10] = [
+const CLIENTS: [&str; 11] = [
     "kcat",
     "confluent-kafka",
     "java",
@@ -46,6 +48,7 @@ const CLIENTS: [&str; 10] = [
     "kafka-go",
     "kafka-python",
     "aiokafka",
+    "kafka-tools",
 ];
 /// Those that only `--all` and `--only` have.
 const SLOWEST: [&str; 0] = [];
@@ -199,6 +202,8 @@ fn clients(
             "confluent-kafka" => driven(install::confluent_kafka(workshop)),
             "java" => driven(install::java(workshop)),
             "kafkajs" => driven(install::kafkajs(workshop)),
+            "kafka-tools" => install::kafka_peer(workshop)
+                .map(|class_path| Box::new(Tools::new(class_path, bootstrap)) as Box<dyn Client>),
             "rdkafka" => driven(install::rdkafka(workshop)),
             "kafka-python" | "aiokafka" => driven(install::pure_python(workshop, name)),
             _ => driven(install::go(workshop, name)),

@@ -52,6 +52,8 @@ pub(crate) struct RecordFile {
     pub(crate) bytes: u64,
     /// Its SHA-256 in hexadecimal.
     pub(crate) sha256: String,
+    /// Every value is text without a line's end.
+    pub(crate) is_lines: bool,
 }
 
 impl RecordFile {
@@ -59,13 +61,17 @@ impl RecordFile {
     pub(crate) fn of_words(folder: &Path, step: usize) -> Result<Self, String> {
         let words = fs::read(WORDS_PATH).map_err(|e| format!("cannot read {WORDS_PATH}: {e}"))?;
         let words = words.strip_suffix(b"\n").unwrap_or(&words);
-        Self::write(folder.join("words.records"), |file| {
+        let written = Self::write(folder.join("words.records"), |file| {
             let mut count = 0;
             for word in words.split(|byte| *byte == b'\n').step_by(step) {
                 write_record(file, word)?;
                 count += 1;
             }
             Ok(count)
+        })?;
+        Ok(Self {
+            is_lines: true,
+            ..written
         })
     }
 
@@ -110,11 +116,12 @@ impl RecordFile {
             count,
             bytes,
             sha256,
+            is_lines: false,
         })
     }
 
-    /// Writes every value and [`KCAT_DELIMITER`] after it.
-    pub(crate) fn write_delimited(&self, to: impl Write) -> io::Result<()> {
+    /// Writes every value and the delimiter after it.
+    pub(crate) fn write_delimited(&self, to: impl Write, delimiter: &str) -> io::Result<()> {
         let mut from = BufReader::with_capacity(1 << 20, File::open(&self.path)?);
         let mut to = BufWriter::with_capacity(1 << 20, to);
         let mut length = [0; 4];
@@ -124,7 +131,7 @@ impl RecordFile {
             value.resize(u32::from_be_bytes(length) as usize, 0);
             from.read_exact(&mut value)?;
             to.write_all(&value)?;
-            to.write_all(KCAT_DELIMITER.as_bytes())?;
+            to.write_all(delimiter.as_bytes())?;
         }
         to.flush()
     }
@@ -238,12 +245,31 @@ fn sized(text: Option<String>) -> String {
     text.map_or("-1 ".to_owned(), |text| format!("{} {text}", text.len()))
 }
 
-/// The SHA-256 of a text, in hexadecimal.
-pub(crate) fn sha256_of(text: String) -> Result<String, String> {
+/// How many values there are in a text with a delimiter after each, and their SHA-256 as the ones
+/// of a record file.
+pub(crate) fn sha256_of_values(text: &[u8], delimiter: &str) -> Result<(u64, String), String> {
+    let delimiter = delimiter.as_bytes();
+    let (mut records, mut count, mut start, mut at) = (Vec::new(), 0, 0, 0);
+    while at + delimiter.len() <= text.len() {
+        if text[at..].starts_with(delimiter) {
+            write_record(&mut records, &text[start..at]).map_err(|e| e.to_string())?;
+            count += 1;
+            at += delimiter.len();
+            start = at;
+        } else {
+            at += 1;
+        }
+    }
+    Ok((count, sha256_of(records)?))
+}
+
+/// The SHA-256 of bytes, in hexadecimal.
+pub(crate) fn sha256_of(bytes: impl Into<Vec<u8>>) -> Result<String, String> {
+    let bytes = bytes.into();
     let hashed = finish_with(
         &mut Command::new("sha256sum"),
         HASH_LIMIT,
-        move |mut stdin| stdin.write_all(text.as_bytes()),
+        move |mut stdin| stdin.write_all(&bytes),
     )?;
     Ok(hashed
         .text()
@@ -286,6 +312,14 @@ mod tests {
                 .windows(delimiter.len())
                 .any(|window| window == delimiter)
         );
+    }
+
+    #[test]
+    fn delimited_values_hash_as_a_record_file() {
+        let (count, found) = sha256_of_values(b"a++bcd++++tail", "++").unwrap();
+        assert_eq!(count, 3);
+        let records = [&[0, 0, 0, 1][..], b"a", &[0, 0, 0, 3], b"bcd", &[0; 4]].concat();
+        assert_eq!(found, sha256_of(records).unwrap());
     }
 
     #[test]

@@ -74,7 +74,14 @@ func (f *franz) Topics() ([]string, error) {
 	ctx, cancel := limit()
 	defer cancel()
 	topics, err := f.admin.ListTopics(ctx)
-	return topics.Names(), err
+	var names []string
+	for name, topic := range topics {
+		// It also lists what it once asked for and what is not there.
+		if topic.Err == nil {
+			names = append(names, name)
+		}
+	}
+	return names, err
 }
 
 func (f *franz) Cluster() (string, int, []int, error) {
