@@ -371,6 +371,7 @@ mod tests {
             ("kafka.frame_bytes_max=257MiB", "kafka.inflight_bytes_max"),
             ("kafka.frame_time_max=0s", "kafka.frame_time_max"),
             ("kafka.send_time_max=0s", "kafka.send_time_max"),
+            ("kafka.fetch_sessions_max=100001", "kafka.fetch_sessions_max"),
         ] {
             let error = read("", &[assignment])
                 .unwrap()

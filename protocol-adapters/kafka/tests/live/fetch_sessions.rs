@@ -1,9 +1,11 @@
 //! Fetch sessions (KIP-227), as consumers see them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use broker::BrokerConfig;
 use kafka::KafkaServerConfig;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
@@ -114,6 +116,16 @@ impl Consumer {
         }
         response.error_code
     }
+}
+
+/// Waits for a condition.
+async fn until(is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.expect("in time");
 }
 
 fn keys(told: &BTreeMap<i32, PartitionData>) -> Vec<i32> {
@@ -308,21 +320,19 @@ async fn a_session_ends_with_the_connection_that_waits_for_its_answer() {
     let mut waiting = server.connect().await;
     let wait = consumer.request(&[]).with_max_wait_ms(60_000);
     waiting.send(13, &wait).await;
-    // Once it is there, the session has gone on.
-    let next = (consumer.session.0, consumer.session.1);
-    let in_use = async { while consumer.refused(&mut client, (next.0, 99)).await != 71 {} };
-    tokio::time::timeout(DEADLINE, in_use)
-        .await
-        .expect("in time");
+    // What is sent after it is done while it waits: then the fetch has the session.
+    let topic = CreatableTopic::default()
+        .with_name(topic_name("after"))
+        .with_num_partitions(1)
+        .with_replication_factor(1);
+    let create = CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(20_000);
+    waiting.send(7, &create).await;
+    until(|| server.broker.catalogue().topics.contains_key("after")).await;
+    assert_eq!(server.handle.fetch_sessions().0, 1);
     drop(waiting);
-    let ended = async {
-        while server.handle.fetch_sessions() != (0, 0) {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, ended)
-        .await
-        .expect("in time");
+    until(|| server.handle.fetch_sessions() == (0, 0)).await;
     server.stop().await;
 }
 
