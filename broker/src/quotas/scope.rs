@@ -17,6 +17,9 @@ pub(super) enum Scope {
     Address(IpAddr),
 }
 
+/// Who shares a quota with a client, by user and client id.
+type Share = fn(&str, &str) -> Scope;
+
 /// The quota of a client, and who shares it.
 pub(super) fn of_client(
     quotas: &ClientQuotas,
@@ -26,24 +29,29 @@ pub(super) fn of_client(
 ) -> Option<(Scope, u64)> {
     let named = |name: &str| Some(QuotaName::Named(name.to_owned()));
     let any = || Some(QuotaName::Default);
-    let both = || Scope::Both(user.to_owned(), client_id.to_owned());
-    let by_user = || Scope::User(user.to_owned());
-    let by_client_id = || Scope::ClientId(client_id.to_owned());
-    let order: [(Option<QuotaName>, Option<QuotaName>, &dyn Fn() -> Scope); 8] = [
-        (named(user), named(client_id), &both),
-        (named(user), any(), &both),
-        (named(user), None, &by_user),
-        (any(), named(client_id), &both),
-        (any(), any(), &both),
-        (any(), None, &by_user),
-        (None, named(client_id), &by_client_id),
-        (None, any(), &by_client_id),
+    let both: Share = |user, client_id| Scope::Both(user.to_owned(), client_id.to_owned());
+    let by_user: Share = |user, _| Scope::User(user.to_owned());
+    let by_client_id: Share = |_, client_id| Scope::ClientId(client_id.to_owned());
+    let order = [
+        (named(user), named(client_id), both),
+        (named(user), any(), both),
+        (named(user), None, by_user),
+        (any(), named(client_id), both),
+        (any(), any(), both),
+        (any(), None, by_user),
+        (None, named(client_id), by_client_id),
+        (None, any(), by_client_id),
     ];
-    order.into_iter().find_map(|(user, client_id, scope)| {
-        let entity = QuotaEntity::Client { user, client_id };
-        let rate = quotas.get(&entity)?.get(&key)?;
-        Some((scope(), *rate))
-    })
+    order
+        .into_iter()
+        .find_map(|(by_user, by_client_id, share)| {
+            let entity = QuotaEntity::Client {
+                user: by_user,
+                client_id: by_client_id,
+            };
+            let rate = quotas.get(&entity)?.get(&key)?;
+            Some((share(user, client_id), *rate))
+        })
 }
 
 /// The quota of an address. Each has one of its own.

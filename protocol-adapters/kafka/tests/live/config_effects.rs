@@ -2,7 +2,6 @@
 //! first test fails when a key that can be set, or a quota, has none.
 
 use std::path::Path;
-use std::time::Instant;
 
 use broker::BrokerConfig;
 use broker::catalogue::QuotaKey;
@@ -15,6 +14,8 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::*;
 use storage::clock::Clock;
+use storage::disk::Disk;
+use tokio::time::Instant;
 
 use crate::harness::*;
 
@@ -98,16 +99,10 @@ async fn until_something_is_deleted(client: &mut Client) {
 
 fn segments(dir: &Path) -> usize {
     let mut count = 0;
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "log") {
-                count += 1;
-            }
-        }
+    for partition in Disk::Real.read_dir(dir).unwrap() {
+        let files = Disk::Real.read_dir(&dir.join(partition.name)).unwrap();
+        let logs = files.iter().filter(|file| file.name.ends_with(".log"));
+        count += logs.count();
     }
     count
 }

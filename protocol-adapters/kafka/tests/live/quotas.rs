@@ -1,12 +1,13 @@
 //! Client quotas: set, told, taken away, and what they do to who exceeds them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use broker::record::BatchProducer;
 use futures_util::future::join_all;
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
 use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::*;
+use tokio::time::Instant;
 
 use crate::harness::*;
 
