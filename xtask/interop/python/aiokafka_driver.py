@@ -165,15 +165,15 @@ class Client:
         settings = {"client_rack": rack} if rack else {}
         asked = TopicPartition(topic, partition)
 
-        async def start():
+        async def start_reader():
             reader = self.consumer(**settings)
             await reader.start()
-            return reader
-
-        reader = self.run(start())
-        try:
             reader.assign([asked])
             reader.seek(asked, start)
+            return reader
+
+        reader = self.run(start_reader())
+        try:
             due, deadline = start, time.monotonic() + line.SECONDS_MAX
             while due < end:
                 found = self.run(reader.getmany(asked, timeout_ms=1000, max_records=10_000))

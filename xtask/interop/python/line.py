@@ -8,7 +8,6 @@ import time
 
 SECONDS_MAX = 30  # of any single request
 PATIENCE_SECONDS = 100  # for a topic to be created while nodes are away
-LINES = 210
 
 # The errors that checks look for, by their numbers, with Kafka's names.
 NAMES = {
@@ -60,16 +59,6 @@ def read_records(path):
         while header := file.read(4):
             (length,) = struct.unpack(">I", header)
             yield {"value": file.read(length)}
-
-
-def small_record(i, base_ms):
-    headers = [[], [("h", str(i).encode())], [("h", b"a"), ("h", b"b"), ("n", None)]]
-    return {
-        "key": None if i % 5 == 0 else f"key-{i % 17}".encode(),
-        "value": None if i % 7 == 0 else b"" if i % 7 == 1 else f"value {i}".encode(),
-        "headers": headers[i % 3],
-        "timestamp_ms": base_ms + 1000 * i,
-    }
 
 
 def sized(value):
@@ -190,8 +179,8 @@ class Requests:
         return self.digest(topic, rack=rack, node=node)
 
     def produce_lines(self, topic, base_ms):
-        records = (small_record(i, int(base_ms)) for i in range(LINES))
-        return len(self.client.send(topic, 0, records, acks="all"))
+        # Both clients insist on a key or a value; some of the small records have neither.
+        raise Unable("it refuses records with neither key nor value")
 
     def lines(self, topic):
         plain, timed, count = hashlib.sha256(), hashlib.sha256(), 0

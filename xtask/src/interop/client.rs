@@ -95,7 +95,7 @@ pub(crate) enum NullHeaders {
 }
 
 /// A real Kafka client. Topics have one partition, so that order is total.
-pub(crate) trait Client {
+pub(crate) trait Client: Send {
     /// As given to `--only`.
     fn name(&self) -> &'static str;
     /// Its version and that of what it rests on.

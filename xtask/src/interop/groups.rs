@@ -90,7 +90,7 @@ pub(crate) fn run(jobs: Vec<Job>, bootstrap: &str, each: &mut (impl FnMut(Line) 
                     let Some(job) = next else { break };
                     let lines = one(job, bootstrap);
                     let mut each = lock(&each);
-                    lines.into_iter().for_each(|line| each(line));
+                    lines.into_iter().for_each(&mut **each);
                 }
             });
         }

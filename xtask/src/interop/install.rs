@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::driver::Program;
@@ -21,14 +22,22 @@ const PYTHON: &str = "python";
 /// The folder that holds everything installed and generated.
 pub(crate) struct Workshop {
     folder: PathBuf,
+    /// Clients are installed at the same time, but what two of them share only once.
+    shared: [Mutex<()>; 2],
 }
+
+/// Held while Debian's packages are installed.
+static DEBIAN: Mutex<()> = Mutex::new(());
 
 impl Workshop {
     /// Makes the folder.
     pub(crate) fn open() -> Result<Self, String> {
         let folder = root().join("target/interop");
         make_folder(&folder.join("logs"))?;
-        Ok(Self { folder })
+        Ok(Self {
+            folder,
+            shared: Default::default(),
+        })
     }
 
     /// Where it is.
@@ -77,6 +86,11 @@ impl Workshop {
         Ok(folder)
     }
 
+    /// Kits that several clients share are installed by one of them at a time.
+    fn hold(&self, kit: Kit) -> MutexGuard<'_, ()> {
+        lock(&self.shared[kit as usize])
+    }
+
     fn maven_jars(&self, name: &str, folder: &Path) -> Result<(), String> {
         let pom = sources(name).join("pom.xml");
         let repository = self.folder.join("maven");
@@ -90,6 +104,19 @@ impl Workshop {
         ));
         succeed(&mut maven, INSTALL_LIMIT).map(|_| ())
     }
+}
+
+/// What several clients share.
+#[derive(Clone, Copy)]
+enum Kit {
+    /// The Go module, and the Python environment.
+    Language,
+    /// Maven's repository.
+    Maven,
+}
+
+fn lock(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Debian's kcat.
@@ -155,12 +182,14 @@ pub(crate) fn confluent_kafka(workshop: &Workshop) -> Result<Program, String> {
 
 /// kafka-python or aiokafka from PyPI, which share an environment.
 pub(crate) fn pure_python(workshop: &Workshop, name: &'static str) -> Result<Program, String> {
+    let _held = workshop.hold(Kit::Language);
     Ok(python_program(workshop, name, python(workshop, PYTHON)?))
 }
 
 /// franz-go, sarama or kafka-go from the Go module proxy: one module with a program for each.
 pub(crate) fn go(workshop: &Workshop, name: &'static str) -> Result<Program, String> {
     need(&[("go", "golang-go")])?;
+    let _held = workshop.hold(Kit::Language);
     let code = sources("go");
     let files = [
         "go.mod",
@@ -191,7 +220,13 @@ pub(crate) fn rdkafka(workshop: &Workshop) -> Result<Program, String> {
     need(&[("cc", "gcc"), ("make", "make")])?;
     let name = "rdkafka";
     let code = sources(name);
-    let files = ["Cargo.toml", "Cargo.lock", "src/main.rs", "src/requests.rs"];
+    let files = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "src/client.rs",
+        "src/main.rs",
+        "src/requests.rs",
+    ];
     let target = workshop.folder.join("rdkafka-target");
     workshop.installed(name, &files.map(|file| code.join(file)), |_| {
         let mut build = Command::new(cargo());
@@ -214,6 +249,7 @@ pub(crate) fn java(workshop: &Workshop) -> Result<Program, String> {
     let jdk = "default-jdk-headless";
     need(&[("java", jdk), ("javac", jdk), ("mvn", "maven")])?;
     let name = "java";
+    let _held = workshop.hold(Kit::Maven);
     let of = |file: &str| sources(name).join(file);
     let code = [of("Driver.java"), of("Checks.java"), of("Member.java")];
     let jars = workshop.installed("java-lib", &[of("pom.xml")], |folder| {
@@ -284,6 +320,7 @@ pub(crate) fn kafkajs(workshop: &Workshop) -> Result<Program, String> {
 /// Apache Kafka itself, as a class path; its command-line tools are in it.
 pub(crate) fn kafka_peer(workshop: &Workshop) -> Result<String, String> {
     need(&[("java", "default-jre-headless"), ("mvn", "maven")])?;
+    let _held = workshop.hold(Kit::Maven);
     let name = "kafka-peer";
     let folder = workshop.installed(name, &[sources(name).join("pom.xml")], |folder| {
         workshop.maven_jars(name, folder)
@@ -325,6 +362,7 @@ fn is_on_path(program: &str) -> bool {
 }
 
 fn install_debian(package: &str) -> Result<(), String> {
+    let _held = lock(&DEBIAN);
     if !is_on_path("apt-get") {
         return Err(format!(
             "{package} is not installed, and there is no apt-get to install it"

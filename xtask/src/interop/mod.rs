@@ -9,6 +9,7 @@
 mod checks;
 mod client;
 mod cluster;
+mod connect;
 mod driver;
 mod faults;
 mod groups;
@@ -51,7 +52,7 @@ const CLIENTS: [&str; 11] = [
     "kafka-tools",
 ];
 /// Those that only `--all` and `--only` have.
-const SLOWEST: [&str; 0] = [];
+const SLOWEST: [&str; 1] = [connect::NAME];
 /// Those that send under faults with `--quick`: one of each family of implementations.
 const FAULTS_QUICK: [&str; 4] = ["kcat", "confluent-kafka", "java", "kafkajs"];
 
@@ -126,6 +127,9 @@ fn run_on(
 
     let clients = clients(options, workshop, &bootstrap, &mut report);
     let mut rounds = Rounds::new(clients, report, cluster);
+    if options.wants(connect::NAME) && !options.is_faults_only {
+        rounds.connect(workshop, &bootstrap);
+    }
     if rounds.has_clients() {
         run_rounds(&mut rounds, options, workshop, &bootstrap)?;
     }
@@ -185,31 +189,31 @@ fn run_faults(rounds: &mut Rounds, options: &Options, workshop: &Workshop) -> Re
     Ok(())
 }
 
-/// Installs the clients; one that cannot be had becomes a line of the report.
+/// Installs the clients, several at a time: most of it is waiting. One that cannot be had becomes a
+/// line of the report.
 fn clients(
     options: &Options,
     workshop: &Workshop,
     bootstrap: &str,
     report: &mut Report,
 ) -> Vec<Box<dyn Client>> {
-    let driven = |program: Result<Program, String>| {
-        program.map(|program| Box::new(Driver::new(program, bootstrap)) as Box<dyn Client>)
-    };
-    let mut clients = Vec::new();
-    for name in CLIENTS.into_iter().filter(|name| options.wants(name)) {
-        let installed = match name {
-            "kcat" => install::kcat().map(|()| Box::new(Kcat::new(bootstrap)) as Box<dyn Client>),
-            "confluent-kafka" => driven(install::confluent_kafka(workshop)),
-            "java" => driven(install::java(workshop)),
-            "kafkajs" => driven(install::kafkajs(workshop)),
-            "kafka-tools" => install::kafka_peer(workshop)
-                .map(|class_path| Box::new(Tools::new(class_path, bootstrap)) as Box<dyn Client>),
-            "rdkafka" => driven(install::rdkafka(workshop)),
-            "kafka-python" | "aiokafka" => driven(install::pure_python(workshop, name)),
-            _ => driven(install::go(workshop, name)),
+    let wanted: Vec<&str> = CLIENTS
+        .into_iter()
+        .filter(|name| options.wants(name))
+        .collect();
+    let installed = std::thread::scope(|scope| {
+        let install = |name| scope.spawn(move || install_one(name, workshop, bootstrap));
+        let threads: Vec<_> = wanted.iter().copied().map(install).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err("its installation panicked".to_owned()))
         };
-        let started = installed.and_then(|mut client| Ok((client.version()?, client)));
-        match started {
+        threads.into_iter().map(join).collect::<Vec<_>>()
+    });
+    let mut clients = Vec::new();
+    for (name, installed) in wanted.into_iter().zip(installed) {
+        match installed {
             Ok((version, client)) => {
                 println!("client {name}: {version}");
                 report.note_version(name, version);
@@ -219,4 +223,24 @@ fn clients(
         }
     }
     clients
+}
+
+/// Installs a client and asks for its version.
+fn install_one(
+    name: &'static str,
+    workshop: &Workshop,
+    bootstrap: &str,
+) -> Result<(String, Box<dyn Client>), String> {
+    let driven = |program: Program| Box::new(Driver::new(program, bootstrap)) as Box<dyn Client>;
+    let mut client: Box<dyn Client> = match name {
+        "kcat" => install::kcat().map(|()| Box::new(Kcat::new(bootstrap)) as Box<dyn Client>)?,
+        "kafka-tools" => Box::new(Tools::new(install::kafka_peer(workshop)?, bootstrap)),
+        "confluent-kafka" => driven(install::confluent_kafka(workshop)?),
+        "java" => driven(install::java(workshop)?),
+        "kafkajs" => driven(install::kafkajs(workshop)?),
+        "rdkafka" => driven(install::rdkafka(workshop)?),
+        "kafka-python" | "aiokafka" => driven(install::pure_python(workshop, name)?),
+        _ => driven(install::go(workshop, name)?),
+    };
+    Ok((client.version()?, client))
 }

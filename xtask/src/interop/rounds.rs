@@ -6,8 +6,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::{CODECS, Client, Digest, LinesDigest, Protocol, UNABLE, about};
 use super::cluster::Cluster;
+use super::connect;
 use super::faults::{self, Fault, Load};
 use super::groups::{self, Job};
+use super::install::Workshop;
 use super::node::rack;
 use super::records::{RecordFile, expected_lines, sha256_of};
 use super::replicas;
@@ -169,6 +171,13 @@ impl Rounds {
             }
         }
         Ok(())
+    }
+
+    /// A worker of Kafka Connect.
+    pub(crate) fn connect(&mut self, workshop: &Workshop, bootstrap: &str) {
+        let topic = format!("{}-connect", self.run);
+        connect::run(workshop, bootstrap, &topic, &mut self.report);
+        self.has_sent = true;
     }
 
     /// Groups of every client, in both protocols.

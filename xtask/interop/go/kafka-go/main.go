@@ -287,6 +287,9 @@ func (s *segment) Read(topic string, partition int, start, end int64, settings l
 	if settings.Rack != "" {
 		return line.Unable("kafka-go reads from leaders only")
 	}
+	if settings.TellsNulls {
+		return line.Unable("kafka-go reads empty values as null")
+	}
 	reader := kafka.NewReader(kafka.ReaderConfig{
 		Brokers: s.bootstrap, Topic: topic, Partition: partition, MinBytes: 1, MaxBytes: 8 << 20,
 		MaxWait: 500 * time.Millisecond, OffsetOutOfRangeError: true,

@@ -55,6 +55,8 @@ type Settings struct {
 	Acks         int // 0, 1 or -1
 	IsIdempotent bool
 	Rack, Node   string
+	// TellsNulls: a null must not be read as an empty value, nor the other way round.
+	TellsNulls bool
 }
 
 // Client is what a driver brings. Errors name Kafka's error where the client knows it.
@@ -374,7 +376,7 @@ func readLines(client Client, topic string) ([]string, error) {
 		}
 		return fmt.Sprintf("%d %s", len(value), value)
 	}
-	count, err := readWhole(client, topic, Settings{}, func(record *Record) {
+	count, err := readWhole(client, topic, Settings{TellsNulls: true}, func(record *Record) {
 		headers := make([]string, 0, len(record.Headers))
 		for _, header := range record.Headers {
 			value := "NULL"
