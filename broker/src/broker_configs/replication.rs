@@ -3,7 +3,7 @@
 use super::row::{Row, fixed, node, unused};
 use crate::ConfigKind::{Boolean, Int, List, Long, String};
 
-pub(super) static REPLICATION: [Row; 41] = [
+pub(super) static REPLICATION: [Row; 44] = [
     unused(
         "alter.log.dirs.replication.quota.window.num",
         Int,
@@ -86,6 +86,11 @@ pub(super) static REPLICATION: [Row; 41] = [
         "How long a controller waits for a broker; nodes have their own protocol.",
     ),
     unused(
+        "follower.replication.throttled.rate",
+        Long,
+        "Pace of catching up; a node is told its own when it is started.",
+    ),
+    unused(
         "initial.broker.registration.timeout.ms",
         Int,
         "How long a broker tries to register; a node tries until it is stopped.",
@@ -99,6 +104,11 @@ pub(super) static REPLICATION: [Row; 41] = [
         "leader.imbalance.check.interval.seconds",
         Long,
         "How often preferred leaders are looked at; changes are seen as they come.",
+    ),
+    unused(
+        "leader.replication.throttled.rate",
+        Long,
+        "Pace at which others catch up from this node; it finds its own, by what producers notice.",
     ),
     unused(
         "metadata.log.dir",
@@ -149,6 +159,11 @@ pub(super) static REPLICATION: [Row; 41] = [
         "num.replica.fetchers",
         Int,
         "Threads that replicate; replicas are sent to by their leader.",
+    ),
+    unused(
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        Long,
+        "Pace of moving replicas between directories; a node has one directory.",
     ),
     unused(
         "replica.fetch.backoff.ms",
