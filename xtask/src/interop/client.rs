@@ -108,8 +108,8 @@ pub(crate) trait Client: Send {
     fn delete(&mut self, topic: &str) -> Result<(), String>;
     /// Sends every record of a file, in order, with `acks=all`.
     fn produce(&mut self, topic: &str, codec: &str, file: &RecordFile) -> Result<(), String>;
-    /// Reads a topic of about this many bytes whole.
-    fn digest(&mut self, topic: &str, bytes: u64) -> Result<Digest, String>;
+    /// Reads a topic whole, in which these records should be.
+    fn digest(&mut self, topic: &str, file: &RecordFile) -> Result<Digest, String>;
     /// The same from the replica on one node, which is in this rack.
     fn digest_of(
         &mut self,

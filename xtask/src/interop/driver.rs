@@ -203,8 +203,8 @@ impl Client for Driver {
         }
     }
 
-    fn digest(&mut self, topic: &str, bytes: u64) -> Result<Digest, String> {
-        self.digest_by(&["digest", topic], bytes)
+    fn digest(&mut self, topic: &str, file: &RecordFile) -> Result<Digest, String> {
+        self.digest_by(&["digest", topic], file.bytes)
     }
 
     fn digest_of(

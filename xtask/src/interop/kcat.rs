@@ -153,8 +153,8 @@ impl Client for Kcat {
         }
     }
 
-    fn digest(&mut self, topic: &str, bytes: u64) -> Result<Digest, String> {
-        let sha256 = self.digest_as(topic, "%R%s", request_limit(bytes))?;
+    fn digest(&mut self, topic: &str, file: &RecordFile) -> Result<Digest, String> {
+        let sha256 = self.digest_as(topic, "%R%s", request_limit(file.bytes))?;
         Ok(Digest {
             count: None,
             sha256,

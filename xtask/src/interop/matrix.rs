@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use super::client::CODECS;
 use super::report::{Outcome, Report, Row};
 use super::{CLIENTS, SLOWEST};
 
@@ -15,6 +16,7 @@ What real Kafka clients do with Braidlog, one node and three.
 This page is written by `cargo xtask interop --all --matrix docs/compatibility.md`, which installs every client in the version named here; do not edit it.
 A number says how many checks of that behaviour passed; what failed or was not run has its reason below the client's table.
 On three nodes every client also sends while nodes are killed, paused and cut off, leaders among them, and what it sent is read back from every replica.
+Spark Structured Streaming is not among the clients yet.
 ";
 
 /// A behaviour's checks in one run.
@@ -168,21 +170,16 @@ fn family(behaviour: &str) -> String {
             false => behaviour.to_owned(),
         };
     }
-    let before = |mark: &str| {
-        behaviour
-            .split_once(mark)
-            .map(|(before, _)| before.to_owned())
-    };
-    if behaviour.starts_with("group, ") {
-        return behaviour.to_owned();
+    match behaviour.rsplit_once(", ") {
+        Some((what, codec)) if behaviour.starts_with("send ") && CODECS.contains(&codec) => {
+            format!("{what}, every codec")
+        }
+        _ if behaviour.starts_with("read ") => match behaviour.split_once(" of ") {
+            Some((what, _)) => format!("{what} of others"),
+            None => behaviour.to_owned(),
+        },
+        _ => behaviour.to_owned(),
     }
-    if behaviour.starts_with("send ") && !behaviour.starts_with("send keys") {
-        return before(", ").map_or_else(|| behaviour.to_owned(), |what| what + ", every codec");
-    }
-    if behaviour.starts_with("read ") {
-        return before(" of ").map_or_else(|| behaviour.to_owned(), |what| what + " of others");
-    }
-    behaviour.to_owned()
 }
 
 fn in_order(all: impl Iterator<Item = String>) -> Vec<String> {

@@ -491,7 +491,7 @@ fn no_creator() -> Outcome {
 }
 
 fn read_same(reader: &mut dyn Client, filled: &Filled) -> Result<(), String> {
-    let found = reader.digest(&filled.topic, filled.file.bytes)?;
+    let found = reader.digest(&filled.topic, &filled.file)?;
     same_records(found, &filled.file)
 }
 

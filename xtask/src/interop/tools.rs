@@ -18,8 +18,8 @@ use crate::process::{Finished, finish, finish_with, one_line};
 const SMALL_LIMIT: Duration = Duration::from_secs(120);
 /// Ends a value in the console consumer's output; no value contains it.
 const DELIMITER: &str = "\n++braidlog-interop-record++\n";
-/// The console consumer ends when nothing came for so long.
-const QUIET_MS: &str = "8000";
+/// The console consumer gives up when nothing came for so long.
+const QUIET_MS: &str = "60000";
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 const CONFIGS: &str = "kafka.admin.ConfigCommand";
@@ -150,14 +150,23 @@ impl Client for Tools {
         }
     }
 
-    fn digest(&mut self, topic: &str, bytes: u64) -> Result<Digest, String> {
+    fn digest(&mut self, topic: &str, file: &RecordFile) -> Result<Digest, String> {
         let separator = format!("line.separator={DELIMITER}");
+        // Without a count it would wait for more; that there is no more is seen by other clients.
+        let count = file.count.to_string();
         let mut command = self.command(
             CONSUMER,
             &["--topic", topic, "--partition", "0", "--offset", "earliest"],
         );
-        command.args(["--timeout-ms", QUIET_MS, "--formatter-property", &separator]);
-        let read = finish(&mut command, request_limit(bytes))?;
+        command.args([
+            "--max-messages",
+            &count,
+            "--timeout-ms",
+            QUIET_MS,
+            "--formatter-property",
+            &separator,
+        ]);
+        let read = finish(&mut command, request_limit(file.bytes))?;
         let (count, sha256) = sha256_of_values(&read.stdout, DELIMITER)?;
         match count {
             0 => Err(read.complaint()),
