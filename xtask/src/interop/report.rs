@@ -39,12 +39,32 @@ pub(crate) struct Row {
     pub(crate) behaviour: String,
     /// How it turned out.
     pub(crate) outcome: Outcome,
+    /// How long it took, when that was measured.
+    took: Option<Duration>,
+}
+
+impl Row {
+    fn print(&self) {
+        let took = self
+            .took
+            .map(|took| format!(" ({:.1} s)", took.as_secs_f64()));
+        let shown = match &self.outcome {
+            Outcome::Passed => format!("passed{}", took.unwrap_or_default()),
+            Outcome::Failed(why) => format!("failed: {why}"),
+            Outcome::NotRun(reason) => format!("not run: {reason}"),
+        };
+        println!("{}: {}: {shown}", self.client, self.behaviour);
+        // A reader of a pipe should see lines when they happen; nothing is lost if it went away.
+        let _ = std::io::stdout().flush();
+    }
 }
 
 /// Prints outcomes as they come and keeps them.
 #[derive(Default)]
 pub(crate) struct Report {
     nodes: usize,
+    /// Nothing is printed.
+    is_silent: bool,
     rows: Vec<Row>,
     versions: BTreeMap<&'static str, String>,
 }
@@ -53,6 +73,21 @@ impl Report {
     /// What follows is against so many nodes.
     pub(crate) fn begin(&mut self, nodes: usize) {
         self.nodes = nodes;
+    }
+
+    /// A report that prints nothing: another takes its rows over.
+    pub(crate) fn silent() -> Self {
+        Self {
+            is_silent: true,
+            ..Self::default()
+        }
+    }
+
+    /// Prints and keeps the rows of another.
+    pub(crate) fn take_over(&mut self, other: Self) {
+        for row in other.rows {
+            self.add_timed(&row.client, &row.behaviour, row.outcome, row.took);
+        }
     }
 
     /// Keeps a client's version.
@@ -83,24 +118,17 @@ impl Report {
         outcome: impl Into<Outcome>,
         took: Option<Duration>,
     ) {
-        let took = took
-            .map(|took| format!(" ({:.1} s)", took.as_secs_f64()))
-            .unwrap_or_default();
-        let outcome = outcome.into();
-        let shown = match &outcome {
-            Outcome::Passed => format!("passed{took}"),
-            Outcome::Failed(why) => format!("failed: {why}"),
-            Outcome::NotRun(reason) => format!("not run: {reason}"),
-        };
-        self.rows.push(Row {
+        let row = Row {
             nodes: self.nodes,
             client: client.to_owned(),
             behaviour: behaviour.to_owned(),
-            outcome,
-        });
-        println!("{client}: {behaviour}: {shown}");
-        // A reader of a pipe should see lines when they happen; nothing is lost if it went away.
-        let _ = std::io::stdout().flush();
+            outcome: outcome.into(),
+            took,
+        };
+        if !self.is_silent {
+            row.print();
+        }
+        self.rows.push(row);
     }
 
     /// Prints the failures again, then the totals; true when nothing failed.

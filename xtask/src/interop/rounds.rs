@@ -18,6 +18,8 @@ use super::versions::Offered;
 
 /// Room for a record of 1 MiB and a codec that makes it larger.
 const LARGE_TOPIC_CONFIG: &str = "max.message.bytes=2000000";
+/// Clients whose behaviours run at the same time.
+const CLIENTS_AT_ONCE: usize = 3;
 /// The small records are this old: younger than any retention, older than the present.
 const SMALL_RECORDS_AGE_MS: u128 = 3_600_000;
 
@@ -116,16 +118,39 @@ impl Rounds {
         self.is_node_gone
     }
 
-    /// Each client's own behaviours.
+    /// Each client's own behaviours, a few clients at a time: most of it is waiting.
     pub(crate) fn behaviours(&mut self) {
-        for number in 0..self.clients.len() {
-            let name = self.clients[number].name();
-            if self.is_node_gone() {
-                self.report.add(name, "all behaviours", node_is_gone());
-                continue;
-            }
-            let prefix = format!("{}-check-{name}", self.run);
-            self.clients[number].checks(&prefix, &mut self.report);
+        let run = self.run.clone();
+        for few in 0..self.clients.len().div_ceil(CLIENTS_AT_ONCE) {
+            let is_gone = self.is_node_gone();
+            let clients = self.clients.iter_mut().skip(few * CLIENTS_AT_ONCE);
+            let reports: Vec<Report> = std::thread::scope(|scope| {
+                let check = |client: &mut Box<dyn Client>| {
+                    let mut report = Report::silent();
+                    match is_gone {
+                        true => report.add(client.name(), "all behaviours", node_is_gone()),
+                        false => {
+                            let prefix = format!("{run}-check-{}", client.name());
+                            client.checks(&prefix, &mut report);
+                        }
+                    }
+                    report
+                };
+                let start = |client| scope.spawn(move || check(client));
+                let threads: Vec<_> = clients.take(CLIENTS_AT_ONCE).map(start).collect();
+                let join = |thread: std::thread::ScopedJoinHandle<'_, Report>| {
+                    thread.join().unwrap_or_else(|_| {
+                        let mut report = Report::silent();
+                        let why = "they panicked".to_owned();
+                        report.add("some client", "all behaviours", Outcome::Failed(why));
+                        report
+                    })
+                };
+                threads.into_iter().map(join).collect()
+            });
+            reports
+                .into_iter()
+                .for_each(|report| self.report.take_over(report));
         }
     }
 
