@@ -30,7 +30,8 @@ usage: cargo xtask COMMAND
       --faults              nothing but that
       --groups              nothing but consumer groups
       --only CLIENT         one of kcat, confluent-kafka, java, kafkajs, rdkafka, franz-go, sarama,
-                            kafka-go, kafka-python, aiokafka, kafka-tools (may be repeated)
+                            kafka-go, kafka-python, aiokafka, kafka-tools, connect (may be
+                            repeated)
       --bin PATH            the braidlog binary (default: build it with --release)
       --bootstrap HOST:PORT a broker that runs already, instead of starting a node
       --peer kafka          start Apache Kafka instead of a node, to check the drivers themselves

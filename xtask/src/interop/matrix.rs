@@ -12,10 +12,9 @@ use super::{CLIENTS, SLOWEST};
 const HEAD: &str = "\
 # Compatibility
 
-What real Kafka clients do with Braidlog, one node and three.
-This page is written by `cargo xtask interop --all --matrix docs/compatibility.md`, which installs every client in the version named here; do not edit it.
+What real Kafka clients do with Braidlog, each installed in the version named here.
 A number says how many checks of that behaviour passed; what failed or was not run has its reason below the client's table.
-On three nodes every client also sends while nodes are killed, paused and cut off, leaders among them, and what it sent is read back from every replica.
+Against several nodes every client also sends while nodes are killed, paused and cut off, leaders among them, and what it sent is read back from every replica.
 Spark Structured Streaming is not among the clients yet.
 ";
 
@@ -49,12 +48,13 @@ impl Tally {
     }
 }
 
-/// Writes the page.
-pub(crate) fn write(report: &Report, path: &Path) -> Result<(), String> {
-    fs::write(path, page(report)).map_err(|e| format!("cannot write {}: {e}", path.display()))
+/// Writes the page, which names the options of the run that it tells of.
+pub(crate) fn write(report: &Report, path: &Path, options: &str) -> Result<(), String> {
+    fs::write(path, page(report, options))
+        .map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
-fn page(report: &Report) -> String {
+fn page(report: &Report, options: &str) -> String {
     let rows = report.rows();
     let runs: Vec<usize> = rows
         .iter()
@@ -67,7 +67,9 @@ fn page(report: &Report) -> String {
         page.push_str(&text);
         page.push('\n');
     };
-    line(String::new());
+    line(format!(
+        "This page was written by `cargo xtask interop {options}`; with `--all` it has one node and three, and all that is left out here; do not edit it.\n"
+    ));
     line(header("client | version", &runs));
     let clients = CLIENTS.iter().chain(&SLOWEST).chain(&["node"]);
     let present = clients.filter(|client| rows.iter().any(|row| row.client == **client));
@@ -240,8 +242,9 @@ mod tests {
             "offsets for times",
             Outcome::NotRun("no such API".to_owned()),
         );
-        let page = page(&report);
+        let page = page(&report, "--quick");
         for line in [
+            "This page was written by `cargo xtask interop --quick`; with `--all` it has one node and three, and all that is left out here; do not edit it.",
             "| client | version | one node | 3 nodes |",
             "| kcat | kcat 1.7.1 | **failed** (1), passed (1) | not run |",
             "| send words, every codec | **failed** (1), passed (1) | – |",

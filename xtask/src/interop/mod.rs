@@ -100,7 +100,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
         report = run_on(nodes, &options, &workshop, report)?;
     }
     if let Some(path) = &options.matrix {
-        matrix::write(&report, path)?;
+        matrix::write(&report, path, &options.shown())?;
     }
     Ok(report.close())
 }

@@ -103,6 +103,27 @@ impl Options {
         Ok(options)
     }
 
+    /// What says how much was run, as on the command line.
+    pub(crate) fn shown(&self) -> String {
+        let flags = [
+            (self.is_all, "--all"),
+            (self.is_quick, "--quick"),
+            (self.is_faults_only, "--faults"),
+            (self.is_groups_only, "--groups"),
+        ];
+        let flags = flags
+            .iter()
+            .filter(|(is_set, _)| *is_set)
+            .map(|(_, flag)| *flag);
+        let mut words: Vec<String> = flags.map(str::to_owned).collect();
+        if self.nodes != 1 {
+            words.push(format!("--nodes {}", self.nodes));
+        }
+        words.extend(self.only.iter().map(|client| format!("--only {client}")));
+        words.push("--matrix PATH".to_owned());
+        words.join(" ")
+    }
+
     /// How many nodes there are, one run after the other.
     pub(crate) fn runs(&self) -> Vec<usize> {
         match self.is_all && self.peer == Peer::Braidlog && self.nodes == 1 {
