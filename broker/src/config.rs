@@ -49,6 +49,11 @@ pub struct BrokerConfig {
     /// Replicas of a topic that does not say (Kafka's `default.replication.factor`); 0: three, or
     /// one on each node while there are fewer.
     pub default_replication_factor: i16,
+    /// Partitions of the internal topic of groups, when it is made (Kafka's
+    /// `offsets.topic.num.partitions`).
+    pub offsets_topic_partitions: i32,
+    /// Limits and times of consumer groups.
+    pub groups: groups::GroupsConfig,
     /// Data shards made on an empty directory.
     pub shards: u32,
     /// Most partitions this node carries.
@@ -88,6 +93,8 @@ impl Default for BrokerConfig {
             auto_create_topics: true,
             default_partitions: 1,
             default_replication_factor: 0,
+            offsets_topic_partitions: 50,
+            groups: groups::GroupsConfig::default(),
             shards: 4,
             partitions_max: 100_000,
             waiting_fetches_max: 100_000,

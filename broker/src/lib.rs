@@ -11,6 +11,7 @@ pub mod catalogue;
 mod cluster;
 mod config;
 mod controller;
+mod coordinators;
 mod error;
 mod fetch;
 mod forget;
@@ -50,8 +51,11 @@ pub use config::{
     BrokerConfig, ConfigDefinition, ConfigEntry, ConfigKind, ConfigSource, TopicConfig,
     broker_config_entries, topic_config_definitions,
 };
+pub use coordinators::{CoordinatorError, PendingReply};
 pub use error::BrokerError;
 pub use fetch::{FetchPartition, FetchRequest, Fetched, FetchedPartition, Isolation};
+/// Consumer groups: the commands that coordinators take, and their answers.
+pub use groups;
 pub use list_offsets::{FoundOffset, OffsetQuery};
 pub use produce::{AppendError, Appended, PendingAppend, RecordError, RequiredAcks};
 pub use start::{Env, StartError};
