@@ -157,6 +157,8 @@ impl Config {
             auto_create_topics: self.topics.auto_create,
             default_partitions: self.topics.partitions,
             default_replication_factor: self.topics.replication_factor,
+            offsets_topic_partitions: BrokerConfig::default().offsets_topic_partitions,
+            groups: BrokerConfig::default().groups,
             shards: self.storage.shards,
             partitions_max: self.limits.partitions_max,
             waiting_fetches_max: self.limits.waiting_fetches_max,
