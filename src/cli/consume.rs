@@ -172,7 +172,7 @@ impl Reader {
         let first = self.turn % wanted.len();
         wanted.rotate_left(first);
         self.turn = self.turn.wrapping_add(1);
-        let connection = session.leader(leader).await?;
+        let connection = session.broker(leader).await?;
         let options = FetchOptions {
             // Several leaders are asked in turn and must not hold each other up.
             wait_ms_max: if leaders.len() > 1 { 0 } else { WAIT_MS_MAX },

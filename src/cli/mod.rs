@@ -72,7 +72,7 @@ enum Command {
     Produce(produce::ProduceArguments),
     /// Read records from a topic
     Consume(consume::ConsumeArguments),
-    /// Look at a node's configuration
+    /// Look at the configs of topics and nodes, and change them
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Look at files
@@ -140,10 +140,10 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
             runtime.shutdown_background();
             result
         }
-        Command::Config(command) => config::run(&command, context),
         Command::Debug(DebugCommand::Segment(command)) => segment::run(&command, context),
         Command::Cluster(command) => client(cluster::run(command, context)),
         Command::Dev(arguments) => client(dev::run(arguments, context)),
+        Command::Config(command) => client(config::run(command, context)),
         Command::Topic(command) => client(topic::run(command, context)),
         Command::Produce(arguments) => client(produce::run(arguments, context)),
         Command::Consume(arguments) => client(consume::run(arguments, context)),

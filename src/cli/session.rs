@@ -1,4 +1,5 @@
-//! A client command's way to the cluster: the node it was pointed at, and the partitions' leaders.
+//! A client command's way to the cluster: the node it was pointed at, and those that it has to ask
+//! because they lead a partition or answer for themselves.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub(super) struct Session {
     bootstrap: Arc<Connection>,
     // Addresses as the cluster advertises them; of one node only, the one that was connected to.
     brokers: HashMap<i32, String>,
-    leaders: HashMap<i32, Arc<Connection>>,
+    connections: HashMap<i32, Arc<Connection>>,
 }
 
 impl Session {
@@ -71,12 +72,12 @@ impl Session {
             clock: clock.clone(),
             bootstrap,
             brokers: HashMap::new(),
-            leaders: HashMap::new(),
+            connections: HashMap::new(),
         })
     }
 
     /// The node that was asked for.
-    pub(super) fn node(&self) -> &Connection {
+    pub(super) fn node(&self) -> &Arc<Connection> {
         &self.bootstrap
     }
 
@@ -195,23 +196,23 @@ impl Session {
         }
     }
 
-    /// A connection to the node of this id, which leads some partition.
-    pub(super) async fn leader(&mut self, node_id: i32) -> Result<Arc<Connection>, Failure> {
+    /// A connection to the node of this id, which [`Session::metadata`] has told of.
+    pub(super) async fn broker(&mut self, node_id: i32) -> Result<Arc<Connection>, Failure> {
         // The only node is the one at hand, whatever address it advertises.
         if self.brokers.len() <= 1 {
             return Ok(Arc::clone(&self.bootstrap));
         }
-        if let Some(connection) = self.leaders.get(&node_id) {
+        if let Some(connection) = self.connections.get(&node_id) {
             return Ok(Arc::clone(connection));
         }
         let address = self.brokers.get(&node_id).ok_or_else(|| {
             Failure::new(
                 Kind::Unreachable,
-                format!("node {node_id} leads but has no address"),
+                format!("node {node_id} is needed and has no address now"),
             )
         })?;
         let connection = Arc::new(connect(&self.arguments, address).await?);
-        self.leaders.insert(node_id, Arc::clone(&connection));
+        self.connections.insert(node_id, Arc::clone(&connection));
         Ok(connection)
     }
 }

@@ -9,6 +9,7 @@ use kafka_client::{ClientError, ErrorCode};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::config::{Assignment, Resource, alter, removal};
 use super::failure::{Failure, Kind};
 use super::output::{Format, Table};
 use super::position::Position;
@@ -27,8 +28,8 @@ pub(super) enum TopicCommand {
         #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
         replication_factor: Option<i16>,
         /// A config, such as retention.ms=604800000
-        #[arg(short, long, value_name = "KEY=VALUE", value_parser = assignment)]
-        config: Vec<(String, String)>,
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        config: Vec<Assignment>,
         /// Only check whether it could be created
         #[arg(long)]
         dry_run: bool,
@@ -57,12 +58,8 @@ pub(super) enum TopicCommand {
     Alter {
         /// Its name
         name: String,
-        /// Set a config
-        #[arg(long, value_name = "KEY=VALUE", value_parser = assignment, required_unless_present = "unset")]
-        set: Vec<(String, String)>,
-        /// Take a config back to its default
-        #[arg(long, value_name = "KEY")]
-        unset: Vec<String>,
+        #[command(flatten)]
+        changes: ConfigChanges,
         /// Only check whether it could be changed
         #[arg(long)]
         dry_run: bool,
@@ -105,10 +102,39 @@ pub(super) enum TopicCommand {
     },
 }
 
-fn assignment(text: &str) -> Result<(String, String), &'static str> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE"),
+/// Changes of configs; at least one.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct ConfigChanges {
+    /// Set a config
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Assignment>,
+    /// Take a config back to its default
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
+    /// Add to a config that is a list
+    #[arg(long, value_name = "KEY=VALUE")]
+    append: Vec<Assignment>,
+    /// Take from a config that is a list
+    #[arg(long, value_name = "KEY=VALUE")]
+    subtract: Vec<Assignment>,
+}
+
+impl ConfigChanges {
+    fn into_changes(self) -> Vec<AlterConfig> {
+        [
+            (AlterOperation::Set, self.set),
+            (AlterOperation::Append, self.append),
+            (AlterOperation::Subtract, self.subtract),
+        ]
+        .into_iter()
+        .flat_map(|(operation, assignments)| {
+            assignments
+                .into_iter()
+                .map(move |assignment| assignment.change(operation))
+        })
+        .chain(self.unset.into_iter().map(removal))
+        .collect()
     }
 }
 
@@ -127,7 +153,7 @@ pub(super) async fn run(command: TopicCommand, context: &mut Context) -> Result<
                 replication_factor: replication_factor.unwrap_or(-1),
                 configs: config
                     .into_iter()
-                    .map(|(key, value)| (key, Some(value)))
+                    .map(|assignment| (assignment.key, Some(assignment.value)))
                     .collect(),
                 ..CreateTopic::new(name)
             };
@@ -162,24 +188,20 @@ pub(super) async fn run(command: TopicCommand, context: &mut Context) -> Result<
         }
         TopicCommand::Alter {
             name,
-            set,
-            unset,
+            changes,
             dry_run,
             server,
         } => {
-            let set = set.into_iter().map(|(name, value)| AlterConfig {
-                name,
-                operation: AlterOperation::Set,
-                value: Some(value),
-            });
-            let unset = unset.into_iter().map(|name| AlterConfig {
-                name,
-                operation: AlterOperation::Delete,
-                value: None,
-            });
-            let changes: Vec<AlterConfig> = set.chain(unset).collect();
-            let session = Session::open(&server, &context.clock).await?;
-            alter(&session, &name, &changes, dry_run, context).await
+            let mut session = Session::open(&server, &context.clock).await?;
+            let changes = changes.into_changes();
+            alter(
+                &mut session,
+                &Resource::Topic(name),
+                changes,
+                dry_run,
+                context,
+            )
+            .await
         }
         TopicCommand::Delete { names, server } => {
             delete(
@@ -431,28 +453,6 @@ async fn describe(
     Ok(())
 }
 
-async fn alter(
-    session: &Session,
-    name: &str,
-    changes: &[AlterConfig],
-    dry_run: bool,
-    context: &mut Context,
-) -> Result<(), Failure> {
-    let resource = ConfigResource::Topic(name.to_owned());
-    session
-        .node()
-        .incremental_alter_configs(&resource, changes, dry_run)
-        .await
-        .map_err(|error| session.topic_failure(name, error))?;
-    let verb = if dry_run { "could change" } else { "changed" };
-    let keys: Vec<&str> = changes.iter().map(|change| change.name.as_str()).collect();
-    context.output.result(
-        &format!("{verb} {name}: {}", keys.join(", ")),
-        &json!({ "name": name, "changed": keys, "dry_run": dry_run }),
-    )?;
-    Ok(())
-}
-
 async fn delete(session: &Session, names: &[String], context: &mut Context) -> Result<(), Failure> {
     let asked: Vec<&str> = names.iter().map(String::as_str).collect();
     let results = session
@@ -521,7 +521,7 @@ async fn trim(
             before_offset,
         };
         let subject = format!("topic {name} partition {}", partition.index);
-        let leader = session.leader(partition.leader).await?;
+        let leader = session.broker(partition.leader).await?;
         let deleted = leader
             .delete_records(&[request], session.timeout().wire_ms())
             .await
@@ -608,7 +608,7 @@ pub(super) async fn offsets(
                 timestamp,
             })
             .collect();
-        let connection = session.leader(leader).await?;
+        let connection = session.broker(leader).await?;
         found.extend(
             connection
                 .list_offsets(&queries, false)

@@ -13,6 +13,10 @@ const CLIENTS: &[&[&str]] = &[
     &["topic", "delete", "orders"],
     &["topic", "trim", "orders", "--before", "end"],
     &["topic", "add-partitions", "orders", "2"],
+    &["config", "list", "topic/orders"],
+    &["config", "describe", "broker/1"],
+    &["config", "set", "topic/orders", "retention.ms=1"],
+    &["config", "unset", "topic/orders", "retention.ms"],
     &["produce", "orders", "x"],
     &["consume", "orders", "-n", "1"],
 ];
@@ -100,6 +104,11 @@ fn wrong_arguments_are_usage_errors() {
         &["produce"],
         &["consume", "orders", "--group", "g"],
         &["consume", "orders", "-o", "yaml"],
+        &["config", "list", "orders"],
+        &["config", "list", "broker/one"],
+        &["config", "set", "topic/orders"],
+        &["config", "set", "topic/orders", "retention.ms"],
+        &["config", "unset", "topic/orders"],
         &["topic", "list", "--timeout", "5"],
     ] {
         run(arguments).failed(2);
@@ -131,5 +140,5 @@ fn every_command_has_an_output_format_and_says_what_it_does() {
     }
     let mut command = braidlog::cli::command();
     command.build();
-    assert_eq!(walk(&command, "braidlog"), 28);
+    assert_eq!(walk(&command, "braidlog"), 32);
 }
