@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use crate::catalogue::Catalogue;
 use crate::catalogue::machine::Outcome as CatalogueOutcome;
 use crate::controller::Stalls;
+use crate::coordinators::GroupCoordinators;
 use crate::ids::Ids;
 use crate::partition::machine::Outcome;
 use crate::partition::{Directory, Partition};
@@ -72,6 +73,8 @@ pub(crate) struct Inner {
     /// Held by whoever reads the catalogue in order to change it.
     pub(crate) administration: tokio::sync::Mutex<()>,
     pub(crate) producer_ids: ProducerIds,
+    /// Coordinators of consumer groups.
+    pub(crate) groups: Arc<GroupCoordinators>,
     pub(crate) unpacking: Semaphore,
     pub(crate) searching: Semaphore,
     pub(crate) waiting_fetches: AtomicUsize,
@@ -135,6 +138,8 @@ impl Broker {
         tasks.spawn(self.until_stopped(self.clone().accept_what_waits()));
         tasks.spawn(self.until_stopped(self.clone().learn_answer()));
         tasks.spawn(self.until_stopped(self.clone().watch_host()));
+        let groups = Arc::clone(&self.inner.groups);
+        tasks.spawn(self.until_stopped(self.clone().coordinate_forever(groups)));
     }
 
     /// The task, ended when the broker stops.

@@ -379,7 +379,7 @@ impl Read {
 }
 
 /// Reads from memory where that is enough, else on a thread that may wait for the disk.
-async fn read_log(
+pub(crate) async fn read_log(
     partition: &Arc<Partition>,
     from: Offset,
     limit: Offset,

@@ -26,6 +26,7 @@ use crate::catalogue::command::Command;
 use crate::catalogue::machine::{CatalogueMachine, Outcome};
 use crate::catalogue::voids::Comeback;
 use crate::catalogue::{Catalogue, Factor, Node, NodeState, Shard as ShardEntry};
+use crate::coordinators::{Coordinators, GroupKind};
 use crate::ids::Ids;
 use crate::partition::Directory;
 use crate::peers::book::Book;
@@ -483,6 +484,7 @@ async fn assemble(
             listeners: watch::Sender::new(listeners),
             administration: tokio::sync::Mutex::new(()),
             producer_ids: ProducerIds::default(),
+            groups: Arc::new(Coordinators::new(GroupKind::new(config.groups.clone()))),
             unpacking: Semaphore::new(UNPACKING_MAX),
             searching: Semaphore::new(SEARCHING_MAX),
             waiting_fetches: AtomicUsize::new(0),

@@ -1,13 +1,68 @@
 //! Consumer groups: the coordinators of the partitions of `__consumer_offsets`.
 
-use std::sync::PoisonError;
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
 
-use groups::{Command, Response, Uuid};
-use storage::NodeId;
-use tokio::sync::oneshot;
+use futures_util::future::join_all;
+use groups::{Command, Groups, GroupsConfig, Response, Topics, Uuid, partition_of};
+use storage::{NodeId, PartitionId};
 
-use super::{CoordinatorError, PendingReply};
-use crate::Broker;
+use super::context::{TopicsCache, gone};
+use super::{CoordinatorError, Coordinators, Kind, PendingReply};
+use crate::{Broker, BrokerError};
+
+/// The coordinators of groups on this node.
+pub(crate) type GroupCoordinators = Coordinators<GroupKind>;
+
+/// Groups, as a kind of coordinators.
+pub(crate) struct GroupKind {
+    config: GroupsConfig,
+    topics: TopicsCache,
+}
+
+impl GroupKind {
+    pub(crate) fn new(config: GroupsConfig) -> GroupKind {
+        GroupKind {
+            config,
+            topics: TopicsCache::default(),
+        }
+    }
+}
+
+impl Kind for GroupKind {
+    type State = Groups;
+
+    const TOPIC: &'static str = "__consumer_offsets";
+
+    fn fresh(&self) -> Groups {
+        Groups::new(self.config.clone())
+    }
+
+    fn context(&self, broker: &Broker) -> Arc<Topics> {
+        self.topics.newest(&broker.inner.images)
+    }
+
+    fn news(&self, before: &Topics, now: &Topics) -> Vec<Command> {
+        let deleted = gone(before, now);
+        let mut news = Vec::new();
+        if !deleted.is_empty() {
+            news.push(Command::TopicsDeleted(deleted));
+        }
+        news.push(Command::TopicsChanged);
+        news
+    }
+
+    fn missing(&self, state: &Groups, topics: &Topics) -> BTreeSet<String> {
+        let mut names = state.topics_with_offsets();
+        names.retain(|name| topics.by_name(name).is_none());
+        names
+    }
+
+    fn forget(&self, mut missing: BTreeSet<String>, now: &Topics) -> Option<Command> {
+        missing.retain(|name| now.by_name(name).is_none());
+        (!missing.is_empty()).then(|| Command::TopicsDeleted(missing.into_iter().collect()))
+    }
+}
 
 impl Broker {
     /// The node that coordinates this group now. Makes the internal topic when it is missing.
@@ -15,23 +70,24 @@ impl Broker {
     /// # Errors
     /// `NotAvailable` while it has no leader, or cannot be made now; `ShuttingDown`.
     pub async fn group_coordinator(&self, group_id: &str) -> Result<NodeId, CoordinatorError> {
-        let _ = group_id;
-        Err(CoordinatorError::NotAvailable)
+        let partition = self.group_partition(group_id).await?;
+        let leader = self.partition_status(partition).and_then(|it| it.leader);
+        leader.ok_or(CoordinatorError::NotAvailable)
     }
 
     /// Hands a command about `group_id` to its coordinator, if that is this node. Its place in the
-    /// order of the coordinator's commands is fixed when this returns.
+    /// order of the coordinator's commands is fixed when this returns. Makes the internal topic when
+    /// it is missing.
     ///
     /// # Errors
-    /// All but `Resigned`.
+    /// All but `Resigned`; nothing was done.
     pub async fn submit_to_group(
         &self,
         group_id: &str,
         command: Command,
     ) -> Result<PendingReply, CoordinatorError> {
-        let _ = (group_id, command);
-        let (_, answer) = oneshot::channel();
-        Ok(PendingReply::new(answer))
+        let partition = self.group_partition(group_id).await?;
+        self.submit_to_partition(partition, command)
     }
 
     /// Hands a command to every coordinator of groups that this node is; one answer each.
@@ -39,8 +95,18 @@ impl Broker {
         &self,
         command: Command,
     ) -> Vec<Result<Response, CoordinatorError>> {
-        let _ = command;
-        Vec::new()
+        let Some(topic) = self.internal_topic(GroupKind::TOPIC) else {
+            return Vec::new();
+        };
+        let mut pending = Vec::new();
+        for index in 0..topic.partitions {
+            let submitted = self.submit_to_partition(topic.partition(index), command.clone());
+            // Others coordinate the groups there.
+            if !matches!(submitted, Err(CoordinatorError::NotCoordinator)) {
+                pending.push(async move { submitted?.await });
+            }
+        }
+        join_all(pending).await
     }
 
     /// A value that was never used before, for a command that may make a member.
@@ -50,5 +116,25 @@ impl Broker {
         Uuid(u128::from_be_bytes(
             ids.unwrap_or_else(PoisonError::into_inner).uuid(),
         ))
+    }
+
+    async fn group_partition(&self, group_id: &str) -> Result<PartitionId, CoordinatorError> {
+        let partitions = self.inner.config.offsets_topic_partitions;
+        let topic = self.needed_topic(&self.inner.groups, partitions).await?;
+        let partitions = u16::try_from(topic.partitions).unwrap_or(u16::MAX);
+        Ok(topic.partition(u32::from(partition_of(group_id, partitions))))
+    }
+
+    fn submit_to_partition(
+        &self,
+        partition: PartitionId,
+        command: Command,
+    ) -> Result<PendingReply, CoordinatorError> {
+        match self.led(partition) {
+            Ok(_) => self.inner.groups.hand_in(partition, command),
+            Err(BrokerError::ShuttingDown) => Err(CoordinatorError::ShuttingDown),
+            Err(BrokerError::NotLeader { .. }) => Err(CoordinatorError::NotCoordinator),
+            Err(_) => Err(CoordinatorError::NotAvailable),
+        }
     }
 }

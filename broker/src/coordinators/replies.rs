@@ -27,6 +27,9 @@ pub enum CoordinatorError {
     ShuttingDown,
 }
 
+/// Where an answer goes.
+pub(super) type Reply<R> = oneshot::Sender<Result<R, CoordinatorError>>;
+
 /// An answer to come. Its command's place among those of the coordinator is fixed; dropping it does
 /// not take the command back. Ends when the coordinator's leadership does, and when the node stops.
 #[derive(Debug)]
