@@ -306,11 +306,13 @@ fn place(isolate: Isolate) -> &'static str {
 
 fn limits(run: &RunSettings, nodes: u32) -> Limits {
     let has = |kind| run.workloads.contains(&kind);
-    let unless_none = |least, kind| if has(kind) { least } else { 0 };
+    let has_log = has(WorkloadKind::Log) || has(WorkloadKind::Group);
+    let least = |count, is_asked| if is_asked { count } else { 0 };
     Limits {
-        sends_ok_min: unless_none(100, WorkloadKind::Log),
-        polls_ok_min: unless_none(50, WorkloadKind::Log),
-        admin_ok_min: unless_none(10, WorkloadKind::Meta),
+        sends_ok_min: least(100, has_log),
+        polls_ok_min: least(50, has_log),
+        admin_ok_min: least(10, has(WorkloadKind::Meta)),
+        commits_ok_min: least(20, has(WorkloadKind::Group)),
         replicas_min: nodes.min(Limits::default().replicas_min),
         ..Limits::default()
     }
