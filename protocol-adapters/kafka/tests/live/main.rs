@@ -5,6 +5,7 @@ mod administration;
 mod cluster;
 mod connection;
 mod fetch;
+mod groups;
 mod harness;
 mod hostile;
 mod metadata;
