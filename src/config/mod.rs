@@ -18,8 +18,8 @@ use storage::NodeId;
 use crate::node::{HTTP_LISTENER, KAFKA_LISTENER, PEERS_LISTENER};
 
 pub use sections::{
-    Config, Durability, HttpConfig, KafkaConfig, LimitsConfig, PeersConfig, StorageConfig,
-    TopicsConfig,
+    Config, Durability, GroupsConfig, HttpConfig, KafkaConfig, LimitsConfig, PeersConfig,
+    StorageConfig, TopicsConfig,
 };
 
 /// Kafka's port, before `port_offset`.
@@ -157,8 +157,8 @@ impl Config {
             auto_create_topics: self.topics.auto_create,
             default_partitions: self.topics.partitions,
             default_replication_factor: self.topics.replication_factor,
-            offsets_topic_partitions: BrokerConfig::default().offsets_topic_partitions,
-            groups: BrokerConfig::default().groups,
+            offsets_topic_partitions: self.groups.offsets_partitions,
+            groups: self.groups.broker(),
             shards: self.storage.shards,
             partitions_max: self.limits.partitions_max,
             waiting_fetches_max: self.limits.waiting_fetches_max,
@@ -364,6 +364,36 @@ mod tests {
             ("port_offset=57000", "port_offset"),
             ("node_id=4294967295", "node_id"),
             ("storage.shards=0", "storage.shards"),
+            ("groups.offsets_partitions=0", "groups.offsets_partitions"),
+            (
+                "groups.offsets_partitions=1001",
+                "groups.offsets_partitions",
+            ),
+            (
+                "groups.session_timeout_min=0s",
+                "groups.session_timeout_min",
+            ),
+            (
+                "groups.session_timeout_max=5s",
+                "groups.session_timeout_min",
+            ),
+            (
+                "groups.session_timeout_max=2d",
+                "groups.session_timeout_max",
+            ),
+            (
+                "groups.initial_rebalance_delay=25h",
+                "groups.initial_rebalance_delay",
+            ),
+            (
+                "groups.consumer_heartbeat_interval=45s",
+                "groups.consumer_heartbeat_interval",
+            ),
+            (
+                "groups.consumer_session_timeout=2d",
+                "groups.consumer_session_timeout",
+            ),
+            ("groups.offsets_retention=0s", "groups.offsets_retention"),
             (
                 "kafka.inflight_bytes_max=399MiB",
                 "kafka.inflight_bytes_max",
@@ -380,6 +410,40 @@ mod tests {
             assert!(error.starts_with(key), "{error}");
         }
         assert!(read("", &["kafka.idle_max=10"]).is_err());
+    }
+
+    #[test]
+    fn groups_are_as_the_broker_has_them_and_as_they_are_told() {
+        let broker = Config::default().broker();
+        let default = BrokerConfig::default();
+        assert_eq!(broker.groups, default.groups);
+        assert_eq!(
+            broker.offsets_topic_partitions,
+            default.offsets_topic_partitions
+        );
+        let told = [
+            "groups.offsets_partitions=7",
+            "groups.session_timeout_min=1s",
+            "groups.session_timeout_max=2s",
+            "groups.initial_rebalance_delay=3ms",
+            "groups.consumer_session_timeout=4s",
+            "groups.consumer_heartbeat_interval=5ms",
+            "groups.offsets_retention=6s",
+        ];
+        let config = read("", &told).unwrap();
+        assert_eq!(config.validate(), Ok(()));
+        let broker = config.broker();
+        assert_eq!(broker.offsets_topic_partitions, 7);
+        let expected = broker::groups::GroupsConfig {
+            group_min_session_timeout_ms: 1_000,
+            group_max_session_timeout_ms: 2_000,
+            group_initial_rebalance_delay_ms: 3,
+            consumer_session_timeout_ms: 4_000,
+            consumer_heartbeat_interval_ms: 5,
+            offsets_retention_ms: 6_000,
+            ..default.groups
+        };
+        assert_eq!(broker.groups, expected);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What a topic has that does not say otherwise.
     pub topics: TopicsConfig,
+    /// Consumer groups.
+    pub groups: GroupsConfig,
     /// The disk.
     pub storage: StorageConfig,
     /// Limits of this node.
@@ -153,6 +155,26 @@ pub struct TopicsConfig {
     pub replication_factor: i16,
 }
 
+/// Consumer groups; the same on every node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupsConfig {
+    /// Partitions of `__consumer_offsets` when it is made. Default 50.
+    pub offsets_partitions: i32,
+    /// Shortest session that a member of a classic group may ask for. Default 6 s.
+    pub session_timeout_min: Period,
+    /// Longest such session. Default 30 min.
+    pub session_timeout_max: Period,
+    /// How long a new classic group waits for further members. Default 3 s.
+    pub initial_rebalance_delay: Period,
+    /// How long a silent member of a consumer group (KIP-848) stays one. Default 45 s.
+    pub consumer_session_timeout: Period,
+    /// How often such members are told to give a sign of life. Default 5 s.
+    pub consumer_heartbeat_interval: Period,
+    /// How long offsets stay after their group lost its last member. Default 7 days.
+    pub offsets_retention: Period,
+}
+
 /// The disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -205,6 +227,7 @@ impl Default for Config {
             peers: PeersConfig::default(),
             http: HttpConfig::default(),
             topics: TopicsConfig::default(),
+            groups: GroupsConfig::default(),
             storage: StorageConfig::default(),
             limits: LimitsConfig::default(),
             accept_power_loss: false,
@@ -269,6 +292,35 @@ impl Default for TopicsConfig {
             auto_create: true,
             partitions: 1,
             replication_factor: 0,
+        }
+    }
+}
+
+impl Default for GroupsConfig {
+    fn default() -> GroupsConfig {
+        GroupsConfig {
+            offsets_partitions: 50,
+            session_timeout_min: Period::from_secs(6),
+            session_timeout_max: Period::from_secs(1_800),
+            initial_rebalance_delay: Period::from_secs(3),
+            consumer_session_timeout: Period::from_secs(45),
+            consumer_heartbeat_interval: Period::from_secs(5),
+            offsets_retention: Period::from_secs(7 * 24 * 3_600),
+        }
+    }
+}
+
+impl GroupsConfig {
+    /// The broker's part.
+    pub(super) fn broker(&self) -> broker::groups::GroupsConfig {
+        broker::groups::GroupsConfig {
+            group_min_session_timeout_ms: self.session_timeout_min.wire_ms(),
+            group_max_session_timeout_ms: self.session_timeout_max.wire_ms(),
+            group_initial_rebalance_delay_ms: self.initial_rebalance_delay.wire_ms(),
+            consumer_session_timeout_ms: self.consumer_session_timeout.wire_ms(),
+            consumer_heartbeat_interval_ms: self.consumer_heartbeat_interval.wire_ms(),
+            offsets_retention_ms: self.offsets_retention.signed_ms(),
+            ..broker::groups::GroupsConfig::default()
         }
     }
 }
