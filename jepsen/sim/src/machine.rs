@@ -201,6 +201,11 @@ impl Machine {
         config.peers.host.clone_from(&host);
         config.http.host = host;
         config.topics.auto_create = false;
+        // Few, since every node follows its own; and short, since a run is.
+        config.groups.offsets_partitions = 4;
+        config.groups.initial_rebalance_delay = Period { ms: 500 };
+        config.groups.consumer_session_timeout = Period::from_secs(6);
+        config.groups.consumer_heartbeat_interval = Period::from_secs(1);
         let storage = &mut config.storage;
         storage.shards = 2;
         storage.tail_bytes_max = ByteSize(1 << 20);
