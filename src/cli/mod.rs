@@ -6,11 +6,15 @@
 
 mod admin;
 mod cluster;
+mod commits;
 mod config;
 mod consume;
+mod coordinator;
 mod dev;
 mod failure;
+mod group;
 mod lines;
+mod offsets;
 mod output;
 mod partitioner;
 mod port_holder;
@@ -72,6 +76,9 @@ enum Command {
     Produce(produce::ProduceArguments),
     /// Read records from a topic
     Consume(consume::ConsumeArguments),
+    /// Look at consumer groups, move them to another place, delete them
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Look at the configs of topics and nodes, and change them
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -144,6 +151,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
         Command::Cluster(command) => client(cluster::run(command, context)),
         Command::Dev(arguments) => client(dev::run(arguments, context)),
         Command::Config(command) => client(config::run(command, context)),
+        Command::Group(command) => client(group::run(command, context)),
         Command::Topic(command) => client(topic::run(command, context)),
         Command::Produce(arguments) => client(produce::run(arguments, context)),
         Command::Consume(arguments) => client(consume::run(arguments, context)),

@@ -1,5 +1,7 @@
 //! `braidlog topic`: creating, listing, changing and deleting topics.
 
+use std::slice;
+
 use clap::Subcommand;
 use kafka_client::api::{
     AlterConfig, AlterOperation, Config, ConfigResource, CreateTopic, DeleteRecords, ListedOffset,
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::config::{Assignment, Resource, alter, removal};
 use super::failure::{Failure, Kind};
+use super::offsets::offsets;
 use super::output::{Format, Table};
 use super::position::Position;
 use super::session::{ServerArguments, Session};
@@ -368,8 +371,8 @@ async fn describe(
         .map_err(|error| session.topic_failure(name, error))?;
     configs.retain(|config| every_config || config.source == Config::SOURCE_TOPIC);
     configs.sort_by(|left, right| left.name.cmp(&right.name));
-    let starts = offsets(session, &topic, OffsetQuery::EARLIEST).await?;
-    let ends = offsets(session, &topic, OffsetQuery::LATEST).await?;
+    let starts = offsets(session, slice::from_ref(&topic), OffsetQuery::EARLIEST).await?;
+    let ends = offsets(session, slice::from_ref(&topic), OffsetQuery::LATEST).await?;
     let bound = |bounds: &[ListedOffset], index: i32| {
         bounds
             .iter()
@@ -497,7 +500,7 @@ async fn trim(
         }
         Position::Offset(offset) => topic.partitions.iter().map(|p| (p.index, offset)).collect(),
         // Nothing at or after the time: everything is before it.
-        Position::Time(ms) => offsets(session, &topic, ms)
+        Position::Time(ms) => offsets(session, slice::from_ref(&topic), ms)
             .await?
             .into_iter()
             .map(|found| {
@@ -583,40 +586,6 @@ async fn add_partitions(
         &json!({ "name": name, "partitions": total, "dry_run": dry_run }),
     )?;
     Ok(())
-}
-
-/// Offsets of every partition of a topic, asked of their leaders. Partitions without one are left
-/// out.
-pub(super) async fn offsets(
-    session: &mut Session,
-    topic: &MetadataTopic,
-    timestamp: i64,
-) -> Result<Vec<ListedOffset>, Failure> {
-    let mut leaders: Vec<i32> = topic.partitions.iter().map(|p| p.leader).collect();
-    leaders.sort_unstable();
-    leaders.dedup();
-    let mut found = Vec::new();
-    for leader in leaders.into_iter().filter(|leader| *leader >= 0) {
-        let queries: Vec<OffsetQuery> = topic
-            .partitions
-            .iter()
-            .filter(|partition| partition.leader == leader)
-            .map(|partition| OffsetQuery {
-                topic: topic.name.clone(),
-                partition: partition.index,
-                current_leader_epoch: -1,
-                timestamp,
-            })
-            .collect();
-        let connection = session.broker(leader).await?;
-        found.extend(
-            connection
-                .list_offsets(&queries, false)
-                .await
-                .map_err(|error| session.topic_failure(&topic.name, error))?,
-        );
-    }
-    Ok(found)
 }
 
 /// The topic with only the partition asked for.

@@ -6,6 +6,7 @@
 mod client;
 mod config;
 mod consume;
+mod group;
 mod produce;
 mod readme;
 mod refusals;
