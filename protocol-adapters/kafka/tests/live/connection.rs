@@ -22,7 +22,7 @@ async fn every_advertised_api_is_told_in_every_version() {
     for version in 0..=4 {
         let response = client.call(version, &api_versions()).await;
         assert_eq!(response.error_code, 0);
-        assert_eq!(response.api_keys.len(), 21, "version {version}");
+        assert_eq!(response.api_keys.len(), 34, "version {version}");
         let produce = &response.api_keys[0];
         assert_eq!(
             (produce.api_key, produce.min_version, produce.max_version),

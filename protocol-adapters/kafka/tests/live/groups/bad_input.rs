@@ -13,12 +13,7 @@ async fn join_code(client: &mut Client, version: i16, request: &JoinGroupRequest
 
 #[tokio::test]
 async fn joins_that_cannot_be_are_refused() {
-    let server = start_with(GroupsConfig {
-        group_initial_rebalance_delay_ms: 0,
-        group_max_size: 1,
-        ..GroupsConfig::default()
-    })
-    .await;
+    let server = start().await;
     let mut client = server.connect().await;
     await_coordinator(&mut client, "g").await;
     let mut member = Member::new("g");
@@ -48,22 +43,38 @@ async fn joins_that_cannot_be_are_refused() {
             "no such group",
         ),
         (
-            of("g").with_member_id(text("stranger")),
-            25,
-            "no such member",
-        ),
-        (
             of("g").with_protocol_type(text("connect")),
             23,
             "another protocol type",
         ),
         (of("h").with_protocols(Vec::new()), 23, "no protocols"),
-        (of("g"), 81, "a full group"),
         (large, 42, "metadata over the limit"),
     ];
     for (request, code, what) in cases {
         assert_eq!(join_code(&mut client, 9, &request).await, code, "{what}");
     }
+    assert_eq!(
+        member.heartbeat(&mut client).await,
+        0,
+        "the group is as it was"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_takes_as_many_members_as_it_may_have() {
+    let server = start_with(GroupsConfig {
+        group_initial_rebalance_delay_ms: 0,
+        group_max_size: 1,
+        ..GroupsConfig::default()
+    })
+    .await;
+    let mut client = server.connect().await;
+    await_coordinator(&mut client, "g").await;
+    let mut member = Member::new("g");
+    member.settle(&mut client, b"mine").await;
+    let another = Member::new("g").join_request(9);
+    assert_eq!(join_code(&mut client, 9, &another).await, 81);
     assert_eq!(
         member.heartbeat(&mut client).await,
         0,
@@ -100,6 +111,8 @@ async fn members_that_are_behind_or_unknown_are_told_so() {
         assert_eq!(who.commit(&mut client, 8, "t", (0, 1), None).await, old);
         assert_eq!(who.commit(&mut client, 9, "t", (0, 1), None).await, new);
     }
+    let joining = stranger.join_request(9);
+    assert_eq!(join_code(&mut client, 9, &joining).await, 25);
     let nobody = Member {
         generation: -1,
         ..Member::new("g")
