@@ -23,7 +23,7 @@ use futures_util::future::join_all;
 use storage::clock::Clock;
 use storage::data_dir::DataDir;
 use storage::disk::Disk;
-use storage::{Offset, PartitionId};
+use storage::{NodeId, Offset, PartitionId};
 use tokio::task::JoinSet;
 use trio::{Trio, eventually};
 
@@ -392,51 +392,129 @@ async fn keep_committing(
     told
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_answered_is_kept_while_leaders_change() {
-    let clocks = [Clock::system(), Clock::skewed(3_600_000), Clock::system()];
-    let trio = Trio::start(77, clocks).await;
-    trio.topic("t", 1, &[]).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let count = Arc::new(AtomicU32::new(0));
-    let mut writers = JoinSet::new();
-    for number in 0..6 {
-        let group = format!("group-{number}");
-        let shared = (Arc::clone(&stop), Arc::clone(&count));
-        let brokers = trio.brokers.clone();
-        writers.spawn(async move {
-            let told = keep_committing(brokers, group.clone(), shared.0, shared.1).await;
-            (group, told)
-        });
+/// Groups to which offsets are committed all the time.
+struct Load {
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicU32>,
+    writers: JoinSet<(String, i64)>,
+}
+
+impl Load {
+    fn start(trio: &Trio, groups: &[String]) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let count = Arc::new(AtomicU32::new(0));
+        let mut writers = JoinSet::new();
+        for group in groups {
+            let shared = (Arc::clone(&stop), Arc::clone(&count));
+            let (brokers, group) = (trio.brokers.clone(), group.clone());
+            writers.spawn(async move {
+                let told = keep_committing(brokers, group.clone(), shared.0, shared.1).await;
+                (group, told)
+            });
+        }
+        Load {
+            stop,
+            count,
+            writers,
+        }
     }
-    let more = async |commits: u32| {
-        let wanted = count.load(Ordering::SeqCst) + commits;
+
+    /// Waits until so many more commits were answered.
+    async fn more(&self, commits: u32) {
+        let wanted = self.count.load(Ordering::SeqCst) + commits;
         eventually("more is committed", async || {
-            (count.load(Ordering::SeqCst) >= wanted).then_some(())
+            (self.count.load(Ordering::SeqCst) >= wanted).then_some(())
         })
         .await;
-    };
-    more(50).await;
+    }
+
+    /// Checks that what was answered is there.
+    async fn end(self, trio: &Trio) {
+        self.stop.store(true, Ordering::SeqCst);
+        let told: BTreeMap<String, i64> = self.writers.join_all().await.into_iter().collect();
+        for (group, told) in told {
+            let found = eventually("the group is read", async || {
+                for broker in &trio.brokers {
+                    if let Ok(found) = ask(broker, &group, fetch(&group, "t")).await {
+                        return Some(fetched(&found));
+                    }
+                }
+                None
+            })
+            .await;
+            assert!(found >= told, "{group}: {found}, but {told} was told");
+        }
+    }
+}
+
+fn clocks() -> [Clock; 3] {
+    [Clock::system(), Clock::skewed(3_600_000), Clock::system()]
+}
+
+fn six_groups() -> Vec<String> {
+    (0..6).map(|number| format!("group-{number}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_is_kept_while_leaders_change() {
+    let trio = Trio::start(77, clocks()).await;
+    trio.topic("t", 1, &[]).await;
+    let load = Load::start(&trio, &six_groups());
+    load.more(50).await;
     for node in [1, 2, 0, 1] {
         trio.lead_all(node).await;
-        more(50).await;
+        load.more(50).await;
     }
     // The node that leads everything goes.
     trio.brokers[1].shutdown().await;
-    more(100).await;
-    stop.store(true, Ordering::SeqCst);
-    let told: BTreeMap<String, i64> = writers.join_all().await.into_iter().collect();
-    for (group, told) in told {
-        let found = eventually("the group is read", async || {
-            for node in [0, 2] {
-                if let Ok(found) = ask(&trio.brokers[node], &group, fetch(&group, "t")).await {
-                    return Some(fetched(&found));
-                }
-            }
-            None
+    load.more(100).await;
+    load.end(&trio).await;
+    trio.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_is_kept_while_coordinators_move_between_shards() {
+    let trio = Trio::start(87, clocks()).await;
+    trio.topic("t", 1, &[]).await;
+    let groups = six_groups();
+    let load = Load::start(&trio, &groups);
+    load.more(50).await;
+    let broker = &trio.brokers[0];
+    let catalogue = broker.catalogue();
+    let partitions = catalogue
+        .topics
+        .get(TOPIC)
+        .expect("it was made")
+        .partitions
+        .len();
+    let partitions = u16::try_from(partitions).expect("few");
+    let coordinator = |group: &String| PartitionId {
+        topic: catalogue.topics[TOPIC].id,
+        index: u32::from(broker::groups::partition_of(group, partitions)),
+    };
+    for list in [[2, 3, 1], [3, 1, 2], [1, 3, 2]] {
+        for group in &groups {
+            let list = list.map(NodeId).to_vec();
+            eventually("the change is taken", async || {
+                let changes = vec![(coordinator(group), Some(list.clone()))];
+                broker.alter_reassignments(changes).await.remove(0).1.ok()
+            })
+            .await;
+        }
+        load.more(60).await;
+        eventually("they have moved", async || {
+            broker.list_reassignments().is_empty().then_some(())
         })
         .await;
-        assert!(found >= told, "{group}: {found}, but {told} was told");
+        load.more(60).await;
     }
+    let generation = |group| {
+        broker
+            .catalogue()
+            .entry(coordinator(group))
+            .map(|it| it.generation)
+    };
+    assert!(groups.iter().all(|group| generation(group) > Some(0)));
+    load.end(&trio).await;
     trio.stop().await;
 }

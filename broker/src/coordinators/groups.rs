@@ -55,7 +55,7 @@ impl Kind for GroupKind {
     fn missing(&self, state: &Groups, topics: &Topics) -> BTreeSet<String> {
         let mut names = state.topics_with_offsets();
         names.retain(|name| topics.by_name(name).is_none());
-        names
+        names.into_iter().map(str::to_owned).collect()
     }
 
     fn forget(&self, mut missing: BTreeSet<String>, now: &Topics) -> Option<Command> {
@@ -99,11 +99,17 @@ impl Broker {
             return Vec::new();
         };
         let mut pending = Vec::new();
+        let mut statuses = self.statuses();
         for index in 0..topic.partitions {
-            let submitted = self.submit_to_partition(topic.partition(index), command.clone());
-            // Others coordinate the groups there.
-            if !matches!(submitted, Err(CoordinatorError::NotCoordinator)) {
-                pending.push(async move { submitted?.await });
+            let partition = topic.partition(index);
+            let leader = statuses.of(partition).and_then(|status| status.leader);
+            if leader != Some(self.node_id()) {
+                continue;
+            }
+            match self.submit_to_partition(partition, command.clone()) {
+                // Others coordinate the groups there.
+                Err(CoordinatorError::NotCoordinator) => {}
+                submitted => pending.push(async move { submitted?.await }),
             }
         }
         join_all(pending).await

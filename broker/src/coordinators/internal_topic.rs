@@ -1,6 +1,8 @@
 //! The topics that coordinators write to: made on first use, not by clients, nor written to or
 //! deleted by them. Reading is allowed.
 
+use std::time::Duration;
+
 use storage::{PartitionId, TopicId};
 
 use super::{CoordinatorError, Coordinators, Kind};
@@ -14,6 +16,8 @@ const INTERNAL: [&str; 3] = [
 ];
 /// How long making one may take until whoever needs it is told to try again.
 const MAKING_MS_MAX: i64 = 5_000;
+/// How long is waited for somebody else who makes it.
+const MAKING_MAX: Duration = Duration::from_secs(5);
 
 /// Whether a topic is the brokers' own.
 pub(crate) fn is_internal(topic: &str) -> bool {
@@ -66,7 +70,9 @@ impl Broker {
         if let Some(topic) = self.internal_topic(K::TOPIC) {
             return Ok(topic);
         }
-        let _making = all.making.lock().await;
+        // Whoever makes it may have to wait for the catalogue; not everybody in a row.
+        let making = tokio::time::timeout(MAKING_MAX, all.making.lock()).await;
+        let _making = making.map_err(|_| CoordinatorError::NotAvailable)?;
         if self.internal_topic(K::TOPIC).is_none() {
             if self.is_stopping() {
                 return Err(CoordinatorError::ShuttingDown);

@@ -23,6 +23,8 @@ mod leading;
 mod reads;
 mod reign;
 mod replies;
+#[cfg(test)]
+mod tests;
 mod time;
 mod timers;
 

@@ -487,3 +487,7 @@ impl Apply for PartitionsMachine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "machine_test.rs"]
+mod tests;

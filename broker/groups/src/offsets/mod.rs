@@ -38,9 +38,10 @@ pub struct Offsets {
 impl Groups {
     /// Names of the topics that groups have offsets of.
     #[must_use]
-    pub fn topics_with_offsets(&self) -> BTreeSet<String> {
+    pub fn topics_with_offsets(&self) -> BTreeSet<&str> {
         let groups = self.hard.offsets.groups.values();
-        groups.flat_map(BTreeMap::keys).cloned().collect()
+        let topics = groups.flat_map(BTreeMap::keys);
+        topics.map(String::as_str).collect()
     }
 }
 
