@@ -368,6 +368,24 @@ mod tests {
     }
 
     #[test]
+    fn clients_come_again_when_a_coordinator_does_not_answer() {
+        use CoordinatorError as E;
+        for (error, code) in [
+            (E::LoadInProgress, 14),
+            (E::NotAvailable, 15),
+            (E::NotCoordinator, 16),
+            (E::Resigned, 16),
+            (E::ShuttingDown, 16),
+        ] {
+            let told = coordinator_error_code(&error);
+            assert_eq!(told.code(), code, "{error:?}");
+            assert!(told.is_retriable(), "{error:?}");
+        }
+        assert_eq!(group_error_code(None), 0);
+        assert_eq!(group_error_code(Some(GroupError::FencedMemberEpoch)), 110);
+    }
+
+    #[test]
     fn a_lost_leader_is_told_so_that_the_client_looks_for_the_new_one() {
         let error = BrokerError::NotLeader {
             leader: Some(NodeId(2)),

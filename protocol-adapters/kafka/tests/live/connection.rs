@@ -28,6 +28,14 @@ async fn every_advertised_api_is_told_in_every_version() {
             (produce.api_key, produce.min_version, produce.max_version),
             (0, 0, 13)
         );
+        let features = response.finalized_features.iter();
+        let features: Vec<&str> = features.map(|feature| &*feature.name).collect();
+        let known: &[&str] = if version >= 3 {
+            &["group.version"]
+        } else {
+            &[]
+        };
+        assert_eq!(features, known, "version {version}");
     }
     server.stop().await;
 }
