@@ -76,12 +76,12 @@ impl Coordinator {
         self.node_id
     }
 
-    /// Asks it; while it is not the coordinator or not ready, the one that is. Nothing is asked
-    /// again that may have been done.
+    /// Asks it; while it is gone, not the coordinator or not ready, the one that is. Only for calls
+    /// that do no harm when they are carried out twice.
     pub(super) async fn ask<T>(
         &mut self,
         session: &mut Session,
-        call: impl AsyncFn(&Connection) -> Result<T, ClientError>,
+        mut call: impl AsyncFnMut(&Connection) -> Result<T, ClientError>,
     ) -> Result<T, Failure> {
         let deadline = session.deadline_ms();
         loop {
@@ -89,10 +89,12 @@ impl Coordinator {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if !is_elsewhere(&error) || session.now_ms() >= deadline {
+            let is_gone = matches!(error, ClientError::NotSent(_) | ClientError::NoAnswer(_));
+            let may_help = is_elsewhere(&error) || (is_gone && !session.is_alone());
+            if !may_help || session.now_ms() >= deadline {
                 return Err(failure(session, &self.group, error));
             }
-            if matches!(error, ClientError::NotSent(_)) {
+            if is_gone {
                 session.forget(self.node_id);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -110,11 +112,7 @@ enum Missing {
 
 /// Whether nothing was done, and the same may succeed at a coordinator that is ready.
 fn is_elsewhere(error: &ClientError) -> bool {
-    match error {
-        ClientError::NotSent(_) => true,
-        ClientError::Refused { code, .. } => is_about_coordinator(*code),
-        _ => false,
-    }
+    matches!(error, ClientError::Refused { code, .. } if is_about_coordinator(*code))
 }
 
 /// Whether it says that the coordinator is another node, or not ready.

@@ -206,7 +206,7 @@ impl Session {
     /// A connection to the node of this id, which [`Session::metadata`] has told of.
     pub(super) async fn broker(&mut self, node_id: i32) -> Result<Arc<Connection>, Failure> {
         // The only node is the one at hand, whatever address it advertises.
-        if self.brokers.len() <= 1 {
+        if self.is_alone() {
             return Ok(Arc::clone(&self.bootstrap));
         }
         if let Some(connection) = self.connections.get(&node_id) {
@@ -238,8 +238,13 @@ impl Session {
         Connection::connect(address, options).await
     }
 
+    /// Whether there is no other node than the one that was asked for, as far as it knows.
+    pub(super) fn is_alone(&self) -> bool {
+        self.brokers.len() <= 1
+    }
+
     fn address(&self, node_id: i32) -> Option<&str> {
-        if self.brokers.len() <= 1 {
+        if self.is_alone() {
             return Some(self.bootstrap.address());
         }
         self.brokers.get(&node_id).map(String::as_str)

@@ -1,11 +1,14 @@
 //! `group`.
 
+use std::process::{Command, Stdio};
+
 use kafka_client::api::{
     ConsumerGroupHeartbeat, JoinGroup, OffsetCommit, OffsetToCommit, SyncGroup,
 };
 use kafka_client::consumer_protocol::{Assignment, CONSUMER_PROTOCOL_TYPE, Subscription};
 use kafka_client::{ConnectOptions, Connection, ErrorCode};
 use serde_json::{Value, json};
+use test_support::eventually;
 
 use crate::Cluster;
 
@@ -296,6 +299,86 @@ async fn a_group_of_the_new_protocol_is_shown_alike() {
             "group", "seek", "workers", "--to", "end", "--topic", "orders",
         ])
         .failed(7);
+}
+
+#[test]
+fn every_node_answers_for_groups_that_others_coordinate() {
+    let mut cluster = test_support::Cluster::start_with(
+        crate::BINARY,
+        3,
+        &[
+            "groups.offsets_partitions=8",
+            "groups.initial_rebalance_delay=10ms",
+        ],
+    );
+    let run = |cluster: &test_support::Cluster, node: usize, arguments: &[&str]| {
+        let kafka = cluster.kafka(node);
+        crate::run(&[arguments, &["--server", &kafka]].concat())
+    };
+    run(
+        &cluster,
+        0,
+        &["topic", "create", "orders", "-p", "3", "-r", "3"],
+    )
+    .ok();
+    for partition in ["0", "1", "2"] {
+        let produce = ["produce", "orders", "--partition", partition, partition];
+        run(&cluster, 0, &produce).ok();
+    }
+    let groups: Vec<String> = (0..8).map(|number| format!("group-{number}")).collect();
+    for group in &groups {
+        let consume = [
+            "consume", "orders", "--group", group, "--from", "start", "-e",
+        ];
+        let read = run(&cluster, 1, &[&consume[..], &["-o", "json"]].concat());
+        assert_eq!(read.json_lines().len(), 3);
+    }
+    let listed = run(&cluster, 2, &["group", "list", "-o", "json"]).json();
+    let names = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| &group["group"]);
+    assert!(names.eq(&groups), "{listed}");
+    let coordinator = listed[0]["coordinator"].as_u64().unwrap();
+
+    // Another node takes over with everything that was committed, and a member reads on.
+    let dead = usize::try_from(coordinator).unwrap() - 1;
+    let alive = (dead + 1) % 3;
+    let mut member = Command::new(crate::BINARY)
+        .args(["consume", "orders", "--group", "group-0", "-n", "1"])
+        .args(["--server", &cluster.kafka(alive)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let describe = |cluster: &test_support::Cluster, node| {
+        let describe = ["group", "describe", "group-0", "-o", "json"];
+        let finished = run(cluster, node, &describe);
+        (finished.code == 0).then(|| finished.json())
+    };
+    eventually("the member to join", || {
+        let group = describe(&cluster, alive)?;
+        (group["state"] == "Stable" && group["members"].as_array()?.len() == 1).then_some(())
+    });
+    cluster.kill(dead);
+    let moved = eventually("another coordinator", || {
+        describe(&cluster, alive).filter(|group| group["coordinator"] != coordinator)
+    });
+    let committed = moved["partitions"].as_array().unwrap().iter();
+    let committed: Vec<&Value> = committed.map(|row| &row["committed_offset"]).collect();
+    assert_eq!(committed, [1, 1, 1]);
+    eventually("a record to be written", || {
+        let produce = ["produce", "orders", "after the kill"];
+        (run(&cluster, alive, &produce).code == 0).then_some(())
+    });
+    let status = eventually("the member to read it", || member.try_wait().unwrap());
+    let mut read = String::new();
+    let mut stdout = member.stdout.take().unwrap();
+    std::io::Read::read_to_string(&mut stdout, &mut read).unwrap();
+    assert!(
+        status.success() && read.contains("after the kill"),
+        "{read}"
+    );
 }
 
 #[test]

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::slice;
 
 use broker::record::{RecordError, read_batch, split_batches};
-use kafka_client::ErrorCode;
 use kafka_client::api::{
     FetchOptions, FetchPartition, FetchedPartition, MetadataTopic, OffsetQuery,
 };
+use kafka_client::{ClientError, ErrorCode};
 use storage::batch::BatchHeader;
 
 use super::note;
 use super::printer::Printer;
+use crate::cli::coordinator::LOOK_AGAIN;
 use crate::cli::failure::{Failure, Kind};
 use crate::cli::offsets::offsets;
 use crate::cli::output::Output;
@@ -33,6 +34,8 @@ pub(super) struct Reader {
     ends: Option<BTreeMap<i32, i64>>,
     // Of the leaders, whose turn it is to be asked.
     turn: usize,
+    // Partitions that nobody answered for as their leader, and until when that is put up with.
+    leaderless: BTreeMap<i32, i64>,
     explicit: bool,
 }
 
@@ -72,6 +75,7 @@ impl Reader {
             next,
             ends: exit_at_end.then_some(ends),
             turn: 0,
+            leaderless: BTreeMap::new(),
             explicit: matches!(from, Position::Offset(_)),
         })
     }
@@ -94,11 +98,16 @@ impl Reader {
     }
 
     /// Asks the next leader for its partitions. The one asked first changes, so that none starves.
-    /// Only for a reader that is not idle.
+    /// Leaders that move, or die in a cluster, are found again within the timeout. Only for a
+    /// reader that is not idle.
     pub(super) async fn fetch(
         &mut self,
         session: &mut Session,
     ) -> Result<Vec<FetchedPartition>, Failure> {
+        if !self.leaderless.is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            self.find_leaders(session).await?;
+        }
         let mut leaders: Vec<i32> = self.topic.partitions.iter().map(|p| p.leader).collect();
         leaders.sort_unstable();
         leaders.dedup();
@@ -119,21 +128,61 @@ impl Reader {
         let first = self.turn % wanted.len();
         wanted.rotate_left(first);
         self.turn = self.turn.wrapping_add(1);
-        let connection = session.broker(leader).await?;
+        let connection = match session.broker(leader).await {
+            Ok(connection) => connection,
+            Err(failure) => return self.missed(session, leader, failure),
+        };
         let options = FetchOptions {
             // Several leaders are asked in turn and must not hold each other up.
             wait_ms_max: if leaders.len() > 1 { 0 } else { WAIT_MS_MAX },
             ..FetchOptions::default()
         };
-        let answer = connection
-            .fetch(&wanted, options)
-            .await
-            .map_err(|error| session.topic_failure(&self.topic.name, error))?;
+        let answer = match connection.fetch(&wanted, options).await {
+            Ok(answer) => answer,
+            Err(error @ (ClientError::NotSent(_) | ClientError::NoAnswer(_))) => {
+                let failure = session.topic_failure(&self.topic.name, error);
+                return self.missed(session, leader, failure);
+            }
+            Err(error) => return Err(session.topic_failure(&self.topic.name, error)),
+        };
         answer
             .error
             .check()
             .map_err(|error| session.topic_failure(&self.topic.name, error))?;
         Ok(answer.partitions)
+    }
+
+    /// The node that led partitions is gone: another will lead them, unless it was the only one.
+    fn missed(
+        &mut self,
+        session: &mut Session,
+        leader: i32,
+        failure: Failure,
+    ) -> Result<Vec<FetchedPartition>, Failure> {
+        session.forget(leader);
+        let led = self.topic.partitions.iter().filter(|p| p.leader == leader);
+        let led: Vec<i32> = led.map(|partition| partition.index).collect();
+        if session.is_alone() || !led.into_iter().all(|index| self.may_wait(session, index)) {
+            return Err(failure);
+        }
+        Ok(Vec::new())
+    }
+
+    /// Whether the timeout since a partition was first found without a leader is not over.
+    fn may_wait(&mut self, session: &Session, index: i32) -> bool {
+        let until = self.leaderless.entry(index);
+        session.now_ms() < *until.or_insert_with(|| session.deadline_ms())
+    }
+
+    async fn find_leaders(&mut self, session: &mut Session) -> Result<(), Failure> {
+        let topic = session.led_topic(&self.topic.name).await?;
+        for partition in &mut self.topic.partitions {
+            let mut now = topic.partitions.iter();
+            if let Some(now) = now.find(|now| now.index == partition.index) {
+                partition.leader = now.leader;
+            }
+        }
+        Ok(())
     }
 
     /// Prints what one partition sent and goes on behind it.
@@ -144,9 +193,12 @@ impl Reader {
         printer: &mut Printer,
         output: &mut Output,
     ) -> Result<(), Failure> {
-        let name = &self.topic.name;
+        let name = self.topic.name.clone();
         let partition = fetched.partition;
         let subject = format!("topic {name} partition {partition}");
+        if fetched.error.is_about_leader() && self.may_wait(session, partition) {
+            return Ok(());
+        }
         let start = fetched.log_start;
         if fetched.error == ErrorCode::OFFSET_OUT_OF_RANGE
             && !self.explicit
@@ -169,6 +221,7 @@ impl Reader {
             }
         })?;
         self.explicit = false;
+        self.leaderless.remove(&partition);
         let damaged =
             |error: RecordError| Failure::new(Kind::Failed, format!("{subject}: {error}"));
         for batch in split_batches(&fetched.records).map_err(damaged)? {

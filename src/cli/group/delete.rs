@@ -34,11 +34,19 @@ pub(super) async fn groups(
 
 async fn delete(session: &mut Session, group: &str) -> Result<(), Failure> {
     let mut coordinator = Coordinator::find(session, group).await?;
+    // A try that was not answered may have been the one that deleted it.
+    let mut may_be_done = false;
     coordinator
         .ask(session, async |connection| {
-            let mut results = connection.delete_groups(&[group]).await?;
-            let (_, error) = results.pop().ok_or(ClientError::Malformed("no result"))?;
-            error.check()
+            let deleted = connection.delete_groups(&[group]).await;
+            let was_cut = matches!(deleted, Err(ClientError::NoAnswer(_)));
+            may_be_done |= was_cut;
+            let result = deleted?.pop();
+            let (_, error) = result.ok_or(ClientError::Malformed("no result"))?;
+            match error {
+                ErrorCode::GROUP_ID_NOT_FOUND if may_be_done => Ok(()),
+                error => error.check(),
+            }
         })
         .await
 }
