@@ -42,6 +42,16 @@ pub enum Group {
     },
 }
 
+/// How a member takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// It joins, syncs and heartbeats.
+    Classic,
+    /// It heartbeats only (KIP-848).
+    Consumer,
+}
+
 /// A member of a group and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
@@ -49,6 +59,8 @@ pub struct Membership {
     pub group: String,
     /// The member's id; empty while it has none.
     pub member: String,
+    /// How it takes part.
+    pub protocol: Protocol,
     /// The generation (classic protocol) or the member's epoch (KIP-848); -1 while it has none.
     pub generation: i32,
     /// What it holds when it asks: what it held before and is not here it has given back.

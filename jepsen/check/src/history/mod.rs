@@ -16,7 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use group::{Group, Membership};
+pub use group::{Group, Membership, Protocol};
 pub use io::{LINE_BYTES_MAX, read_history, write};
 pub use recorder::{EVENTS_MAX, Recorder};
 pub use sequence::{HistoryError, Sequence};

@@ -109,6 +109,24 @@ fn a_partition_has_one_owner_in_a_generation() {
 }
 
 #[test]
+fn generations_begin_anew_where_a_group_without_members_changes_its_protocol() {
+    // The empty group of one protocol made way for one of the other.
+    let story =
+        |second: &str| format!("p1 join g m1 3 a/0\np1 leave g m1\np2 join g {second} 3 a/0");
+    is_valid(&story("k2"));
+    shows(&["two-owners"], &story("m2"));
+    // Of the new group it holds as of any.
+    shows(
+        &["two-owners"],
+        "p1 join g m1 3 a/0
+p1 leave g m1
+p3 > join g k3 2
+p2 join g k2 2 a/0
+p3 < join g k3 2 a/0",
+    );
+}
+
+#[test]
 fn nobody_is_told_of_what_another_still_owns() {
     // The last sign of life of the first one began before the second was told, or after it.
     is_valid(

@@ -8,7 +8,7 @@
 //! p2 poll -> info damaged: why    what the client was told
 //! p2 crash
 //! p1 create t 3; p1 delete t; p1 set t k=v; p1 describe t 3 k=v; p1 describe t gone; p1 list t u
-//! p1 join g m1 3 a/0 b/1          member m1 is told to own these in generation 3
+//! p1 join g m1 3 a/0 b/1          member m1 is told to own these in generation 3; k1 is of KIP-848
 //! p1 beat g m1 3 a/0 | a/0 b/1    holds what stands before the bar, and is told what stands after it
 //! p1 beat g m1 3 a/0              the same on both sides
 //! p1 leave g m1
@@ -26,7 +26,7 @@
 
 use std::collections::BTreeMap;
 
-use jepsen_check::history::{Admin, Event, Group, Key, Membership, Op, Process, Read};
+use jepsen_check::history::{Admin, Event, Group, Key, Membership, Op, Process, Protocol, Read};
 use jepsen_check::{Limits, Outcome, Recorder, Verdict, check};
 
 /// The history of a story.
@@ -207,6 +207,10 @@ fn group(what: &str, rest: &[&str]) -> (Op, Op) {
             let membership = |owned| Membership {
                 group: word(0),
                 member: word(1),
+                protocol: match word(1).starts_with('k') {
+                    true => Protocol::Consumer,
+                    false => Protocol::Classic,
+                },
                 generation: rest[2].parse().unwrap(),
                 held: named(held),
                 owned,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jepsen_check::history::Key;
+use jepsen_check::history::{Key, Protocol};
 use kafka_client::api::{
     ConsumerGroupHeartbeat, ConsumerGroupHeartbeatAnswer, CoordinatorKind, Heartbeat, JoinGroup,
     JoinedGroup, LeavingMember, OffsetCommit, OffsetFetch, OffsetToCommit, PartitionsById,
@@ -29,15 +29,6 @@ pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 const JOIN_TIMEOUT: Duration = Duration::from_secs(9);
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
 const ASSIGNOR: &str = "range";
-
-/// How a member takes part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// Joins, syncs and heartbeats.
-    Classic,
-    /// Heartbeats alone (KIP-848).
-    Consumer,
-}
 
 /// What became of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +95,12 @@ impl GroupMember {
     #[must_use]
     pub fn member_id(&self) -> &str {
         &self.member_id
+    }
+
+    /// How it takes part.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Its generation or epoch.

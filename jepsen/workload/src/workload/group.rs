@@ -11,13 +11,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use jepsen_check::history::{Group, Key, Membership, Op};
+use jepsen_check::history::{Group, Key, Membership, Op, Process, Protocol};
 use tokio::time::{Instant, sleep};
 
 use super::log::{self, Session, pause};
 use crate::book::Book;
 use crate::client::ClientOptions;
-use crate::client::group::{Committed, GroupMember, Protocol, SESSION_TIMEOUT};
+use crate::client::group::{Committed, GroupMember, SESSION_TIMEOUT};
 use crate::generator::Generator;
 use crate::random::Random;
 use crate::run::{DriveError, Factory};
@@ -112,7 +112,7 @@ impl<W: World> GroupClient<'_, W> {
             consumer.member.nodes.set_addresses(addresses.clone());
             consumer.session.client.set_addresses(addresses);
             let goes_on = match !self.is_calm && Instant::now() >= consumer.ends_at {
-                true => self.end(&mut consumer).await,
+                true => self.end(&mut consumer, until).await,
                 false => self.step(&mut consumer).await,
             };
             if !goes_on {
@@ -182,15 +182,16 @@ impl<W: World> GroupClient<'_, W> {
     }
 
     /// A member's end, or nearly so.
-    async fn end(&mut self, consumer: &mut Consumer) -> bool {
+    async fn end(&mut self, consumer: &mut Consumer, until: Instant) -> bool {
+        let nap = SESSION_TIMEOUT * 4 / 3;
         match self.random.below(4) {
             0 => {
                 self.leave(consumer).await;
                 false
             }
             // It stands still, is taken for dead, and does not know it.
-            1 => {
-                sleep(SESSION_TIMEOUT * 4 / 3).await;
+            1 if Instant::now() + nap < until => {
+                sleep(nap).await;
                 let life_ms = LIFE_MS_MIN + self.random.below(LIFE_MS_MORE);
                 consumer.ends_at = Instant::now() + Duration::from_millis(life_ms);
                 let offsets = positions(consumer, consumer.member.owned());
@@ -328,6 +329,7 @@ fn membership(member: &GroupMember, held: Vec<Key>, owned: Vec<Key>) -> Membersh
     Membership {
         group: GROUP.to_owned(),
         member: member.member_id().to_owned(),
+        protocol: member.protocol(),
         generation: member.generation(),
         held,
         owned,
@@ -344,7 +346,7 @@ fn positions(consumer: &Consumer, of: &BTreeSet<Key>) -> Vec<(Key, i64)> {
 /// Looks at what is committed, and writes it down.
 async fn look<W: World>(
     book: &Book<'_, W>,
-    process: jepsen_check::history::Process,
+    process: Process,
     member: &mut GroupMember,
     keys: &[Key],
 ) -> Option<Vec<(Key, i64)>> {

@@ -1,15 +1,16 @@
 //! A partition has one owner.
 //!
 //! No two members are told of one partition in the same generation (or member epoch), and none is
-//! told of it while another certainly owns it.
+//! told of it while another certainly owns it. A group that has lost all its members may make way for
+//! one of the other protocol, whose generations begin anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::findings::Findings;
 use super::super::run::{KeyId, Run};
 use super::super::verdict::{Anomaly, AnomalyName};
 use super::Place;
-use crate::history::{Group, Kind, Membership, Op, Process};
+use crate::history::{Group, Kind, Membership, Op, Process, Protocol};
 
 /// A member's hold on a partition.
 #[derive(Debug, Clone, Copy)]
@@ -51,10 +52,20 @@ struct Walk<'a> {
     ended: BTreeMap<Place<'a>, Vec<Hold<'a>>>,
     /// Who was told of a partition in a generation first, and where.
     told: BTreeMap<(&'a str, KeyId, i32), (&'a str, usize)>,
+    /// The highest generation that anybody was told of, as it rises, by the group.
+    highest: BTreeMap<&'a str, Vec<(usize, i32)>>,
+    /// Of each group the protocols of its members.
+    protocols: BTreeMap<&'a str, BTreeSet<Protocol>>,
 }
 
 pub(super) fn check<'a>(run: &Run<'a>, findings: &mut Findings) {
     let mut walk = Walk::default();
+    for event in run.events {
+        if let Op::Group(Group::Join(member)) = &event.op {
+            let protocols = walk.protocols.entry(&member.group).or_default();
+            protocols.insert(member.protocol);
+        }
+    }
     for (position, event) in run.events.iter().enumerate() {
         match (&event.op, event.kind) {
             (Op::Group(Group::Join(asked) | Group::Heartbeat(asked)), Kind::Invoke) => {
@@ -71,6 +82,8 @@ pub(super) fn check<'a>(run: &Run<'a>, findings: &mut Findings) {
                 if matches!(op, Group::Heartbeat(_)) {
                     let held = member.held.iter().map(|key| run.key_id(key));
                     walk.confirm(event.process, held, (asked, false));
+                } else {
+                    walk.begin_anew(member, asked);
                 }
                 walk.tell(run, event.process, member, asked, position, findings);
             }
@@ -129,6 +142,22 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A join leads to a generation beyond all that were told before it, unless the group made way
+    /// for one of the other protocol: then what was told before says nothing any more.
+    fn begin_anew(&mut self, joined: &Membership, asked: usize) {
+        let group = joined.group.as_str();
+        let is_mixed = self.protocols.get(group).is_some_and(|all| all.len() > 1);
+        let highest = self.highest.get(group).map_or(&[][..], Vec::as_slice);
+        let before = highest.partition_point(|(position, _)| *position < asked);
+        let is_anew = before
+            .checked_sub(1)
+            .is_some_and(|at| joined.generation <= highest[at].1);
+        if is_mixed && is_anew {
+            self.told.retain(|(of, ..), _| *of != group);
+            self.highest.remove(group);
+        }
+    }
+
     fn tell(
         &mut self,
         run: &Run<'a>,
@@ -141,6 +170,13 @@ impl<'a> Walk<'a> {
         let group = told.group.as_str();
         let member = self.members.entry(process).or_default();
         member.group = group;
+        let highest = self.highest.entry(group).or_default();
+        if highest
+            .last()
+            .is_none_or(|(_, generation)| *generation < told.generation)
+        {
+            highest.push((position, told.generation));
+        }
         for named in &told.owned {
             let key = run.key_id(named);
             member.holds.entry(key).or_insert(Hold {
