@@ -1,8 +1,6 @@
 //! Consumer groups on whole nodes: members come, go and die, nodes are killed and come back, and
 //! what was answered stays.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod classic;
 mod consumer;
 mod member;
