@@ -7,8 +7,9 @@ use test_support::{Signal, eventually};
 
 use crate::{BINARY, Cluster};
 
+/// A node whose groups do not wait for more members, with three records in `orders`.
 fn with_records() -> Cluster {
-    let cluster = Cluster::start();
+    let cluster = Cluster::start_with(&["--set", "groups.initial_rebalance_delay=10ms"]);
     cluster.ok(&["topic", "create", "orders"]);
     cluster
         .feed(&["produce", "orders", "-k", "k1"], b"a\nb\nc\n")
