@@ -323,7 +323,7 @@ fn limits(run: &RunSettings, nodes: u32) -> Limits {
         sends_ok_min: least(100, has_log),
         polls_ok_min: least(50, has_log),
         admin_ok_min: least(10, has(WorkloadKind::Meta)),
-        commits_ok_min: least(20, has(WorkloadKind::Group)),
+        commits_ok_min: least(5, has(WorkloadKind::Group)),
         replicas_min: nodes.min(Limits::default().replicas_min),
         ..Limits::default()
     }

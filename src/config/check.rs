@@ -10,6 +10,8 @@ const SEEDS_MAX: usize = 64;
 const ELECTION_MS_MAX: u64 = 60_000;
 /// Most partitions of the topic of groups: a node follows each of its own with a task.
 const OFFSETS_PARTITIONS_MAX: i32 = 1_000;
+/// Longest note beside an offset: records hold no string of 32 KiB.
+const OFFSET_METADATA_BYTES_MAX: u64 = 16 << 10;
 /// Longest time of a group: what is gone for longer is not missed in any useful time.
 const GROUP_PERIOD_MS_MAX: u64 = 24 * 3_600 * 1_000;
 
@@ -122,8 +124,35 @@ impl Config {
                 "must be above 0 and below groups.consumer_session_timeout",
             );
         }
-        if groups.offsets_retention.ms == 0 {
-            return refuse("groups.offsets_retention", "must be above 0");
+        for (key, value) in [
+            ("groups.offsets_retention", groups.offsets_retention.ms),
+            (
+                "groups.offsets_retention_check_interval",
+                groups.offsets_retention_check_interval.ms,
+            ),
+            ("groups.members_max", groups.members_max as u64),
+            (
+                "groups.consumer_members_max",
+                groups.consumer_members_max as u64,
+            ),
+        ] {
+            if value == 0 {
+                return refuse(key, "must be above 0");
+            }
+        }
+        if groups.offset_metadata_bytes_max.0 > OFFSET_METADATA_BYTES_MAX {
+            return refuse("groups.offset_metadata_bytes_max", "must be at most 16KiB");
+        }
+        let is_known = |name: &String| name == "uniform" || name == "range";
+        let is_twice = matches!(&groups.consumer_assignors[..], [one, other] if one == other);
+        if !(1..=2).contains(&groups.consumer_assignors.len())
+            || is_twice
+            || !groups.consumer_assignors.iter().all(is_known)
+        {
+            return refuse(
+                "groups.consumer_assignors",
+                "must be `uniform` and `range`, in the order wanted, or one of them",
+            );
         }
         for (key, period) in [
             ("groups.session_timeout_max", groups.session_timeout_max),

@@ -18,8 +18,8 @@ use storage::NodeId;
 use crate::node::{HTTP_LISTENER, KAFKA_LISTENER, PEERS_LISTENER};
 
 pub use sections::{
-    Config, Durability, GroupsConfig, HttpConfig, KafkaConfig, LimitsConfig, PeersConfig,
-    StorageConfig, TopicsConfig,
+    Config, Durability, GroupMigration, GroupsConfig, HttpConfig, KafkaConfig, LimitsConfig,
+    PeersConfig, StorageConfig, TopicsConfig,
 };
 
 /// Kafka's port, before `port_offset`.
@@ -395,6 +395,24 @@ mod tests {
             ),
             ("groups.offsets_retention=0s", "groups.offsets_retention"),
             (
+                "groups.offsets_retention_check_interval=0s",
+                "groups.offsets_retention_check_interval",
+            ),
+            (
+                "groups.offset_metadata_bytes_max=32768B",
+                "groups.offset_metadata_bytes_max",
+            ),
+            ("groups.members_max=0", "groups.members_max"),
+            (
+                "groups.consumer_members_max=0",
+                "groups.consumer_members_max",
+            ),
+            ("groups.consumer_assignors=[]", "groups.consumer_assignors"),
+            (
+                "groups.consumer_assignors=[\"range\", \"best\"]",
+                "groups.consumer_assignors",
+            ),
+            (
                 "kafka.inflight_bytes_max=399MiB",
                 "kafka.inflight_bytes_max",
             ),
@@ -429,6 +447,12 @@ mod tests {
             "groups.consumer_session_timeout=4s",
             "groups.consumer_heartbeat_interval=5ms",
             "groups.offsets_retention=6s",
+            "groups.offsets_retention_check_interval=7s",
+            "groups.offset_metadata_bytes_max=8B",
+            "groups.members_max=9",
+            "groups.consumer_members_max=10",
+            "groups.consumer_assignors=[\"range\"]",
+            "groups.consumer_migration=upgrade",
         ];
         let config = read("", &told).unwrap();
         assert_eq!(config.validate(), Ok(()));
@@ -441,6 +465,12 @@ mod tests {
             consumer_session_timeout_ms: 4_000,
             consumer_heartbeat_interval_ms: 5,
             offsets_retention_ms: 6_000,
+            offsets_retention_check_interval_ms: 7_000,
+            offset_metadata_max_bytes: 8,
+            group_max_size: 9,
+            consumer_max_size: 10,
+            consumer_assignors: vec!["range".to_owned()],
+            consumer_migration_policy: broker::groups::MigrationPolicy::Upgrade,
             ..default.groups
         };
         assert_eq!(broker.groups, expected);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use broker::groups::MigrationPolicy;
 use serde::{Deserialize, Serialize};
 
 use super::{HTTP_PORT, KAFKA_PORT, PEERS_PORT};
@@ -173,6 +174,34 @@ pub struct GroupsConfig {
     pub consumer_heartbeat_interval: Period,
     /// How long offsets stay after their group lost its last member. Default 7 days.
     pub offsets_retention: Period,
+    /// Time between two looks for offsets that have stayed for so long. Default 10 min.
+    pub offsets_retention_check_interval: Period,
+    /// Longest note that a client may commit beside an offset. Default 4 KiB.
+    pub offset_metadata_bytes_max: ByteSize,
+    /// Most members of a classic group. Default 2147483647.
+    pub members_max: usize,
+    /// Most members of a consumer group (KIP-848). Default 2147483647.
+    pub consumer_members_max: usize,
+    /// The assignors that such groups may use, `uniform` and `range` or one of them, the default
+    /// one first. Default both.
+    pub consumer_assignors: Vec<String>,
+    /// Which ways a group may go between the two protocols while it has members. Default both.
+    pub consumer_migration: GroupMigration,
+}
+
+/// Which ways a group may go between the two protocols while it has members.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupMigration {
+    /// Both.
+    #[default]
+    Bidirectional,
+    /// From classic to consumer.
+    Upgrade,
+    /// From consumer to classic.
+    Downgrade,
+    /// None.
+    Disabled,
 }
 
 /// The disk.
@@ -306,6 +335,12 @@ impl Default for GroupsConfig {
             consumer_session_timeout: Period::from_secs(45),
             consumer_heartbeat_interval: Period::from_secs(5),
             offsets_retention: Period::from_secs(7 * 24 * 3_600),
+            offsets_retention_check_interval: Period::from_secs(600),
+            offset_metadata_bytes_max: ByteSize(4 << 10),
+            members_max: 0x7fff_ffff,
+            consumer_members_max: 0x7fff_ffff,
+            consumer_assignors: vec!["uniform".to_owned(), "range".to_owned()],
+            consumer_migration: GroupMigration::default(),
         }
     }
 }
@@ -320,6 +355,17 @@ impl GroupsConfig {
             consumer_session_timeout_ms: self.consumer_session_timeout.wire_ms(),
             consumer_heartbeat_interval_ms: self.consumer_heartbeat_interval.wire_ms(),
             offsets_retention_ms: self.offsets_retention.signed_ms(),
+            offsets_retention_check_interval_ms: self.offsets_retention_check_interval.signed_ms(),
+            offset_metadata_max_bytes: self.offset_metadata_bytes_max.as_usize(),
+            group_max_size: self.members_max,
+            consumer_max_size: self.consumer_members_max,
+            consumer_assignors: self.consumer_assignors.clone(),
+            consumer_migration_policy: match self.consumer_migration {
+                GroupMigration::Bidirectional => MigrationPolicy::Bidirectional,
+                GroupMigration::Upgrade => MigrationPolicy::Upgrade,
+                GroupMigration::Downgrade => MigrationPolicy::Downgrade,
+                GroupMigration::Disabled => MigrationPolicy::Disabled,
+            },
             ..broker::groups::GroupsConfig::default()
         }
     }
