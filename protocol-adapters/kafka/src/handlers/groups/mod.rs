@@ -30,6 +30,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::GroupId;
 use kafka_protocol::protocol::StrBytes;
 use listener::Stop;
+use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use crate::mapping;
@@ -54,7 +55,12 @@ async fn submit(context: &Context, group_id: &str, command: Command) -> Asked {
 
 /// Awaits an answer that the coordinator gives as soon as it can.
 async fn settle(asked: Asked) -> Settled {
-    match tokio::time::timeout(ANSWER_WAIT, reply(asked)).await {
+    settle_until(asked, Instant::now() + ANSWER_WAIT).await
+}
+
+/// Awaits an answer until then; one that is there already is taken at any time.
+async fn settle_until(asked: Asked, deadline: Instant) -> Settled {
+    match timeout_at(deadline, reply(asked)).await {
         Ok(settled) => settled,
         Err(_) => Err(ResponseError::CoordinatorNotAvailable),
     }
@@ -78,7 +84,9 @@ async fn reply(asked: Asked) -> Settled {
 }
 
 /// Answers to the commands of one request, in its order; the last of them may still be under way.
+/// They share one deadline, so that a coordinator that hangs does not cost each of its groups one.
 struct Answers {
+    deadline: Instant,
     settled: Vec<Settled>,
     waiting: VecDeque<Asked>,
 }
@@ -88,6 +96,7 @@ impl Answers {
     /// them have their places.
     async fn ask(context: &Context, commands: Vec<(String, Command)>) -> Answers {
         let mut answers = Answers {
+            deadline: Instant::now() + ANSWER_WAIT,
             settled: Vec::new(),
             waiting: VecDeque::new(),
         };
@@ -103,7 +112,8 @@ impl Answers {
 
     async fn settle_oldest(&mut self) {
         if let Some(asked) = self.waiting.pop_front() {
-            self.settled.push(settle(asked).await);
+            let settled = settle_until(asked, self.deadline).await;
+            self.settled.push(settled);
         }
     }
 
@@ -179,6 +189,13 @@ mod tests {
     fn a_group_named_twice_is_asked_about_once() {
         let named = ["b", "a", "b"].map(group_id).to_vec();
         assert_eq!(distinct(named), ["b", "a"]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_however_late_it_is_asked_for() {
+        let asked = Err(CoordinatorError::LoadInProgress);
+        let settled = settle_until(asked, Instant::now()).await;
+        assert_eq!(settled, Err(ResponseError::CoordinatorLoadInProgress));
     }
 
     #[test]
