@@ -66,7 +66,6 @@ impl SimSettings {
         let nodes = self.nodes.unwrap_or(if nodes == 0 { 5 } else { 3 });
         let workloads = self.workloads.clone().unwrap_or(match workloads {
             0 => vec![WorkloadKind::Log, WorkloadKind::Meta],
-            1 => vec![WorkloadKind::Log, WorkloadKind::Group],
             _ => vec![WorkloadKind::Log],
         });
         // What is broken again before all has settled, and what has the time to show.
