@@ -90,10 +90,14 @@ fn commit(offset: i64) -> Command {
 }
 
 fn fetch() -> Command {
+    fetch_of("t")
+}
+
+fn fetch_of(topic: &str) -> Command {
     Command::OffsetFetch(OffsetFetch {
         group_id: GROUP.to_owned(),
         topics: Some(vec![FetchTopic {
-            name: "t".to_owned(),
+            name: topic.to_owned(),
             partitions: vec![0],
             ..FetchTopic::default()
         }]),
@@ -102,7 +106,11 @@ fn fetch() -> Command {
 }
 
 async fn offset(broker: &Broker) -> i64 {
-    match ask(broker, fetch()).await {
+    offset_of(broker, "t").await
+}
+
+async fn offset_of(broker: &Broker, topic: &str) -> i64 {
+    match ask(broker, fetch_of(topic)).await {
         Response::OffsetFetch(fetched) => fetched.topics[0].partitions[0].offset,
         response => panic!("{response:?} to a fetch"),
     }
@@ -110,10 +118,14 @@ async fn offset(broker: &Broker) -> i64 {
 
 /// Writes an offset past the instance that leads, as another leader would have.
 async fn write_past(broker: &Broker, id: PartitionId, offset: i64) -> Outcome {
+    write_past_of(broker, id, "t", offset).await
+}
+
+async fn write_past_of(broker: &Broker, id: PartitionId, topic: &str, offset: i64) -> Outcome {
     let (partition, shard, _) = broker.led(id).expect("it is led");
     let key = OffsetKey {
         group_id: GROUP.to_owned(),
-        topic: "t".to_owned(),
+        topic: topic.to_owned(),
         partition: 0,
     };
     let value = OffsetValue {
@@ -225,6 +237,27 @@ fn committed_offset(state: &Groups) -> i64 {
         [(_, Response::OffsetFetch(fetched))] => fetched.topics[0].partitions[0].offset,
         answers => panic!("{answers:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_of_topics_that_went_while_nobody_led_go_too() {
+    let (broker, id) = start(&SimDisk::new(6)).await;
+    ask(&broker, commit(5)).await;
+    let end = |broker: &Broker| {
+        let partition = broker.inner.directory.get(id).expect("it is here");
+        partition.high_watermark()
+    };
+    let before = end(&broker);
+    // Left by a leader that did not see the topic go.
+    let written = write_past_of(&broker, id, "gone", 7).await;
+    assert!(matches!(written, Outcome::Appended(..)), "{written:?}");
+    eventually("its offset goes", async || {
+        (offset_of(&broker, "gone").await == -1).then_some(())
+    })
+    .await;
+    assert!(end(&broker) >= before.plus(2), "the log says so");
+    assert_eq!(offset(&broker).await, 5, "that of the other one stays");
+    broker.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
