@@ -303,13 +303,18 @@ impl Machine {
             .unwrap_or(false)
     }
 
-    /// Reads what is there, before the node does.
-    fn look_at_disk(&self) -> Found {
+    /// Reads what is there, before the node does and as strictly: `keeps_written` unless power was
+    /// cut since the last run.
+    fn look_at_disk(&self, keeps_written: bool) -> Found {
         let disk = Disk::Sim(self.disk.clone());
         let dir = Path::new(DATA_DIR);
+        let verify = match keeps_written {
+            true => journal::verify_kept,
+            false => journal::verify,
+        };
         Found {
             excuse: self.excuse_at_start,
-            journal: journal::verify(&disk, &dir.join("journal")),
+            journal: verify(&disk, &dir.join("journal")),
             identity: disk.read_file(&dir.join("identity")).unwrap_or_default(),
             is_returning: self.is_returning(),
         }
@@ -342,11 +347,12 @@ impl Machine {
             false => self.excuse,
         };
         self.excuse = Excuse::None;
-        if let Some(seed) = self.cut.take() {
+        let cut = self.cut.take();
+        if let Some(seed) = cut {
             self.disk.crash(seed);
             self.owes_syncs = self.is_lied_to;
         }
-        self.found = Some(self.look_at_disk());
+        self.found = Some(self.look_at_disk(cut.is_none()));
         self.runs += 1;
         self.ended = None;
         self.is_paused = false;
