@@ -129,6 +129,7 @@ impl Broker {
         tasks.spawn(self.until_stopped(self.clone().follow_moves_forever()));
         tasks.spawn(self.until_stopped(self.clone().move_forever()));
         tasks.spawn(self.until_stopped(self.clone().upkeep_forever()));
+        tasks.spawn(self.until_stopped(self.clone().compact_forever()));
         tasks.spawn(self.until_stopped(self.clone().repair_forever()));
         tasks.spawn(self.until_stopped(self.clone().scrub_forever()));
         tasks.spawn(self.until_stopped(self.clone().tell_returns_forever()));

@@ -389,7 +389,7 @@ async fn read_log(
         return Ok(read);
     }
     let shared = Arc::clone(partition);
-    let read = net::blocking(move || shared.log.read(from, limit, bytes_max)).await;
+    let read = net::blocking(move || shared.log.read_records(from, limit, bytes_max)).await;
     match read.expect("reading a log does not panic") {
         Ok(read) => Ok(read),
         Err(error) => Err(read_failed(partition.id, error)),

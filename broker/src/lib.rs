@@ -9,6 +9,7 @@ mod broker;
 mod byte_budget;
 pub mod catalogue;
 mod cluster;
+mod compaction;
 mod config;
 mod controller;
 mod error;

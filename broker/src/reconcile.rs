@@ -272,14 +272,7 @@ impl Broker {
 
     fn configure_partition(&self, topic: &Topic, id: PartitionId) {
         for log in self.inner.directory.logs_of(id) {
-            log.log.set_config(log_config(topic));
+            log.log.set_config(topic.config.log_config());
         }
-    }
-}
-
-fn log_config(topic: &Topic) -> LogConfig {
-    LogConfig {
-        segment_bytes: u32::try_from(topic.config.segment_bytes).unwrap_or(u32::MAX),
-        segment_ms: topic.config.segment_ms,
     }
 }

@@ -574,6 +574,12 @@ impl Broker {
         timeout_ms: i64,
     ) -> Result<Offset, BrokerError> {
         let (partition, shard, _) = self.led(id)?;
+        let catalogue = self.catalogue();
+        let topic = catalogue.topic_by_id(id.topic);
+        if topic.is_some_and(|topic| !topic.config.cleanup.deletes) {
+            let reason = "cleanup.policy does not say delete".to_owned();
+            return Err(BrokerError::PolicyViolation { reason });
+        }
         let (start, end) = (partition.log.start_offset(), partition.high_watermark());
         let to = before.unwrap_or(end);
         if to < Offset(0) || to > end {

@@ -114,7 +114,7 @@ fn log_raised(partition: PartitionId, to: Offset) {
 fn retained(config: &TopicConfig, partition: &Partition, now_ms: i64) -> Option<Offset> {
     let log = &partition.log;
     let keeps_all = config.retention_ms < 0 && config.retention_bytes < 0;
-    if keeps_all || log.start_offset() == log.end_offset() {
+    if !config.cleanup.deletes || keeps_all || log.start_offset() == log.end_offset() {
         return None;
     }
     expired(config, &log.segments(), now_ms)
@@ -145,7 +145,7 @@ fn expired(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) -> Optio
 
 /// The time of a segment's newest record; where records have none, the time by which the last of
 /// them was there: when the next segment was begun. `None` while that is not known.
-fn newest_ms(segments: &[SegmentInfo], at: usize) -> Option<i64> {
+pub(crate) fn newest_ms(segments: &[SegmentInfo], at: usize) -> Option<i64> {
     let newest = segments[at].max_timestamp;
     let next = segments.get(at + 1);
     (newest >= 0)
@@ -165,6 +165,8 @@ mod tests {
             max_timestamp: n * 1_000,
             created_ms: n * 1_000,
             sealed: n < 3,
+            compacted: false,
+            cleaned: false,
         };
         (0..4).map(segment).collect()
     }

@@ -154,6 +154,8 @@ impl Config {
             catch_up_bytes_per_second: self.storage.catch_up_bytes_per_second.0,
             scrub_interval_ms: self.storage.scrub_interval.ms,
             scrub_bytes_per_second: self.storage.scrub_bytes_per_second.0,
+            compaction_bytes_per_second: self.storage.compaction_bytes_per_second.0,
+            compaction_memory_bytes: self.storage.compaction_memory.as_usize(),
             auto_create_topics: self.topics.auto_create,
             default_partitions: self.topics.partitions,
             default_replication_factor: self.topics.replication_factor,

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use raft::Lane;
 use storage::{LeaderEpoch, LogId, NodeId, Offset, ShardId};
 
+use crate::compaction::aligned::read_aligned;
 use crate::broker::refused;
 use crate::partition::SealedLog;
 use crate::partition::machine::Outcome;
@@ -134,7 +135,7 @@ impl Broker {
         let Some(partition) = partition.filter(|one| one.log_id() == log && at < end) else {
             return Bytes::new();
         };
-        let read = net::blocking(move || partition.log.read(at, end, REST_BYTES_MAX));
+        let read = net::blocking(move || read_aligned(&partition.log, at, end, REST_BYTES_MAX));
         match read.await {
             Ok(Ok(read)) => {
                 let mut joined = BytesMut::with_capacity(read.bytes);

@@ -48,6 +48,8 @@ enum Wanted {
     Batches,
     /// Batches that have records.
     Records,
+    /// Every batch, those below the log start as well.
+    Stored,
 }
 
 /// Batches of the tail, to be joined without the lock.
@@ -89,6 +91,20 @@ impl PartitionLog {
         bytes_max: usize,
     ) -> Result<ReadBatches, ReadError> {
         self.read_some(Wanted::Records, from, limit, bytes_max)
+    }
+
+    /// Like [`PartitionLog::read`], from the base of the first segment on, though the log may
+    /// begin above that: for whoever writes segments anew.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::read`].
+    pub fn read_stored(
+        &self,
+        from: Offset,
+        limit: Offset,
+        bytes_max: usize,
+    ) -> Result<ReadBatches, ReadError> {
+        self.read_some(Wanted::Stored, from, limit, bytes_max)
     }
 
     fn read_some(
@@ -243,7 +259,11 @@ impl PartitionLog {
     ) -> Plan {
         let from = out.next;
         let memory = self.memory();
-        if from < memory.start || from > memory.end {
+        let first = match (wanted, memory.segments.first()) {
+            (Wanted::Stored, Some(first)) => first.base.min(memory.start),
+            _ => memory.start,
+        };
+        if from < first || from > memory.end {
             return Plan::OutOfRange {
                 start: memory.start,
                 end: memory.end,

@@ -19,7 +19,10 @@ use super::segment::Segment;
 use super::segment_format::{SegmentId, index_name, log_name};
 use super::{LogConfig, PartitionLog, StorageError};
 use crate::Offset;
-use crate::batch::BatchHeader;
+use crate::batch::{
+    BATCH_HEADER_BYTES, BATCH_LENGTH_OVERHEAD, BATCH_MAGIC, BATCH_UNCHECKED_BYTES, BatchHeader,
+    crc32c,
+};
 
 /// The new files of a run of sealed segments, on their way. Dropping it gives up. Every call may
 /// block.
@@ -139,6 +142,31 @@ fn sources(memory: &Memory, from: Offset, to: Offset) -> Option<&[Segment]> {
         .flatten()
 }
 
+/// A batch that fills the offsets `from..end`.
+fn filler(from: Offset, end: Offset, epoch: i32) -> Vec<u8> {
+    let mut batch = BatchHeader {
+        base_offset: from.0,
+        batch_length: i32::try_from(BATCH_HEADER_BYTES - BATCH_LENGTH_OVERHEAD)
+            .expect("a header is small"),
+        partition_leader_epoch: epoch,
+        magic: BATCH_MAGIC,
+        crc: 0,
+        attributes: 0,
+        last_offset_delta: i32::try_from(end.0 - from.0 - 1).expect("the caller keeps within it"),
+        base_timestamp: -1,
+        max_timestamp: -1,
+        producer_id: -1,
+        producer_epoch: -1,
+        base_sequence: -1,
+        record_count: 0,
+    }
+    .encode()
+    .to_vec();
+    let crc = crc32c(&batch[BATCH_UNCHECKED_BYTES..]);
+    batch[BATCH_UNCHECKED_BYTES - 4..BATCH_UNCHECKED_BYTES].copy_from_slice(&crc.to_be_bytes());
+    batch
+}
+
 impl SegmentReplacement {
     /// Offset that the next batch must have.
     #[must_use]
@@ -186,6 +214,24 @@ impl SegmentReplacement {
             let count = open.add(batches, rest, |segment, header| is_full(segment, header))?;
             self.end = open.segment.end;
             rest = &rest[count..];
+        }
+        Ok(())
+    }
+
+    /// Fills the offsets up to `to` with batches that have no records, for offsets below the log
+    /// start that a peer has deleted.
+    ///
+    /// # Errors
+    /// As [`SegmentReplacement::append`].
+    pub fn fill_to(&mut self, to: Offset) -> Result<(), CopyError> {
+        while self.end < to {
+            let from = self.end;
+            let later = self.epochs.entries().iter().map(|(_, first)| *first);
+            let next = later.filter(|first| *first > from).min();
+            let end = next.map_or(to, |next| next.min(to));
+            let end = Offset(end.0.min(from.0 + i64::from(i32::MAX)));
+            let epoch = self.epochs.at(from).map_or(-1, |epoch| epoch.0);
+            self.append(&Bytes::from(filler(from, end, epoch)))?;
         }
         Ok(())
     }
