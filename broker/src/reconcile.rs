@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use storage::partition_log::LogConfig;
 use storage::{LogId, PartitionId, ShardId};
 use tokio::time::Instant;
 

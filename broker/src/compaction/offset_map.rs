@@ -31,11 +31,6 @@ impl OffsetMap {
         }
     }
 
-    /// Keys that it holds.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     /// Notes that a key is at an offset, which is above all those noted. False when there is no
     /// room for another key; nothing has changed then.
     #[must_use]
@@ -91,7 +86,7 @@ mod tests {
             assert!(map.note(key.as_bytes(), offset));
             expected.insert(key, offset);
         }
-        assert_eq!(map.len(), 900);
+        assert_eq!(map.len, 900);
         for (key, offset) in &expected {
             assert_eq!(map.newest(key.as_bytes()), Some(*offset));
         }
