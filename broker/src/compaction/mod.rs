@@ -11,6 +11,8 @@
 
 pub(crate) mod aligned;
 mod clean;
+#[cfg(test)]
+mod cluster_test;
 mod offset_map;
 mod plan;
 pub(crate) mod rewrite;

@@ -5,7 +5,7 @@
 //! are committed prefixes of one another, so only what lies above the local end travels.
 
 #[cfg(test)]
-mod cluster_test;
+pub(crate) mod cluster_test;
 pub(crate) mod holds;
 mod manifest_plan;
 pub(crate) mod pace;
