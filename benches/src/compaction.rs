@@ -333,7 +333,8 @@ async fn create(
     loop {
         let why = match client.controller().await {
             Ok(controller) => {
-                let created = controller.create_topics(&[topic.clone()], 10_000, false);
+                let wanted = std::slice::from_ref(&topic);
+                let created = controller.create_topics(wanted, 10_000, false);
                 match created.await {
                     Ok(created) if created[0].error == ErrorCode::NONE => return Ok(()),
                     Ok(created) => format!("{:?} {:?}", created[0].error, created[0].message),

@@ -47,6 +47,9 @@ pub struct BrokerConfig {
     pub compaction_bytes_per_second: u64,
     /// Memory for the keys of the partition that is compacted.
     pub compaction_memory_bytes: usize,
+    /// How long tombstones stay on this node after another replica has copied something from it,
+    /// which must not get a record without what deletes it.
+    pub compaction_copied_ms: i64,
     /// Create a topic when a client asks for its metadata (Kafka's `auto.create.topics.enable`).
     pub auto_create_topics: bool,
     /// Partitions of a topic that does not say (Kafka's `num.partitions`).
@@ -92,6 +95,7 @@ impl Default for BrokerConfig {
             scrub_bytes_per_second: 8 << 20,
             compaction_bytes_per_second: 64 << 20,
             compaction_memory_bytes: 64 << 20,
+            compaction_copied_ms: 600_000,
             auto_create_topics: true,
             default_partitions: 1,
             default_replication_factor: 0,

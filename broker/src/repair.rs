@@ -173,7 +173,10 @@ pub(crate) async fn copy_anew(
     let segments = log.segments();
     let first = segments.first().ok_or("the log is empty now")?.base;
     let cleaned = segments.iter().filter(|one| one.cleaned || one.compacted);
-    let to = cleaned.map(|one| one.end).max().map_or(end, |to| to.max(end));
+    let to = cleaned
+        .map(|one| one.end)
+        .max()
+        .map_or(end, |to| to.max(end));
     let start = log.start_offset();
     let mut copy: SegmentReplacement = blocking(move || log.begin_replacement(first, to)).await?;
     let mut bytes = 0;

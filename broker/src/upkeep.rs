@@ -202,6 +202,48 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_compacted_is_never_too_old() {
+        use std::path::Path;
+
+        use storage::clock::Clock;
+        use storage::disk::{Disk, SimDisk};
+        use storage::store::{LogStore, LogStoreConfig};
+        use storage::{ShardId, TopicId};
+
+        use crate::config::CleanupPolicy;
+        use crate::partition::manifest::Stand;
+        use crate::record::{BatchProducer, Compression, Record, encode_batch};
+
+        let disk = Disk::Sim(SimDisk::new(1));
+        let config_of_store = LogStoreConfig::new(Path::new("/partitions").into());
+        let logs = LogStore::open(&disk, &Clock::manual(0), config_of_store).expect("opens");
+        let id = PartitionId {
+            topic: TopicId([1; 16]),
+            index: 0,
+        };
+        let log = logs.create(id, storage::partition_log::LogConfig::default(), Offset(0));
+        let batch = encode_batch(
+            &[Record::default()],
+            Compression::None,
+            BatchProducer::default(),
+        );
+        let header = storage::batch::BatchHeader::parse(&batch).expect("a batch");
+        log.append(batch, &header, storage::LeaderEpoch(1), 0);
+        let partition = Partition::new(ShardId(1), (0, Stand::Serving), log, Arc::default());
+        let to = |deletes, compacts| {
+            let config = TopicConfig {
+                cleanup: CleanupPolicy { deletes, compacts },
+                ..config(1_000, -1)
+            };
+            retained(&config, &partition, 99_000)
+        };
+        assert_eq!(to(true, false), Some(Offset(1)));
+        assert_eq!(to(true, true), Some(Offset(1)));
+        assert_eq!(to(false, true), None);
+        logs.close();
+    }
+
+    #[test]
     fn records_without_a_time_are_as_old_as_the_segment_after_them() {
         let mut segments = segments();
         for segment in &mut segments {

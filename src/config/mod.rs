@@ -156,6 +156,7 @@ impl Config {
             scrub_bytes_per_second: self.storage.scrub_bytes_per_second.0,
             compaction_bytes_per_second: self.storage.compaction_bytes_per_second.0,
             compaction_memory_bytes: self.storage.compaction_memory.as_usize(),
+            compaction_copied_ms: BrokerConfig::default().compaction_copied_ms,
             auto_create_topics: self.topics.auto_create,
             default_partitions: self.topics.partitions,
             default_replication_factor: self.topics.replication_factor,

@@ -100,7 +100,9 @@ fn run(
     append_range(log, batches, BEFORE + 10, TOTAL);
     *applied = TOTAL;
     // What was replaced once is replaced again, and so are segments that no checkpoint knows.
-    store.sync(&[(log.clone(), log.end_offset())]).map_err(say)?;
+    store
+        .sync(&[(log.clone(), log.end_offset())])
+        .map_err(say)?;
     assert!(replace(log, model, sealed_end(log, 10))?);
     checkpoint(store, log, saved)?;
     assert!(log.replaced_files().is_empty());
@@ -262,7 +264,10 @@ fn a_replacement_that_is_short_wrong_or_late_changes_nothing() {
     let to = sealed_end(&log, 5);
     let before = log.state();
     let refused = |result: Result<bool, CopyError>| {
-        assert!(matches!(result, Err(CopyError::Refused { .. })), "{result:?}");
+        assert!(
+            matches!(result, Err(CopyError::Refused { .. })),
+            "{result:?}"
+        );
     };
     // Too little; too much; what does not follow; what is not sealed or no segment's.
     let begin = || log.begin_replacement(Offset(0), to).unwrap();
@@ -273,7 +278,11 @@ fn a_replacement_that_is_short_wrong_or_late_changes_nothing() {
     let beyond = Bytes::from(model.bytes_from(Offset(0)));
     refused(begin().append(&beyond).map(|()| true));
     refused(begin().append(&model.batches[1].bytes).map(|()| true));
-    for (from, to) in [(Offset(0), log.end_offset()), (Offset(1), to), (Offset(0), Offset(1))] {
+    for (from, to) in [
+        (Offset(0), log.end_offset()),
+        (Offset(1), to),
+        (Offset(0), Offset(1)),
+    ] {
         let begun = log.begin_replacement(from, to);
         assert!(matches!(begun, Err(StorageError::NoSuchSegment { .. })));
     }

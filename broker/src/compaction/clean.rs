@@ -127,9 +127,8 @@ impl Cleaner<'_> {
             .sum();
         // Room for all of them and a tenth more, where that is less than what is allowed.
         let wanted = records.saturating_mul(SLOT_BYTES as u64 * 5 / 4);
-        let bytes = usize::try_from(wanted).map_or(self.memory_bytes, |wanted| {
-            wanted.min(self.memory_bytes)
-        });
+        let bytes = usize::try_from(wanted)
+            .map_or(self.memory_bytes, |wanted| wanted.min(self.memory_bytes));
         let mut keys = Keys {
             map: OffsetMap::new(bytes),
             full_at: None,
@@ -161,7 +160,9 @@ impl Cleaner<'_> {
         let mut records = 0;
         let mut has_opaque = false;
         for (from, to) in groups(&segments, upto, self.segment_bytes) {
-            let sources = segments.iter().filter(|one| from <= one.base && one.end <= to);
+            let sources = segments
+                .iter()
+                .filter(|one| from <= one.base && one.end <= to);
             let is_one = sources.count() == 1;
             let mut rewriter = Rewriter::new(Rules {
                 upto: upto.0,
@@ -171,7 +172,9 @@ impl Cleaner<'_> {
                 rewriter.note_opaque();
             }
             let log = self.partition.log.clone();
-            let replacement = self.step(move || Ok(log.begin_replacement(from, to)?)).await?;
+            let replacement = self
+                .step(move || Ok(log.begin_replacement(from, to)?))
+                .await?;
             let mut rewriting = Rewriting {
                 replacement,
                 rewriter,

@@ -31,6 +31,8 @@ fn often(config: &mut BrokerConfig) {
     // So that reads go to files, and keys take several passes.
     config.tail_bytes_max = 50_000;
     config.compaction_memory_bytes = 24 * 20;
+    // A slow machine may let a replica copy at any time.
+    config.compaction_copied_ms = 0;
 }
 
 fn keyed(key: &str, value: Option<Bytes>) -> Record {
@@ -147,25 +149,33 @@ async fn the_last_record_of_each_key_stays_on_every_replica_and_after_a_restart(
         let log = log(node, partition).unwrap();
         assert!(log.size_bytes() < 24 * 6 * 800, "{}", log.size_bytes());
         log.verify().unwrap();
-        // Without a key nothing is taken, and what is named is the record.
     }
+    // Without a key nothing is taken, and what is named is the record.
     let keyless = [keyed("k0", None), Record::default()];
     let batch = encode_batch(&keyless, Compression::Zstd, BatchProducer::default());
     let refused = append(&nodes, partition, batch).await.unwrap_err();
     let AppendError::InvalidRecord { records, .. } = &refused else {
         panic!("{refused}");
     };
-    assert_eq!(records.iter().map(|one| one.batch_index).collect::<Vec<_>>(), [1]);
+    assert_eq!(
+        records
+            .iter()
+            .map(|one| one.batch_index)
+            .collect::<Vec<_>>(),
+        [1]
+    );
     // Nor can records be deleted by offset.
     let leads = leader(&nodes, partition).unwrap();
-    let deleted = leads.delete_records(partition, Some(Offset(5)), 5_000).await;
+    let deleted = leads
+        .delete_records(partition, Some(Offset(5)), 5_000)
+        .await;
     assert!(matches!(deleted, Err(BrokerError::PolicyViolation { .. })));
+    drop(leads);
     for node in &mut nodes {
         node.stop().await;
     }
-    for node in &mut nodes {
-        node.restart().await;
-    }
+    let restarting = nodes.iter_mut().map(TestNode::restart);
+    futures_util::future::join_all(restarting).await;
     for node in &nodes {
         has_last(node, partition, &last).await;
         log(node, partition).unwrap().verify().unwrap();
@@ -197,14 +207,19 @@ async fn a_tombstone_goes_after_its_time_and_does_not_come_back_where_a_replica_
             }
             round += 1;
             cleaned(&nodes[at], partition).await;
-            let (found, _) = read(nodes[at].broker(), partition).await.unwrap_or_default();
+            let (found, _) = read(nodes[at].broker(), partition)
+                .await
+                .unwrap_or_default();
             if !found.is_empty() && !found.contains_key("k3") {
                 break;
             }
             assert!(round < 60, "the tombstone stays");
         }
     }
-    let shard = leader(&nodes, partition).unwrap().data_shard(shard).unwrap();
+    let shard = leader(&nodes, partition)
+        .unwrap()
+        .data_shard(shard)
+        .unwrap();
     let end = shard.shard.progress().last;
     eventually("what the absent replica lacks is purged", async || {
         shard.shard.checkpoint().await.ok();

@@ -35,9 +35,6 @@ use rewrite::Rules;
 const RETRY_AFTER_MS: i64 = 30_000;
 /// Bytes cleaned after which the old files are deleted, before others are cleaned.
 const SETTLE_BYTES: u64 = 256 << 20;
-/// Tombstones stay so long after another replica has copied something from here: it must not get
-/// a record without what deletes it.
-const COPIED_LATELY_MS: i64 = 600_000;
 /// Partitions that are looked at before others get their turn.
 const LOOKS_AT_ONCE: usize = 256;
 
@@ -46,10 +43,7 @@ impl Broker {
     pub(crate) async fn compact_forever(self) {
         let config = &self.inner.config;
         let interval = u64::try_from(config.upkeep_interval_ms).unwrap_or(1).max(1);
-        let throttle = Throttle::new(
-            config.compaction_bytes_per_second,
-            self.inner.clock.clone(),
-        );
+        let throttle = Throttle::new(config.compaction_bytes_per_second, self.inner.clock.clone());
         let mut retry_at_ms: HashMap<LogId, i64> = HashMap::new();
         loop {
             tokio::time::sleep(Duration::from_millis(interval)).await;
@@ -133,7 +127,7 @@ impl Broker {
                 upto: 0,
                 now_ms: self.inner.clock.wall_ms(),
                 delete_retention_ms: config.delete_retention_ms,
-                keeps_tombstones: catch_up.was_copied_from(COPIED_LATELY_MS),
+                keeps_tombstones: catch_up.was_copied_from(self.inner.config.compaction_copied_ms),
             },
             throttle,
             pace: catch_up.pace(),

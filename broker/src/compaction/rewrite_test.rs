@@ -135,23 +135,42 @@ fn a_batch_from_which_nothing_goes_is_the_same_byte_for_byte() {
     let (out, _) = rewrite(&[first, untouched.clone(), last.clone()], RULES);
     assert_eq!(out.len(), 3);
     assert_eq!(out[1].0, untouched);
-    assert_eq!(out[2].0, last, "there is nothing in hand that it could join");
+    assert_eq!(
+        out[2].0, last,
+        "there is nothing in hand that it could join"
+    );
     let (again, removed) = rewrite(&[untouched.clone()], RULES);
-    assert_eq!((again[0].0.clone(), removed), (untouched, Removed::default()));
+    assert_eq!(
+        (again[0].0.clone(), removed),
+        (untouched, Removed::default())
+    );
 }
 
 #[test]
 fn where_nothing_is_left_an_empty_batch_fills_the_place_and_epochs_stay_apart() {
     let long = "x".repeat(SMALL_BYTES_MAX + 1);
-    let replaced = |base, epoch| batch(base, epoch, &[record("a", Some("1"), 5)], Compression::Zstd);
+    let replaced =
+        |base, epoch| batch(base, epoch, &[record("a", Some("1"), 5)], Compression::Zstd);
     let last = batch(3, 4, &[record("a", Some(&long), 5)], Compression::None);
-    let (out, removed) = rewrite(&[replaced(0, 2), replaced(1, 2), replaced(2, 3), last], RULES);
+    let (out, removed) = rewrite(
+        &[replaced(0, 2), replaced(1, 2), replaced(2, 3), last],
+        RULES,
+    );
     assert_eq!(removed.records, 3);
     let seen: Vec<_> = out
         .iter()
-        .map(|(batch, header)| (header.base_offset, header.partition_leader_epoch, batch.len()))
+        .map(|(batch, header)| {
+            (
+                header.base_offset,
+                header.partition_leader_epoch,
+                batch.len(),
+            )
+        })
         .collect();
-    assert_eq!(seen[..2], [(0, 2, BATCH_HEADER_BYTES), (2, 3, BATCH_HEADER_BYTES)]);
+    assert_eq!(
+        seen[..2],
+        [(0, 2, BATCH_HEADER_BYTES), (2, 3, BATCH_HEADER_BYTES)]
+    );
     assert!(out[..2].iter().all(|(_, header)| is_filler(header)));
     assert_eq!(seen.len(), 3);
     // Cleaned again, it is the same.
@@ -211,7 +230,12 @@ fn records_without_a_key_go_and_those_beyond_the_end_are_left_alone() {
         key: None,
         ..record("", Some("1"), 5)
     };
-    let one = batch(0, 1, &[keyless.clone(), record("a", Some("1"), 5)], Compression::None);
+    let one = batch(
+        0,
+        1,
+        &[keyless.clone(), record("a", Some("1"), 5)],
+        Compression::None,
+    );
     let two = batch(2, 1, &[keyless, record("a", None, 5)], Compression::None);
     let rules = Rules { upto: 2, ..RULES };
     let (out, removed) = rewrite(&[one, two.clone()], rules);

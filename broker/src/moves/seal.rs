@@ -13,8 +13,8 @@ use bytes::{Bytes, BytesMut};
 use raft::Lane;
 use storage::{LeaderEpoch, LogId, NodeId, Offset, ShardId};
 
-use crate::compaction::aligned::read_aligned;
 use crate::broker::refused;
+use crate::compaction::aligned::read_aligned;
 use crate::partition::SealedLog;
 use crate::partition::machine::Outcome;
 use crate::partition::op::{PartitionOp, put_log, take_log};

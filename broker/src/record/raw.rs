@@ -96,7 +96,11 @@ fn varint(bytes: &[u8], at: usize) -> Result<(i32, usize), RecordError> {
     read_varint(rest).ok_or(malformed("bad varint"))
 }
 
-fn record(body: &Bytes, span: Range<usize>, header: &BatchHeader) -> Result<RawRecord, RecordError> {
+fn record(
+    body: &Bytes,
+    span: Range<usize>,
+    header: &BatchHeader,
+) -> Result<RawRecord, RecordError> {
     let bytes = &body[..span.end];
     let attributes = *bytes.get(span.start).ok_or(malformed("an empty record"))?;
     let mut at = span.start + 1;
@@ -195,7 +199,9 @@ impl RawBatch {
             false => compression::compress(codec, &body),
         };
         let length = BATCH_HEADER_BYTES - BATCH_LENGTH_OVERHEAD + packed.len();
-        let too_large = RecordError::TooLarge { max: i32::MAX as usize };
+        let too_large = RecordError::TooLarge {
+            max: i32::MAX as usize,
+        };
         let header = BatchHeader {
             batch_length: i32::try_from(length).map_err(|_| too_large.clone())?,
             record_count: i32::try_from(self.records.len()).map_err(|_| too_large)?,

@@ -171,7 +171,10 @@ mod tests {
     fn a_log_that_lacks_what_was_compacted_is_copied_whole() {
         let mut target = log(0, 10);
         target.segments[0].cleaned = true;
-        assert_eq!(missing(target.clone(), Some(log(0, 4))), (None, true, 1_000));
+        assert_eq!(
+            missing(target.clone(), Some(log(0, 4))),
+            (None, true, 1_000)
+        );
         assert_eq!(missing(target, Some(log(0, 10))), (Some(10), false, 0));
     }
 

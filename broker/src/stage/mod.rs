@@ -17,8 +17,8 @@ mod stager;
 mod tests;
 pub(crate) mod throttle;
 
-use std::fmt;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

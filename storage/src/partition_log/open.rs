@@ -14,9 +14,7 @@ use super::index::{
 };
 use super::repair::NEW_LOG_SUFFIX;
 use super::segment::Segment;
-use super::segment_format::{
-    FileName, SegmentId, index_name, log_name, parse_name, start_name,
-};
+use super::segment_format::{FileName, SegmentId, index_name, log_name, parse_name, start_name};
 use super::staged::{
     STAGED_DIR, StagedName, parse_staged_name, staged_index_name, staged_log_name,
 };

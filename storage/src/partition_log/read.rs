@@ -250,13 +250,7 @@ impl PartitionLog {
     }
 
     /// Decides where the batches from `out.next` on come from.
-    fn plan(
-        &self,
-        wanted: Wanted,
-        out: &ReadBatches,
-        limit: Offset,
-        bytes_max: usize,
-    ) -> Plan {
+    fn plan(&self, wanted: Wanted, out: &ReadBatches, limit: Offset, bytes_max: usize) -> Plan {
         let from = out.next;
         let memory = self.memory();
         let first = match (wanted, memory.segments.first()) {
@@ -331,9 +325,8 @@ impl PartitionLog {
             let run_bytes = run.as_ref().map_or(0, |(_, start, end)| end - start);
             let is_first = run.is_none() && out.batches.is_empty();
             let is_filler = wanted == Wanted::Records && is_filler(&header);
-            let is_over = !is_first
-                && !is_filler
-                && out.bytes + run_bytes + header.total_bytes() > bytes_max;
+            let is_over =
+                !is_first && !is_filler && out.bytes + run_bytes + header.total_bytes() > bytes_max;
             if !is_before && (header.base_offset >= limit.0 || is_over) {
                 return Ok(ControlFlow::Break(()));
             }

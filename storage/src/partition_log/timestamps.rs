@@ -69,11 +69,7 @@ impl PartitionLog {
         self.settled(|| self.max_timestamp_once(from, limit))
     }
 
-    fn max_timestamp_once(
-        &self,
-        from: Offset,
-        limit: Offset,
-    ) -> Result<Option<Bytes>, ReadError> {
+    fn max_timestamp_once(&self, from: Offset, limit: Offset) -> Result<Option<Bytes>, ReadError> {
         self.open_if_needed()?;
         let mut best: Option<(i64, Offset, Bytes)> = None;
         let mut candidates: Vec<(i64, Offset)> = {
