@@ -360,6 +360,11 @@ impl Apply for PartitionsMachine {
         Some(parts.fold(departed, u64::wrapping_add))
     }
 
+    fn lies_elsewhere(&self) -> bool {
+        let mut logs = self.hosted.values().map(|hosted| &hosted.partition.log);
+        logs.any(|log| !log.replaced_files().is_empty())
+    }
+
     fn checkpoint(&mut self) -> CheckpointJob {
         let capture = |(id, hosted): (&PartitionId, &Hosted)| {
             let log = &hosted.partition.log;

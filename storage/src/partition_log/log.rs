@@ -104,6 +104,8 @@ pub(crate) struct Memory {
     pub(crate) replaced: Vec<SegmentId>,
     /// Rises whenever segments are replaced.
     pub(crate) replacements: u64,
+    /// What it was when a state was captured last for a checkpoint.
+    pub(crate) captured_replacements: u64,
 }
 
 impl PartitionLog {
@@ -134,6 +136,7 @@ impl PartitionLog {
             damaged: BTreeMap::new(),
             replaced: Vec::new(),
             replacements: 0,
+            captured_replacements: 0,
         };
         let shared = Shared {
             id,
@@ -245,6 +248,7 @@ impl PartitionLog {
     pub fn state(&self) -> LogState {
         let mut memory = self.memory();
         memory.is_state_outdated = false;
+        memory.captured_replacements = memory.replacements;
         memory.state()
     }
 

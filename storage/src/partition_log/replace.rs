@@ -46,6 +46,8 @@ pub struct SegmentReplacement {
 #[derive(Debug, Clone, Default)]
 pub struct ReplacedFiles {
     ids: Vec<SegmentId>,
+    /// How many replacements there had been.
+    replacements: u64,
 }
 
 impl ReplacedFiles {
@@ -109,18 +111,23 @@ impl PartitionLog {
     /// newest one that was captured after this.
     #[must_use]
     pub fn replaced_files(&self) -> ReplacedFiles {
-        let ids = self.memory().replaced.clone();
-        ReplacedFiles { ids }
+        let memory = self.memory();
+        ReplacedFiles {
+            ids: memory.replaced.clone(),
+            replacements: memory.replacements,
+        }
     }
 
     /// Deletes files that no checkpoint names any more. May block. Nothing happens once another
-    /// handle of the log has taken this one's place.
+    /// handle of the log has taken this one's place, nor while no state was captured since that a
+    /// checkpoint could have.
     ///
     /// # Errors
     /// When the disk fails; they may be deleted later then.
     pub fn delete_replaced(&self, replaced: &ReplacedFiles) -> Result<(), StorageError> {
         let _files = self.files();
-        if self.shared.core.has_let_go() || self.memory().is_removed {
+        let is_captured = self.memory().captured_replacements >= replaced.replacements;
+        if self.shared.core.has_let_go() || self.memory().is_removed || !is_captured {
             return Ok(());
         }
         self.unlink(&replaced.ids)?;
