@@ -270,7 +270,8 @@ async fn measure(binary: &str, plan: &Plan) -> Result<(), Failure> {
                 node.start()
             };
             let (produced, killed) = tokio::join!(producing, killing);
-            (produced?, killed?);
+            produced?;
+            killed?;
             kills += 1;
             let step = plan.records / (plan.kills + 1);
             next_kill += step / 2 + written.random() % step.max(1);

@@ -234,12 +234,15 @@ impl Cleaner<'_> {
     }
 }
 
+/// Batches with their headers.
+type Batches = Vec<(Bytes, BatchHeader)>;
+
 /// Whole batches from `from` on, and the offset after them.
 fn batches(
     log: &PartitionLog,
     from: Offset,
     limit: Offset,
-) -> Result<(Vec<(Bytes, BatchHeader)>, Offset, usize), CleanError> {
+) -> Result<(Batches, Offset, usize), CleanError> {
     let read = log.read_stored(from, limit, STEP_BYTES)?;
     let mut batches = Vec::new();
     for piece in read.batches {

@@ -139,7 +139,7 @@ fn a_batch_from_which_nothing_goes_is_the_same_byte_for_byte() {
         out[2].0, last,
         "there is nothing in hand that it could join"
     );
-    let (again, removed) = rewrite(&[untouched.clone()], RULES);
+    let (again, removed) = rewrite(std::slice::from_ref(&untouched), RULES);
     assert_eq!(
         (again[0].0.clone(), removed),
         (untouched, Removed::default())
