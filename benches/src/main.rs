@@ -1,6 +1,7 @@
 //! Measurements. `cargo run --release -p benches [-- SECONDS]` runs micro-benchmarks of the produce
 //! path, each step beside the one it rests on; `-- cluster BINARY [PARTITIONS,...]` measures what a
-//! cluster of three processes does when nodes go and come.
+//! cluster of three processes does when nodes go and come; `-- compaction BINARY [RECORDS] [KEYS]
+//! [KILLS] [VALUE_BYTES]` checks a compacted topic on a node that is killed again and again.
 //!
 //! What counts is the ratio of the lines of one run; the numbers themselves are this machine's, at
 //! this moment.
@@ -8,6 +9,7 @@
 
 mod append;
 mod cluster;
+mod compaction;
 mod journal;
 mod validate;
 
@@ -73,6 +75,9 @@ fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "cluster") {
         return cluster::run(&arguments[1..]);
+    }
+    if arguments.first().is_some_and(|first| first == "compaction") {
+        return compaction::run(&arguments[1..]);
     }
     micro();
     std::process::ExitCode::SUCCESS

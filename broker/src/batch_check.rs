@@ -155,12 +155,19 @@ fn check_records(
     let mut max_timestamp = i64::MIN;
     let mut out_of_order: Option<BadRecord> = None;
     let mut bad_times = Vec::new();
+    let mut keyless = Vec::new();
     let visit = |record: RecordView| {
         max_timestamp = max_timestamp.max(record.timestamp_ms);
         if record.offset_delta != record.index && out_of_order.is_none() {
             out_of_order = Some(BadRecord {
                 batch_index: record.index,
                 message: format!("offset delta {}", record.offset_delta),
+            });
+        }
+        if config.cleanup.compacts && !record.has_key && keyless.len() < BAD_RECORDS_MAX {
+            keyless.push(BadRecord {
+                batch_index: record.index,
+                message: "a compacted topic takes no record without a key".to_owned(),
             });
         }
         // -1 stands for "no timestamp" and is always allowed, as in Kafka.
@@ -187,6 +194,13 @@ fn check_records(
         return Err(AppendError::InvalidRecord {
             message,
             records: vec![record],
+        }
+        .into());
+    }
+    if !keyless.is_empty() {
+        return Err(AppendError::InvalidRecord {
+            message: "a compacted topic takes no records without a key".to_owned(),
+            records: keyless,
         }
         .into());
     }

@@ -209,3 +209,38 @@ fn log_append_time_is_the_brokers() {
         .collect();
     assert_eq!(times, [NOW; 3]);
 }
+
+#[test]
+fn a_compacted_topic_takes_no_record_without_a_key_with_any_codec() {
+    let compacted = TopicConfig {
+        cleanup: crate::topic_config::CleanupPolicy {
+            deletes: true,
+            compacts: true,
+        },
+        ..TopicConfig::default()
+    };
+    for compression in [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
+        let mut records = records(4);
+        records[1].key = Some(Bytes::new());
+        records[3].key = Some(Bytes::from_static(b"k"));
+        let batch = encode_batch(&records, compression, BatchProducer::default());
+        assert!(check(batch.clone()).is_ok());
+        let Err(AppendError::InvalidRecord { records: bad, .. }) = check_with(&batch, &compacted)
+        else {
+            panic!("{compression:?}");
+        };
+        let named: Vec<i32> = bad.iter().map(|one| one.batch_index).collect();
+        assert_eq!(named, [0, 2], "an empty key is a key");
+        for record in &mut records {
+            record.key.get_or_insert_with(Bytes::new);
+        }
+        let batch = encode_batch(&records, compression, BatchProducer::default());
+        assert!(check_with(&batch, &compacted).is_ok());
+    }
+}

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use crate::catalogue::Catalogue;
 use crate::catalogue::machine::Outcome as CatalogueOutcome;
 use crate::controller::Stalls;
+use crate::coordinators::GroupCoordinators;
 use crate::ids::Ids;
 use crate::partition::machine::Outcome;
 use crate::partition::{Directory, Partition};
@@ -74,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) administration: tokio::sync::Mutex<()>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) quota_usage: Mutex<Usage>,
+    /// Coordinators of consumer groups.
+    pub(crate) groups: Arc<GroupCoordinators>,
     pub(crate) unpacking: Semaphore,
     pub(crate) searching: Semaphore,
     pub(crate) waiting_fetches: AtomicUsize,
@@ -131,12 +134,15 @@ impl Broker {
         tasks.spawn(self.until_stopped(self.clone().follow_moves_forever()));
         tasks.spawn(self.until_stopped(self.clone().move_forever()));
         tasks.spawn(self.until_stopped(self.clone().upkeep_forever()));
+        tasks.spawn(self.until_stopped(self.clone().compact_forever()));
         tasks.spawn(self.until_stopped(self.clone().repair_forever()));
         tasks.spawn(self.until_stopped(self.clone().scrub_forever()));
         tasks.spawn(self.until_stopped(self.clone().tell_returns_forever()));
         tasks.spawn(self.until_stopped(self.clone().accept_what_waits()));
         tasks.spawn(self.until_stopped(self.clone().learn_answer()));
         tasks.spawn(self.until_stopped(self.clone().watch_host()));
+        let groups = Arc::clone(&self.inner.groups);
+        tasks.spawn(self.until_stopped(self.clone().coordinate_forever(groups)));
     }
 
     /// The task, ended when the broker stops.

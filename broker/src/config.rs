@@ -37,6 +37,13 @@ pub struct BrokerConfig {
     pub scrub_interval_ms: u64,
     /// Bytes a second that such a pass reads; 0: none.
     pub scrub_bytes_per_second: u64,
+    /// Bytes a second that compaction reads and writes; 0: as fast as goes.
+    pub compaction_bytes_per_second: u64,
+    /// Memory for the keys of the partition that is compacted.
+    pub compaction_memory_bytes: usize,
+    /// How long tombstones stay on this node after another replica has copied something from it,
+    /// which must not get a record without what deletes it.
+    pub compaction_copied_ms: i64,
     /// Create a topic when a client asks for its metadata (Kafka's `auto.create.topics.enable`).
     pub auto_create_topics: bool,
     /// Partitions of a topic that does not say (Kafka's `num.partitions`).
@@ -44,6 +51,11 @@ pub struct BrokerConfig {
     /// Replicas of a topic that does not say (Kafka's `default.replication.factor`); 0: three, or
     /// one on each node while there are fewer.
     pub default_replication_factor: i16,
+    /// Partitions of the internal topic of groups, when it is made (Kafka's
+    /// `offsets.topic.num.partitions`).
+    pub offsets_topic_partitions: i32,
+    /// Limits and times of consumer groups.
+    pub groups: groups::GroupsConfig,
     /// Data shards made on an empty directory.
     pub shards: u32,
     /// Most partitions this node carries.
@@ -80,9 +92,14 @@ impl Default for BrokerConfig {
             catch_up_bytes_per_second: 0,
             scrub_interval_ms: 7 * 24 * 3_600_000,
             scrub_bytes_per_second: 8 << 20,
+            compaction_bytes_per_second: 64 << 20,
+            compaction_memory_bytes: 64 << 20,
+            compaction_copied_ms: 600_000,
             auto_create_topics: true,
             default_partitions: 1,
             default_replication_factor: 0,
+            offsets_topic_partitions: 50,
+            groups: groups::GroupsConfig::default(),
             shards: 4,
             partitions_max: 100_000,
             waiting_fetches_max: 100_000,

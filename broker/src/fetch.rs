@@ -379,7 +379,7 @@ impl Read {
 }
 
 /// Reads from memory where that is enough, else on a thread that may wait for the disk.
-async fn read_log(
+pub(crate) async fn read_log(
     partition: &Arc<Partition>,
     from: Offset,
     limit: Offset,
@@ -389,7 +389,7 @@ async fn read_log(
         return Ok(read);
     }
     let shared = Arc::clone(partition);
-    let read = net::blocking(move || shared.log.read(from, limit, bytes_max)).await;
+    let read = net::blocking(move || shared.log.read_records(from, limit, bytes_max)).await;
     match read.expect("reading a log does not panic") {
         Ok(read) => Ok(read),
         Err(error) => Err(read_failed(partition.id, error)),

@@ -10,9 +10,11 @@ mod broker_configs;
 mod byte_budget;
 pub mod catalogue;
 mod cluster;
+mod compaction;
 mod config;
 mod config_definition;
 mod controller;
+mod coordinators;
 mod error;
 mod fetch;
 mod forget;
@@ -54,8 +56,11 @@ pub use cluster::{
 };
 pub use config::BrokerConfig;
 pub use config_definition::{ConfigDefinition, ConfigEntry, ConfigKind, ConfigSource};
+pub use coordinators::{CoordinatorError, PendingReply};
 pub use error::BrokerError;
 pub use fetch::{FetchPartition, FetchRequest, Fetched, FetchedPartition, Isolation};
+/// Consumer groups: the commands that coordinators take, and their answers.
+pub use groups;
 pub use list_offsets::{FoundOffset, OffsetQuery};
 pub use produce::{AppendError, Appended, PendingAppend, RecordError, RequiredAcks};
 pub use start::{Env, StartError};

@@ -13,6 +13,7 @@ use storage::{LogId, LogIndex, NodeId, Offset, PartitionId};
 
 use crate::batch_check::{CheckFailure, check_batch, unpacked_bytes_max};
 use crate::broker::{DataShard, refused};
+use crate::coordinators::refuse_internal;
 use crate::partition::machine::Outcome;
 use crate::partition::manifest::Stand;
 use crate::partition::op::PartitionOp;
@@ -179,6 +180,7 @@ impl Broker {
         let topic = catalogue
             .topic_by_id(id.topic)
             .ok_or(BrokerError::UnknownTopicId)?;
+        refuse_internal(&topic.name)?;
         if catalogue.entry(id).is_none() {
             // Whether this log is the partition is not known.
             return Err(BrokerError::UnknownTopicOrPartition.into());
@@ -369,7 +371,8 @@ async fn finish(
         | Outcome::Sealed(_)
         | Outcome::Activated { .. }
         | Outcome::Occupied
-        | Outcome::Outdated) => {
+        | Outcome::Outdated
+        | Outcome::EndsAt(_)) => {
             unreachable!("an append came to {outcome:?}")
         }
     }

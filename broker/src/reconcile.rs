@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use storage::partition_log::LogConfig;
 use storage::{LogId, PartitionId, ShardId};
 use tokio::time::Instant;
 
@@ -272,14 +271,7 @@ impl Broker {
 
     fn configure_partition(&self, topic: &Topic, id: PartitionId) {
         for log in self.inner.directory.logs_of(id) {
-            log.log.set_config(log_config(topic));
+            log.log.set_config(topic.config.log_config());
         }
-    }
-}
-
-fn log_config(topic: &Topic) -> LogConfig {
-    LogConfig {
-        segment_bytes: u32::try_from(topic.config.segment_bytes).unwrap_or(u32::MAX),
-        segment_ms: topic.config.segment_ms,
     }
 }

@@ -1,4 +1,5 @@
-//! Mends damaged segments: their batches are fetched from another replica, byte for byte the same.
+//! Mends damaged segments: their batches are fetched from another replica, byte for byte the same,
+//! or, where compaction has made them differ, the same offsets of all that was compacted.
 //!
 //! Damage is found by reads and by checks; until it is mended, what is damaged is refused here, and
 //! what is intact is served. A segment for which no replica has intact bytes stays as it is, said
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use storage::partition_log::{SegmentInfo, SegmentRepair};
+use storage::batch::BatchHeader;
+use storage::partition_log::{SegmentInfo, SegmentRepair, SegmentReplacement};
 use storage::{LogId, NodeId, Offset};
 
 use crate::Broker;
@@ -74,7 +76,18 @@ impl Broker {
         let others = self.other_replicas(partition);
         let ranges = self.inner.catch_up.ranges();
         for node in &others {
-            match repair_from(ranges, *node, partition, base).await {
+            let mended = match segment.compacted {
+                true => Err("it was compacted here".to_owned()),
+                false => repair_from(ranges, *node, partition, base).await,
+            };
+            let mended = match mended {
+                Err(reason) if self.is_compacted(partition, &segment) => {
+                    let anew = copy_anew(ranges, *node, partition, end).await;
+                    anew.map_err(|other| format!("{reason}; {other}"))
+                }
+                mended => mended,
+            };
+            match mended {
                 Ok(bytes) => {
                     tracing::info!(partition = %id, %base, from = %node, bytes,
                         "a damaged segment is whole again");
@@ -89,6 +102,14 @@ impl Broker {
         tracing::error!(partition = %id, %base, %end, asked = others.len(),
             "no replica can mend a damaged segment: what is damaged stays refused here");
         false
+    }
+
+    /// Whether replicas need not have the same bytes of a segment.
+    fn is_compacted(&self, partition: &Partition, segment: &SegmentInfo) -> bool {
+        let catalogue = self.catalogue();
+        let topic = catalogue.topic_by_id(partition.id.topic);
+        let compacts = topic.is_some_and(|topic| topic.config.cleanup.compacts);
+        segment.sealed && (segment.compacted || compacts)
     }
 
     /// The other replicas of a partition's shard, those that seem alive first.
@@ -137,6 +158,58 @@ pub(crate) async fn repair_from(
     }
     blocking(move || repair.finish()).await?;
     Ok(bytes)
+}
+
+/// Copies everything from a node that compaction has been through, and at least up to `end`, and
+/// puts it into place; returns its bytes. Less will not do: of two replicas one may have dropped a
+/// tombstone, and the other still have what it deletes. Together they fit if they are of one.
+pub(crate) async fn copy_anew(
+    ranges: &Ranges,
+    node: NodeId,
+    partition: &Arc<Partition>,
+    end: Offset,
+) -> Result<u64, String> {
+    let log = partition.log.clone();
+    let segments = log.segments();
+    let first = segments.first().ok_or("the log is empty now")?.base;
+    let cleaned = segments.iter().filter(|one| one.cleaned || one.compacted);
+    let to = cleaned
+        .map(|one| one.end)
+        .max()
+        .map_or(end, |to| to.max(end));
+    let start = log.start_offset();
+    let mut copy: SegmentReplacement = blocking(move || log.begin_replacement(first, to)).await?;
+    let mut bytes = 0;
+    while copy.end() < to {
+        let range = ReadRange {
+            shard: partition.shard,
+            partition: partition.id,
+            from: copy.end().max(start),
+            limit: to,
+            bytes_max: u32::try_from(RANGE_BYTES_MAX).unwrap_or(u32::MAX),
+        };
+        let (answer, room) = ranges.fetch(node, range).await?;
+        let batches = batches_of(answer)?;
+        bytes += batches.len() as u64;
+        let before = copy.end();
+        copy = blocking(move || -> Result<SegmentReplacement, String> {
+            let header = BatchHeader::parse(&batches).map_err(|error| error.to_string())?;
+            // Below the log start there may be less of it than here.
+            copy.fill_to(Offset(header.base_offset).min(start))
+                .map_err(|error| error.to_string())?;
+            let appended = copy.append(&batches);
+            drop((batches, room));
+            appended.map(|()| copy).map_err(|error| error.to_string())
+        })
+        .await?;
+        if copy.end() == before {
+            return Err(format!("its batches end at {before}"));
+        }
+    }
+    match blocking(move || copy.finish()).await? {
+        true => Ok(bytes),
+        false => Err("the log has changed meanwhile".to_owned()),
+    }
 }
 
 fn batches_of(answer: RangeAnswer) -> Result<Bytes, String> {

@@ -26,6 +26,7 @@ use crate::catalogue::command::Command;
 use crate::catalogue::machine::{CatalogueMachine, Outcome};
 use crate::catalogue::voids::Comeback;
 use crate::catalogue::{Catalogue, Factor, Node, NodeState, Shard as ShardEntry};
+use crate::coordinators::{Coordinators, GroupKind};
 use crate::ids::Ids;
 use crate::partition::Directory;
 use crate::peers::book::Book;
@@ -273,8 +274,12 @@ fn data_dir_error(error: impl std::fmt::Display) -> StartError {
 }
 
 /// Opens the disk, unless a checkpoint is damaged or gone: the journal is of no use without it.
-async fn open_whole_disk(comer: &Comer<'_>, env: &Env) -> Result<Base, StartError> {
-    let base = open_disk(comer.config, env, comer.data_dir).await?;
+async fn open_whole_disk(
+    comer: &Comer<'_>,
+    memory: &Memory,
+    env: &Env,
+) -> Result<Base, StartError> {
+    let base = open_disk(comer.config, env, comer.data_dir, memory).await?;
     let (journal, disk) = (base.journal.clone(), env.disk.clone());
     let dir = comer.data_dir.shards_dir();
     let checking = net::blocking(move || raft::check_checkpoints(&journal, &disk, &dir)).await;
@@ -304,7 +309,7 @@ async fn open_or_lose(
         .filter(|known| memory.has_to_put_aside(known))
     {
         Some(_) => Err(StartError::Journal(JournalError::Closed)),
-        None => open_whole_disk(comer, env).await,
+        None => open_whole_disk(comer, memory, env).await,
     };
     let is_lost = |error: &StartError| match error {
         StartError::Journal(JournalError::Corrupt { .. } | JournalError::Closed) => true,
@@ -314,7 +319,7 @@ async fn open_or_lose(
     match (opened, known.take()) {
         (Err(damage), Some(identity)) if is_lost(&damage) => {
             *known = Some(comer.lose_all(memory, identity, damage).await?);
-            open_disk(comer.config, env, comer.data_dir).await
+            open_disk(comer.config, env, comer.data_dir, memory).await
         }
         (opened, identity) => {
             *known = identity;
@@ -484,6 +489,7 @@ async fn assemble(
             administration: tokio::sync::Mutex::new(()),
             producer_ids: ProducerIds::default(),
             quota_usage: Mutex::default(),
+            groups: Arc::new(Coordinators::new(GroupKind::new(config.groups.clone()))),
             unpacking: Semaphore::new(UNPACKING_MAX),
             searching: Semaphore::new(SEARCHING_MAX),
             waiting_fetches: AtomicUsize::new(0),
@@ -574,12 +580,14 @@ async fn open_disk(
     config: &BrokerConfig,
     env: &Env,
     data_dir: &DataDir,
+    memory: &Memory,
 ) -> Result<Base, StartError> {
     let mut journal_config = JournalConfig::new(data_dir.journal_dir());
     journal_config.file_bytes = config.journal_file_bytes;
     journal_config.durability = config.durability;
     // Who the members are, and who has come back, is never forgotten.
     journal_config.always_synced = Some(CATALOGUE_SHARD);
+    journal_config.keeps_written = memory.keeps_written();
     let mut logs_config = LogStoreConfig::new(data_dir.partitions_dir());
     logs_config.tail_bytes_max = config.tail_bytes_max;
     logs_config.use_mmap = config.use_mmap;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use storage::batch::TimestampType;
+use storage::partition_log::LogConfig;
 
 use crate::topic_config_table::TOPIC_CONFIGS;
 use crate::{BrokerError, ConfigDefinition, ConfigEntry, ConfigSource};
@@ -30,6 +31,25 @@ pub struct TopicConfig {
     pub timestamp_after_max_ms: i64,
     /// Replicas that must have a batch before `acks=all` is answered.
     pub min_insync_replicas: i32,
+    /// What happens to old records.
+    pub cleanup: CleanupPolicy,
+    /// How long a tombstone stays once compaction has met it.
+    pub delete_retention_ms: i64,
+    /// Records younger than this are not compacted.
+    pub min_compaction_lag_ms: i64,
+    /// Records that have waited longer than this are compacted whatever the ratio.
+    pub max_compaction_lag_ms: i64,
+    /// Dirty part of a log above which it is compacted, in millionths.
+    pub min_dirty_millionths: u32,
+}
+
+/// What happens to old records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CleanupPolicy {
+    /// Retention deletes segments.
+    pub deletes: bool,
+    /// Of each key the last record stays.
+    pub compacts: bool,
 }
 
 /// Smallest `segment.bytes`.
@@ -50,6 +70,14 @@ impl Default for TopicConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 3_600_000,
             min_insync_replicas: 1,
+            cleanup: CleanupPolicy {
+                deletes: true,
+                compacts: false,
+            },
+            delete_retention_ms: 86_400_000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            min_dirty_millionths: 500_000,
         }
     }
 }
@@ -61,8 +89,29 @@ impl TopicConfig {
         for (key, value) in &overrides {
             config.set(key, value)?;
         }
+        if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
+            return Err(invalid(format!(
+                "min.compaction.lag.ms={} is more than max.compaction.lag.ms={}",
+                config.min_compaction_lag_ms, config.max_compaction_lag_ms
+            )));
+        }
         config.overrides = overrides;
         Ok(config)
+    }
+
+    /// When logs of the topic's partitions begin new segments.
+    #[must_use]
+    pub fn log_config(&self) -> LogConfig {
+        // Only what is in a sealed segment can be compacted: as in Kafka one is as old as the
+        // greatest lag at most.
+        let segment_ms = match self.cleanup.compacts {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
+        };
+        LogConfig {
+            segment_bytes: u32::try_from(self.segment_bytes).unwrap_or(u32::MAX),
+            segment_ms,
+        }
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), BrokerError> {
@@ -82,6 +131,17 @@ impl TopicConfig {
             "message.timestamp.after.max.ms" => {
                 self.timestamp_after_max_ms = number(key, value, 0, i64::MAX)?;
             }
+            "cleanup.policy" => self.cleanup = cleanup_policy(key, value)?,
+            "delete.retention.ms" => {
+                self.delete_retention_ms = number(key, value, 0, i64::MAX)?;
+            }
+            "min.compaction.lag.ms" => {
+                self.min_compaction_lag_ms = number(key, value, 0, i64::MAX)?;
+            }
+            "max.compaction.lag.ms" => {
+                self.max_compaction_lag_ms = number(key, value, 1, i64::MAX)?;
+            }
+            "min.cleanable.dirty.ratio" => self.min_dirty_millionths = ratio(key, value)?,
             "min.insync.replicas" => {
                 self.min_insync_replicas = number32(key, value, 1, i64::from(i16::MAX))?;
             }
@@ -148,6 +208,43 @@ fn number(key: &str, value: &str, min: i64, max: i64) -> Result<i64, BrokerError
     }
 }
 
+/// A list of `delete` and `compact`, one of them at least.
+fn cleanup_policy(key: &str, value: &str) -> Result<CleanupPolicy, BrokerError> {
+    let mut policy = CleanupPolicy {
+        deletes: false,
+        compacts: false,
+    };
+    for one in value.split(',').map(str::trim) {
+        match one {
+            "delete" => policy.deletes = true,
+            "compact" => policy.compacts = true,
+            _ => {
+                return Err(invalid(format!(
+                    "{key}={value}: must be delete, compact, or both, separated by a comma"
+                )));
+            }
+        }
+    }
+    Ok(policy)
+}
+
+/// A part of a whole, in millionths.
+fn ratio(key: &str, value: &str) -> Result<u32, BrokerError> {
+    match value.trim().parse::<f64>() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "within 0 and a million"
+            )]
+            let millionths = (ratio * 1_000_000.0).round() as u32;
+            Ok(millionths)
+        }
+        Ok(_) => Err(invalid(format!("{key}={value}: must lie within 0..=1"))),
+        Err(_) => Err(invalid(format!("{key}={value}: not a number"))),
+    }
+}
+
 fn number32(key: &str, value: &str, min: i64, max: i64) -> Result<i32, BrokerError> {
     number(key, value, min, max)
         .map(|number| i32::try_from(number).expect("the caller's maximum fits 32 bits"))
@@ -180,7 +277,15 @@ mod tests {
     #[test]
     fn what_is_not_enforced_is_refused_by_name() {
         for (key, value) in [
-            ("cleanup.policy", "compact"),
+            ("cleanup.policy", "compacted"),
+            ("cleanup.policy", ""),
+            ("delete.retention.ms", "-1"),
+            ("min.compaction.lag.ms", "-1"),
+            ("max.compaction.lag.ms", "0"),
+            ("min.cleanable.dirty.ratio", "1.01"),
+            ("min.cleanable.dirty.ratio", "NaN"),
+            ("min.cleanable.dirty.ratio", "-0.1"),
+            ("min.cleanable.dirty.ratio", "half"),
             ("compression.type", "zstd"),
             ("flush.messages", "1000"),
             ("no.such.key", "1"),
@@ -192,5 +297,46 @@ mod tests {
             let error = parse(key, value).expect_err(key).to_string();
             assert!(error.contains(key), "{error}");
         }
+    }
+
+    #[test]
+    fn a_topic_is_compacted_deleted_or_both() {
+        let policy = |value| {
+            let policy = parse("cleanup.policy", value).expect(value).cleanup;
+            (policy.deletes, policy.compacts)
+        };
+        assert_eq!(policy("delete"), (true, false));
+        assert_eq!(policy("compact"), (false, true));
+        assert_eq!(policy("compact, delete"), (true, true));
+    }
+
+    #[test]
+    fn the_least_lag_is_not_above_the_greatest() {
+        let both = |min: &str, max: &str| {
+            TopicConfig::parse(BTreeMap::from([
+                ("min.compaction.lag.ms".to_owned(), min.to_owned()),
+                ("max.compaction.lag.ms".to_owned(), max.to_owned()),
+            ]))
+        };
+        assert!(both("5", "5").is_ok());
+        assert!(matches!(
+            both("6", "5"),
+            Err(BrokerError::InvalidConfig { .. })
+        ));
+    }
+
+    #[test]
+    fn a_segment_of_a_compacted_topic_is_no_older_than_the_greatest_lag() {
+        let age = |policy: &str, lag: &str| {
+            let config = TopicConfig::parse(BTreeMap::from([
+                ("cleanup.policy".to_owned(), policy.to_owned()),
+                ("max.compaction.lag.ms".to_owned(), lag.to_owned()),
+                ("segment.ms".to_owned(), "7000".to_owned()),
+            ]));
+            config.expect("is accepted").log_config().segment_ms
+        };
+        assert_eq!(age("compact", "5000"), 5_000);
+        assert_eq!(age("compact", "9000"), 7_000);
+        assert_eq!(age("delete", "5000"), 7_000);
     }
 }

@@ -43,12 +43,12 @@ const fn fixed(
 
 /// Every config that a topic has.
 pub(crate) static TOPIC_CONFIGS: [ConfigDefinition; 33] = [
-    fixed(
+    settable(
         "cleanup.policy",
         List,
         "delete",
-        Some("log.cleanup.policy"),
-        "What happens to old records: deleted by retention.",
+        "log.cleanup.policy",
+        "What happens to old records: delete (by retention), compact (the last record of each key stays), or both.",
     ),
     fixed(
         "compression.gzip.level",
@@ -78,12 +78,12 @@ pub(crate) static TOPIC_CONFIGS: [ConfigDefinition; 33] = [
         Some("compression.zstd.level"),
         "Batches are never compressed anew, so no level applies.",
     ),
-    fixed(
+    settable(
         "delete.retention.ms",
         Long,
         "86400000",
-        Some("log.cleaner.delete.retention.ms"),
-        "How long tombstones stay after compaction; nothing is compacted.",
+        "log.cleaner.delete.retention.ms",
+        "How long a record without value stays in a compacted topic, counted from the first compaction that met it.",
     ),
     fixed(
         "file.delete.delay.ms",
@@ -141,12 +141,12 @@ pub(crate) static TOPIC_CONFIGS: [ConfigDefinition; 33] = [
         Some("log.local.retention.ms"),
         "Age kept beside remote storage; nothing is tiered, all that is kept is local.",
     ),
-    fixed(
+    settable(
         "max.compaction.lag.ms",
         Long,
         "9223372036854775807",
-        Some("log.cleaner.max.compaction.lag.ms"),
-        "Longest time until a record is compacted; nothing is compacted.",
+        "log.cleaner.max.compaction.lag.ms",
+        "Age at which records are compacted however few they are.",
     ),
     settable(
         "max.message.bytes",
@@ -176,19 +176,19 @@ pub(crate) static TOPIC_CONFIGS: [ConfigDefinition; 33] = [
         "log.message.timestamp.type",
         "Whose time a record carries: CreateTime or LogAppendTime.",
     ),
-    fixed(
+    settable(
         "min.cleanable.dirty.ratio",
         Double,
         "0.5",
-        Some("log.cleaner.min.cleanable.ratio"),
-        "Part of a log that must be new for it to be compacted; nothing is compacted.",
+        "log.cleaner.min.cleanable.ratio",
+        "Part of a log that must be new since it was compacted last before it is compacted again.",
     ),
-    fixed(
+    settable(
         "min.compaction.lag.ms",
         Long,
         "0",
-        Some("log.cleaner.min.compaction.lag.ms"),
-        "Shortest time until a record may be compacted; nothing is compacted.",
+        "log.cleaner.min.compaction.lag.ms",
+        "Age below which records are not compacted.",
     ),
     settable(
         "min.insync.replicas",

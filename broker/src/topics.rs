@@ -12,6 +12,7 @@ use crate::broker::refused;
 use crate::catalogue::command::{Command, NewShard, TopicEntry};
 use crate::catalogue::{Catalogue, Factor, PartitionEntry, Shard, Topic};
 use crate::controller::AUTO_REPLICAS;
+use crate::coordinators::{is_internal, refuse_internal};
 use crate::partition::machine::Outcome;
 use crate::partition::op::PartitionOp;
 use crate::placement::{
@@ -97,10 +98,29 @@ impl Broker {
         validate_only: bool,
         timeout_ms: i64,
     ) -> Vec<Result<CreatedTopic, BrokerError>> {
-        let mut results = self.enter_topics(topics, validate_only).await;
+        let results = self.enter_topics(topics, validate_only, false).await;
         if validate_only || bugs::is_on(Bug::TopicAckedEarly) {
             return results;
         }
+        self.served(results, timeout_ms).await
+    }
+
+    /// Creates one of the brokers' own topics, as [`Broker::create_topics`] does the others.
+    pub(crate) async fn create_internal_topic(
+        &self,
+        topic: NewTopic,
+        timeout_ms: i64,
+    ) -> Result<CreatedTopic, BrokerError> {
+        let results = self.enter_topics(vec![topic], false, true).await;
+        self.served(results, timeout_ms).await.remove(0)
+    }
+
+    /// Waits until topics that were created are served.
+    async fn served(
+        &self,
+        mut results: Vec<Result<CreatedTopic, BrokerError>>,
+        timeout_ms: i64,
+    ) -> Vec<Result<CreatedTopic, BrokerError>> {
         let created: Vec<TopicId> = results
             .iter()
             .filter_map(|result| result.as_ref().ok())
@@ -121,12 +141,23 @@ impl Broker {
         &self,
         topics: Vec<NewTopic>,
         validate_only: bool,
+        may_be_internal: bool,
     ) -> Vec<Result<CreatedTopic, BrokerError>> {
         let _administration = self.inner.administration.lock().await;
         let mut images = self.inner.images.clone();
         let mut catalogue = Catalogue::clone(&images.borrow_and_update());
         let mut results = Vec::with_capacity(topics.len());
         for topic in topics {
+            if !may_be_internal && let Err(refused) = refuse_internal(&topic.name) {
+                // One that exists is said to exist.
+                let exists = catalogue.topics.contains_key(&topic.name);
+                results.push(Err(if exists {
+                    BrokerError::TopicExists
+                } else {
+                    refused
+                }));
+                continue;
+            }
             let entered = self
                 .enter_topic((&mut catalogue, &mut images), &topic, validate_only)
                 .await;
@@ -355,7 +386,7 @@ impl Broker {
             id,
             partitions: shards.into_iter().map(PartitionEntry::new).collect(),
             overrides,
-            internal: false,
+            internal: is_internal(&created.name),
         };
         Ok((created, entry))
     }
@@ -400,7 +431,7 @@ impl Broker {
         if self.catalogue().topics.contains_key(name) {
             return Ok(());
         }
-        if !self.inner.config.auto_create_topics {
+        if !self.inner.config.auto_create_topics || is_internal(name) {
             return Err(BrokerError::UnknownTopicOrPartition);
         }
         let topic = NewTopic {
@@ -458,6 +489,7 @@ impl Broker {
                 .topic_by_id(*id)
                 .ok_or(BrokerError::UnknownTopicId)?,
         };
+        refuse_internal(&found.name)?;
         let deleted = self.change_catalogue(&Command::DeleteTopic(found.id)).await;
         deleted.map_err(|error| match (error, &topic) {
             // Somebody else deleted it meanwhile; who asked by name is answered by name.
@@ -503,6 +535,8 @@ impl Broker {
             .topics
             .get(&new.topic)
             .ok_or(BrokerError::UnknownTopicOrPartition)?;
+        // What its partitions hold is found by their number.
+        refuse_internal(&topic.name)?;
         let present = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         if new.total <= present {
             return Err(BrokerError::InvalidPartitions {
@@ -574,6 +608,13 @@ impl Broker {
         timeout_ms: i64,
     ) -> Result<Offset, BrokerError> {
         let (partition, shard, _) = self.led(id)?;
+        if let Some(topic) = self.catalogue().topic_by_id(id.topic) {
+            refuse_internal(&topic.name)?;
+            if !topic.config.cleanup.deletes {
+                let reason = "cleanup.policy does not say delete".to_owned();
+                return Err(BrokerError::PolicyViolation { reason });
+            }
+        }
         let (start, end) = (partition.log.start_offset(), partition.high_watermark());
         let to = before.unwrap_or(end);
         if to < Offset(0) || to > end {

@@ -114,7 +114,7 @@ fn log_raised(partition: PartitionId, to: Offset) {
 fn retained(config: &TopicConfig, partition: &Partition, now_ms: i64) -> Option<Offset> {
     let log = &partition.log;
     let keeps_all = config.retention_ms < 0 && config.retention_bytes < 0;
-    if keeps_all || log.start_offset() == log.end_offset() {
+    if !config.cleanup.deletes || keeps_all || log.start_offset() == log.end_offset() {
         return None;
     }
     expired(config, &log.segments(), now_ms)
@@ -145,7 +145,7 @@ fn expired(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) -> Optio
 
 /// The time of a segment's newest record; where records have none, the time by which the last of
 /// them was there: when the next segment was begun. `None` while that is not known.
-fn newest_ms(segments: &[SegmentInfo], at: usize) -> Option<i64> {
+pub(crate) fn newest_ms(segments: &[SegmentInfo], at: usize) -> Option<i64> {
     let newest = segments[at].max_timestamp;
     let next = segments.get(at + 1);
     (newest >= 0)
@@ -165,6 +165,8 @@ mod tests {
             max_timestamp: n * 1_000,
             created_ms: n * 1_000,
             sealed: n < 3,
+            compacted: false,
+            cleaned: false,
         };
         (0..4).map(segment).collect()
     }
@@ -197,6 +199,48 @@ mod tests {
         assert_eq!(expired(&config(-1, 250), &segments(), 0), Some(Offset(10)));
         assert_eq!(expired(&config(-1, 301), &segments(), 0), None);
         assert_eq!(expired(&config(-1, 0), &segments(), 0), Some(Offset(30)));
+    }
+
+    #[test]
+    fn what_is_only_compacted_is_never_too_old() {
+        use std::path::Path;
+
+        use storage::clock::Clock;
+        use storage::disk::{Disk, SimDisk};
+        use storage::store::{LogStore, LogStoreConfig};
+        use storage::{ShardId, TopicId};
+
+        use crate::partition::manifest::Stand;
+        use crate::record::{BatchProducer, Compression, Record, encode_batch};
+        use crate::topic_config::CleanupPolicy;
+
+        let disk = Disk::Sim(SimDisk::new(1));
+        let config_of_store = LogStoreConfig::new(Path::new("/partitions").into());
+        let logs = LogStore::open(&disk, &Clock::manual(0), config_of_store).expect("opens");
+        let id = PartitionId {
+            topic: TopicId([1; 16]),
+            index: 0,
+        };
+        let log = logs.create(id, storage::partition_log::LogConfig::default(), Offset(0));
+        let batch = encode_batch(
+            &[Record::default()],
+            Compression::None,
+            BatchProducer::default(),
+        );
+        let header = storage::batch::BatchHeader::parse(&batch).expect("a batch");
+        log.append(batch, &header, storage::LeaderEpoch(1), 0);
+        let partition = Partition::new(ShardId(1), (0, Stand::Serving), log, Arc::default());
+        let to = |deletes, compacts| {
+            let config = TopicConfig {
+                cleanup: CleanupPolicy { deletes, compacts },
+                ..config(1_000, -1)
+            };
+            retained(&config, &partition, 99_000)
+        };
+        assert_eq!(to(true, false), Some(Offset(1)));
+        assert_eq!(to(true, true), Some(Offset(1)));
+        assert_eq!(to(false, true), None);
+        logs.close();
     }
 
     #[test]

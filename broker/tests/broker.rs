@@ -379,7 +379,7 @@ async fn partitions_grow_and_configs_change_in_order() {
         operation: ConfigOperation::Set,
         value: Some(value.to_owned()),
     };
-    let mixed = vec![set("retention.ms", "5"), set("cleanup.policy", "compact")];
+    let mixed = vec![set("retention.ms", "5"), set("cleanup.policy", "compacted")];
     assert!(broker.alter_topic_configs("t", mixed, false).await.is_err());
     assert_eq!(
         broker.catalogue().topics["t"].config.overrides.len(),

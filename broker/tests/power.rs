@@ -205,6 +205,32 @@ async fn a_node_with_a_damaged_journal_is_filled_anew_and_comes_back() {
     cluster.compare(&partitions).await;
 }
 
+/// Nothing in such a journal says that it was synced; that power was not lost tells the damage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_node_whose_unsynced_journal_is_damaged_says_so_and_comes_back() {
+    let seed = seed(9);
+    let mut cluster = Cluster::new(seed, 3, Durability::Os);
+    cluster.start(&[0, 1, 2]).await;
+    cluster.settled().await;
+    let partitions = cluster.topic("t", 3).await;
+    let load = Load::start(&cluster.running, &partitions);
+    load.goes_on(60).await;
+    let before = cluster.incarnation(1);
+    cluster.kill(&[1]).await;
+    cluster.start(&[1]).await;
+    assert_eq!(cluster.incarnation(1), before, "it has lost nothing");
+    load.goes_on(60).await;
+    cluster.kill(&[1]).await;
+    cluster.places[1].damage_unsynced_journal();
+    cluster.start(&[1]).await;
+    assert_ne!(cluster.incarnation(1), before);
+    assert!(cluster.places[1].has("lost-1/journal"));
+    cluster.settled().await;
+    load.goes_on(20).await;
+    load.end(&cluster.running).await;
+    cluster.compare(&partitions).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_with_a_damaged_or_missing_checkpoint_is_filled_anew_and_comes_back() {
     let seed = seed(9);

@@ -402,7 +402,7 @@ mod tests {
     fn nemeses_and_workloads_have_to_exist() {
         for wrong in [
             ["--nemesis", "kill,flood"],
-            ["--workload", "group"],
+            ["--workload", "queue"],
             ["--nodes", "0"],
         ] {
             let all = ["jepsen", "sim"].into_iter().chain(wrong);

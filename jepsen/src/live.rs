@@ -16,6 +16,12 @@ use crate::print;
 
 /// Seeds drawn from the clock are short enough to be typed.
 const SEEDS: u128 = 1_000_000_000;
+/// How nodes are told to treat groups, unless they are told otherwise.
+const GROUP_SETTINGS: [&str; 3] = [
+    "groups.initial_rebalance_delay=500ms",
+    "groups.consumer_session_timeout=6s",
+    "groups.consumer_heartbeat_interval=1s",
+];
 /// Letters of a node's last words.
 const WORDS_CHARS_MAX: usize = 400;
 
@@ -101,7 +107,12 @@ fn attempt(
     let unwritable =
         |error: Failure| ClusterError::Runtime(std::io::Error::other(error.to_string()));
     let recorder = Recorder::streaming(kept.writer("history.jsonl").map_err(unwritable)?);
-    let mut set = arguments.set.clone();
+    let mut set = Vec::new();
+    if arguments.workload.contains(&WorkloadKind::Group) {
+        // Members die more often than they do elsewhere.
+        set.extend(GROUP_SETTINGS.map(str::to_owned));
+    }
+    set.extend(arguments.set.iter().cloned());
     if arguments.durability != Durability::default() {
         set.push(format!("durability={}", arguments.durability.name()));
     }
@@ -306,11 +317,13 @@ fn place(isolate: Isolate) -> &'static str {
 
 fn limits(run: &RunSettings, nodes: u32) -> Limits {
     let has = |kind| run.workloads.contains(&kind);
-    let unless_none = |least, kind| if has(kind) { least } else { 0 };
+    let has_log = has(WorkloadKind::Log) || has(WorkloadKind::Group);
+    let least = |count, is_asked| if is_asked { count } else { 0 };
     Limits {
-        sends_ok_min: unless_none(100, WorkloadKind::Log),
-        polls_ok_min: unless_none(50, WorkloadKind::Log),
-        admin_ok_min: unless_none(10, WorkloadKind::Meta),
+        sends_ok_min: least(100, has_log),
+        polls_ok_min: least(50, has_log),
+        admin_ok_min: least(10, has(WorkloadKind::Meta)),
+        commits_ok_min: least(5, has(WorkloadKind::Group)),
         replicas_min: nodes.min(Limits::default().replicas_min),
         ..Limits::default()
     }

@@ -102,10 +102,12 @@ fn told(outcome: &Outcome, exit: Exit) -> Told {
 
 /// What the simulation judges its runs by.
 fn limits(run: &RunSettings) -> Limits {
-    let has_log = run.workloads.contains(&WorkloadKind::Log);
+    let has_group = run.workloads.contains(&WorkloadKind::Group);
+    let has_log = has_group || run.workloads.contains(&WorkloadKind::Log);
     Limits {
         sends_ok_min: if has_log { 20 } else { 0 },
         polls_ok_min: if has_log { 10 } else { 0 },
+        commits_ok_min: if has_group { 3 } else { 0 },
         ..Limits::default()
     }
 }

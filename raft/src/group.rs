@@ -206,7 +206,7 @@ where
         raft: raft.clone(),
         status: Arc::clone(&status),
         me: shared.config.node,
-        stagings: parts.stagings,
+        stagings: Arc::clone(&parts.stagings),
     });
     let group = Group {
         raft,
@@ -237,6 +237,7 @@ where
         journal: shared.journal.clone(),
         barriers,
         checkpoint_requests,
+        stagings: parts.stagings,
         steer,
     });
     Ok((group, shard))

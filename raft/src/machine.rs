@@ -214,7 +214,11 @@ impl<A: Apply> RaftStateMachine<Types> for Machine<A> {
         if wanted.is_none() && !force {
             return None;
         }
-        if !force && self.position() == self.checkpoints.position() {
+        // One of the same position is of use where the state lies in other places since.
+        if !force
+            && self.position() == self.checkpoints.position()
+            && !self.apply().lies_elsewhere()
+        {
             self.status.checkpoint_begins(self.log.appended_bytes());
             if let Some(wanted) = wanted {
                 // Whoever asked may have stopped waiting.

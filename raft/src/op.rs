@@ -78,6 +78,12 @@ pub trait Apply: Send + 'static {
     /// answer it; otherwise the outcomes go nowhere and any number of them may be returned.
     fn apply(&mut self, at: EntryAt, ops: &[Op]) -> Vec<Self::Outcome>;
 
+    /// Whether the state lies in other places than the last checkpoint says, though nothing was
+    /// applied since: then another one is made where one is asked for.
+    fn lies_elsewhere(&self) -> bool {
+        false
+    }
+
     /// Captures the state as of the last applied entry, cheaply, and returns the slow rest.
     /// Entries applied later must not show in the manifest.
     fn checkpoint(&mut self) -> CheckpointJob;

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::queue::{Proposal, Queue, Reply};
 use crate::snapshot::Checkpoints;
 use crate::status::{End, Status};
-use crate::steering::Steer;
+use crate::steering::{Stagings, Steer};
 use crate::store::Log;
 use crate::{
     CheckpointError, Members, MembersError, Op, ProposeError, ReplicaProgress, UnknownReason,
@@ -70,6 +70,7 @@ pub(crate) struct Inner<O> {
     pub(crate) journal: Journal,
     pub(crate) barriers: mpsc::Sender<BarrierReply>,
     pub(crate) checkpoint_requests: mpsc::Sender<CheckpointReply>,
+    pub(crate) stagings: Arc<Stagings>,
     pub(crate) steer: Weak<dyn Steer>,
 }
 
@@ -252,6 +253,13 @@ impl<O: Send + Sync + 'static> Shard<O> {
         let ended = || self.inner.status.ended().unwrap_or(End::Closed).refused();
         self.inner.barriers.send(reply).await.map_err(|_| ended())?;
         answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Whether a follower takes this node's checkpoint over, and needs the journal behind it: a
+    /// checkpoint that can wait should.
+    #[must_use]
+    pub fn has_followers_staging(&self) -> bool {
+        self.inner.stagings.is_active()
     }
 
     /// Makes a checkpoint now and drops the journal below it. Returns the last entry it holds.

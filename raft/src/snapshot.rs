@@ -174,8 +174,9 @@ impl Checkpoints {
         locked(&self.wanted).take()
     }
 
-    /// Blocks. Writes the file unless the one there is as new: one may have been installed while
-    /// this one was made.
+    /// Blocks. Writes the file unless the one there is newer: one may have been installed while
+    /// this one was made. One of the same position replaces it: the state machine may keep what it
+    /// has in other places since.
     pub(crate) fn save(&self, checkpoint: &Checkpoint) -> io::Result<()> {
         let retired = locked(&self.writing);
         if *retired {
@@ -183,7 +184,7 @@ impl Checkpoints {
         }
         let newer = locked(&self.current)
             .as_ref()
-            .is_none_or(|held| held.meta.last_log_id < checkpoint.meta.last_log_id);
+            .is_none_or(|held| held.meta.last_log_id <= checkpoint.meta.last_log_id);
         if newer {
             let body = checkpoint.encode();
             storage::state_file::write(&self.disk, &self.path, FILE_KIND, FILE_VERSION, &body)
@@ -313,6 +314,10 @@ mod tests {
         checkpoints.save(&checkpoint(9)).unwrap();
         assert_eq!(checkpoints.position().map(|at| at.index.0), Some(10));
         assert_eq!(open().current(), Some(checkpoint(10)));
+        let mut again = checkpoint(10);
+        again.manifest.bytes = Bytes::from_static(b"elsewhere");
+        checkpoints.save(&again).unwrap();
+        assert_eq!(open().current(), Some(again));
     }
 
     #[test]

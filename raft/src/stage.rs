@@ -19,6 +19,12 @@ pub trait Stage: Send + Sync + 'static {
     fn stage(&self, from: NodeId, manifest: Bytes)
     -> BoxFuture<'static, Result<Bytes, StageError>>;
 
+    /// Held from before [`Stage::stage`] is called until the manifest that it returned is installed,
+    /// or until there will be none: so long what that names must stay as it is.
+    fn hold(&self) -> Box<dyn Send> {
+        Box::new(())
+    }
+
     /// How far the staging that runs has come; told to the leader.
     fn progress(&self) -> StageProgress {
         StageProgress::default()

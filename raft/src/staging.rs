@@ -190,7 +190,12 @@ impl<A: Apply> Staging<A> {
             let (stage, turn) = (self.stage.clone(), Arc::clone(&self.turn));
             async move {
                 let staged = stage_checkpoint(&status, stage, from, checkpoint);
-                in_turn(turn, staged, move |snapshot| install(raft, vote, snapshot)).await
+                in_turn(turn, staged, move |(snapshot, hold)| async move {
+                    let end = install(raft, vote, snapshot).await;
+                    drop(hold);
+                    end
+                })
+                .await
             }
         };
         let task = self.ambient.spawn(async move {
@@ -294,10 +299,13 @@ async fn stage_checkpoint(
     stage: Option<Arc<dyn Stage>>,
     from: NodeId,
     checkpoint: Checkpoint,
-) -> Result<Snapshot, End> {
+) -> Result<(Snapshot, Box<dyn Send>), End> {
     let Checkpoint { meta, manifest } = checkpoint;
     let applied = status.last_applied().map(|at| at.index);
     let is_news = meta.last_log_id.map(|id| LogIndex(id.index)) > applied;
+    let hold = stage
+        .as_ref()
+        .map_or_else(|| Box::new(()) as Box<dyn Send>, |stage| stage.hold());
     let bytes = match stage {
         Some(stage) if is_news => {
             let staged = stage.stage(from, manifest.bytes).await;
@@ -307,13 +315,14 @@ async fn stage_checkpoint(
         }
         _ => manifest.bytes,
     };
-    Ok(Snapshot {
+    let snapshot = Snapshot {
         meta,
         snapshot: Manifest {
             time_ms: manifest.time_ms,
             bytes,
         },
-    })
+    };
+    Ok((snapshot, hold))
 }
 
 async fn install<A: Apply>(raft: GroupRaft<A>, vote: Vote, snapshot: Snapshot) -> End {

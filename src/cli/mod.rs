@@ -6,11 +6,15 @@
 
 mod admin;
 mod cluster;
+mod commits;
 mod config;
 mod consume;
+mod coordinator;
 mod dev;
 mod failure;
+mod group;
 mod lines;
+mod offsets;
 mod output;
 mod partitioner;
 mod port_holder;
@@ -72,7 +76,10 @@ enum Command {
     Produce(produce::ProduceArguments),
     /// Read records from a topic
     Consume(consume::ConsumeArguments),
-    /// Look at a node's configuration
+    /// Look at consumer groups, move them to another place, delete them
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Look at the configs of topics and nodes, and change them
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Look at files
@@ -140,10 +147,11 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
             runtime.shutdown_background();
             result
         }
-        Command::Config(command) => config::run(&command, context),
         Command::Debug(DebugCommand::Segment(command)) => segment::run(&command, context),
         Command::Cluster(command) => client(cluster::run(command, context)),
         Command::Dev(arguments) => client(dev::run(arguments, context)),
+        Command::Config(command) => client(config::run(command, context)),
+        Command::Group(command) => client(group::run(command, context)),
         Command::Topic(command) => client(topic::run(command, context)),
         Command::Produce(arguments) => client(produce::run(arguments, context)),
         Command::Consume(arguments) => client(consume::run(arguments, context)),

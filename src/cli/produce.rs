@@ -82,7 +82,7 @@ pub(super) async fn run(arguments: ProduceArguments, context: &mut Context) -> R
     let chosen = only_partition(&session, topic, arguments.partition)?;
     let mut producer = Producer::open(&arguments, &session, &context.clock).await?;
     for partition in &chosen.partitions {
-        let leader = session.leader(partition.leader).await?;
+        let leader = session.broker(partition.leader).await?;
         producer.partitions.push(Partition {
             index: partition.index,
             leader,

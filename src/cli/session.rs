@@ -1,4 +1,5 @@
-//! A client command's way to the cluster: the node it was pointed at, and the partitions' leaders.
+//! A client command's way to the cluster: the node it was pointed at, and those that it has to ask
+//! because they lead a partition or answer for themselves.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub(super) struct Session {
     bootstrap: Arc<Connection>,
     // Addresses as the cluster advertises them; of one node only, the one that was connected to.
     brokers: HashMap<i32, String>,
-    leaders: HashMap<i32, Arc<Connection>>,
+    connections: HashMap<i32, Arc<Connection>>,
 }
 
 impl Session {
@@ -71,17 +72,27 @@ impl Session {
             clock: clock.clone(),
             bootstrap,
             brokers: HashMap::new(),
-            leaders: HashMap::new(),
+            connections: HashMap::new(),
         })
     }
 
     /// The node that was asked for.
-    pub(super) fn node(&self) -> &Connection {
+    pub(super) fn node(&self) -> &Arc<Connection> {
         &self.bootstrap
     }
 
     pub(super) fn timeout(&self) -> Period {
         self.arguments.timeout
+    }
+
+    /// Milliseconds on a clock that only goes forward.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.clock.monotonic_ms()
+    }
+
+    /// When on that clock something that begins now should give up.
+    pub(super) fn deadline_ms(&self) -> i64 {
+        self.now_ms().saturating_add(self.timeout().signed_ms())
     }
 
     /// A command to suggest, pointed at the same node.
@@ -132,10 +143,7 @@ impl Session {
 
     /// A topic whose partitions all have a leader, waiting for them within the timeout.
     pub(super) async fn led_topic(&mut self, name: &str) -> Result<MetadataTopic, Failure> {
-        let deadline = self
-            .clock
-            .monotonic_ms()
-            .saturating_add(self.timeout().signed_ms());
+        let deadline = self.deadline_ms();
         loop {
             let topic = self.topic(name).await?;
             let Some(leaderless) = topic
@@ -145,7 +153,7 @@ impl Session {
             else {
                 return Ok(topic);
             };
-            if self.clock.monotonic_ms() >= deadline {
+            if self.now_ms() >= deadline {
                 return Err(Failure::new(
                     Kind::TimedOut,
                     format!("topic {name}: partition {} has no leader", leaderless.index),
@@ -195,38 +203,73 @@ impl Session {
         }
     }
 
-    /// A connection to the node of this id, which leads some partition.
-    pub(super) async fn leader(&mut self, node_id: i32) -> Result<Arc<Connection>, Failure> {
+    /// A connection to the node of this id, which [`Session::metadata`] has told of.
+    pub(super) async fn broker(&mut self, node_id: i32) -> Result<Arc<Connection>, Failure> {
         // The only node is the one at hand, whatever address it advertises.
-        if self.brokers.len() <= 1 {
+        if self.is_alone() {
             return Ok(Arc::clone(&self.bootstrap));
         }
-        if let Some(connection) = self.leaders.get(&node_id) {
+        if let Some(connection) = self.connections.get(&node_id) {
             return Ok(Arc::clone(connection));
         }
-        let address = self.brokers.get(&node_id).ok_or_else(|| {
+        let address = self.address(node_id).ok_or_else(|| {
             Failure::new(
                 Kind::Unreachable,
-                format!("node {node_id} leads but has no address"),
+                format!("node {node_id} is needed and has no address now"),
             )
         })?;
         let connection = Arc::new(connect(&self.arguments, address).await?);
-        self.leaders.insert(node_id, Arc::clone(&connection));
+        self.connections.insert(node_id, Arc::clone(&connection));
         Ok(connection)
+    }
+
+    /// A connection of its own to this node, for answers that take long.
+    pub(super) async fn connect_anew(
+        &self,
+        node_id: i32,
+        answer_limit: Duration,
+    ) -> Result<Connection, ClientError> {
+        let no_address = || ClientError::NotSent(format!("node {node_id} has no address now"));
+        let address = self.address(node_id).ok_or_else(no_address)?;
+        let options = ConnectOptions {
+            request_timeout: answer_limit,
+            ..options(&self.arguments)
+        };
+        Connection::connect(address, options).await
+    }
+
+    /// Whether there is no other node than the one that was asked for, as far as it knows.
+    pub(super) fn is_alone(&self) -> bool {
+        self.brokers.len() <= 1
+    }
+
+    fn address(&self, node_id: i32) -> Option<&str> {
+        if self.is_alone() {
+            return Some(self.bootstrap.address());
+        }
+        self.brokers.get(&node_id).map(String::as_str)
+    }
+
+    /// Connects to this node anew the next time.
+    pub(super) fn forget(&mut self, node_id: i32) {
+        self.connections.remove(&node_id);
     }
 }
 
 async fn connect(arguments: &ServerArguments, address: &str) -> Result<Connection, Failure> {
+    Connection::connect(address, options(arguments))
+        .await
+        .map_err(|error| failure(arguments, address, error))
+}
+
+fn options(arguments: &ServerArguments) -> ConnectOptions {
     let timeout = Duration::from(arguments.timeout);
-    let options = ConnectOptions {
+    ConnectOptions {
         client_id: "braidlog".to_owned(),
         connect_timeout: timeout.min(CONNECT_TIMEOUT_MAX),
         request_timeout: timeout,
         ..ConnectOptions::default()
-    };
-    Connection::connect(address, options)
-        .await
-        .map_err(|error| failure(arguments, address, error))
+    }
 }
 
 pub(super) fn failure(arguments: &ServerArguments, address: &str, error: ClientError) -> Failure {
@@ -283,14 +326,21 @@ pub(super) fn failure(arguments: &ServerArguments, address: &str, error: ClientE
 
 fn kind_of(code: ErrorCode) -> Kind {
     match code {
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::UNKNOWN_TOPIC_ID => Kind::NotFound,
-        ErrorCode::TOPIC_ALREADY_EXISTS => Kind::Conflict,
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        | ErrorCode::UNKNOWN_TOPIC_ID
+        | ErrorCode::GROUP_ID_NOT_FOUND => Kind::NotFound,
+        ErrorCode::TOPIC_ALREADY_EXISTS
+        | ErrorCode::NON_EMPTY_GROUP
+        | ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC => Kind::Conflict,
         ErrorCode::TOPIC_AUTHORIZATION_FAILED
         | ErrorCode::GROUP_AUTHORIZATION_FAILED
         | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
         | ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED
         | ErrorCode::SASL_AUTHENTICATION_FAILED => Kind::NotAuthorised,
         ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        | ErrorCode::COORDINATOR_NOT_AVAILABLE
+        | ErrorCode::NOT_COORDINATOR
         | ErrorCode::LEADER_NOT_AVAILABLE
         | ErrorCode::NOT_LEADER_OR_FOLLOWER => Kind::TimedOut,
         _ => Kind::Failed,

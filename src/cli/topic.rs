@@ -1,5 +1,7 @@
 //! `braidlog topic`: creating, listing, changing and deleting topics.
 
+use std::slice;
+
 use clap::Subcommand;
 use kafka_client::api::{
     AlterConfig, AlterOperation, Config, ConfigResource, CreateTopic, DeleteRecords, ListedOffset,
@@ -9,7 +11,9 @@ use kafka_client::{ClientError, ErrorCode};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::config::{Assignment, Resource, alter, removal};
 use super::failure::{Failure, Kind};
+use super::offsets::offsets;
 use super::output::{Format, Table};
 use super::position::Position;
 use super::session::{ServerArguments, Session};
@@ -27,8 +31,8 @@ pub(super) enum TopicCommand {
         #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..))]
         replication_factor: Option<i16>,
         /// A config, such as retention.ms=604800000
-        #[arg(short, long, value_name = "KEY=VALUE", value_parser = assignment)]
-        config: Vec<(String, String)>,
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        config: Vec<Assignment>,
         /// Only check whether it could be created
         #[arg(long)]
         dry_run: bool,
@@ -57,12 +61,8 @@ pub(super) enum TopicCommand {
     Alter {
         /// Its name
         name: String,
-        /// Set a config
-        #[arg(long, value_name = "KEY=VALUE", value_parser = assignment, required_unless_present = "unset")]
-        set: Vec<(String, String)>,
-        /// Take a config back to its default
-        #[arg(long, value_name = "KEY")]
-        unset: Vec<String>,
+        #[command(flatten)]
+        changes: ConfigChanges,
         /// Only check whether it could be changed
         #[arg(long)]
         dry_run: bool,
@@ -105,10 +105,39 @@ pub(super) enum TopicCommand {
     },
 }
 
-fn assignment(text: &str) -> Result<(String, String), &'static str> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE"),
+/// Changes of configs; at least one.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct ConfigChanges {
+    /// Set a config
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Assignment>,
+    /// Take a config back to its default
+    #[arg(long, value_name = "KEY")]
+    unset: Vec<String>,
+    /// Add to a config that is a list
+    #[arg(long, value_name = "KEY=VALUE")]
+    append: Vec<Assignment>,
+    /// Take from a config that is a list
+    #[arg(long, value_name = "KEY=VALUE")]
+    subtract: Vec<Assignment>,
+}
+
+impl ConfigChanges {
+    fn into_changes(self) -> Vec<AlterConfig> {
+        [
+            (AlterOperation::Set, self.set),
+            (AlterOperation::Append, self.append),
+            (AlterOperation::Subtract, self.subtract),
+        ]
+        .into_iter()
+        .flat_map(|(operation, assignments)| {
+            assignments
+                .into_iter()
+                .map(move |assignment| assignment.change(operation))
+        })
+        .chain(self.unset.into_iter().map(removal))
+        .collect()
     }
 }
 
@@ -127,7 +156,7 @@ pub(super) async fn run(command: TopicCommand, context: &mut Context) -> Result<
                 replication_factor: replication_factor.unwrap_or(-1),
                 configs: config
                     .into_iter()
-                    .map(|(key, value)| (key, Some(value)))
+                    .map(|assignment| (assignment.key, Some(assignment.value)))
                     .collect(),
                 ..CreateTopic::new(name)
             };
@@ -162,24 +191,20 @@ pub(super) async fn run(command: TopicCommand, context: &mut Context) -> Result<
         }
         TopicCommand::Alter {
             name,
-            set,
-            unset,
+            changes,
             dry_run,
             server,
         } => {
-            let set = set.into_iter().map(|(name, value)| AlterConfig {
-                name,
-                operation: AlterOperation::Set,
-                value: Some(value),
-            });
-            let unset = unset.into_iter().map(|name| AlterConfig {
-                name,
-                operation: AlterOperation::Delete,
-                value: None,
-            });
-            let changes: Vec<AlterConfig> = set.chain(unset).collect();
-            let session = Session::open(&server, &context.clock).await?;
-            alter(&session, &name, &changes, dry_run, context).await
+            let mut session = Session::open(&server, &context.clock).await?;
+            let changes = changes.into_changes();
+            alter(
+                &mut session,
+                &Resource::Topic(name),
+                changes,
+                dry_run,
+                context,
+            )
+            .await
         }
         TopicCommand::Delete { names, server } => {
             delete(
@@ -346,8 +371,8 @@ async fn describe(
         .map_err(|error| session.topic_failure(name, error))?;
     configs.retain(|config| every_config || config.source == Config::SOURCE_TOPIC);
     configs.sort_by(|left, right| left.name.cmp(&right.name));
-    let starts = offsets(session, &topic, OffsetQuery::EARLIEST).await?;
-    let ends = offsets(session, &topic, OffsetQuery::LATEST).await?;
+    let starts = offsets(session, slice::from_ref(&topic), OffsetQuery::EARLIEST).await?;
+    let ends = offsets(session, slice::from_ref(&topic), OffsetQuery::LATEST).await?;
     let bound = |bounds: &[ListedOffset], index: i32| {
         bounds
             .iter()
@@ -431,28 +456,6 @@ async fn describe(
     Ok(())
 }
 
-async fn alter(
-    session: &Session,
-    name: &str,
-    changes: &[AlterConfig],
-    dry_run: bool,
-    context: &mut Context,
-) -> Result<(), Failure> {
-    let resource = ConfigResource::Topic(name.to_owned());
-    session
-        .node()
-        .incremental_alter_configs(&resource, changes, dry_run)
-        .await
-        .map_err(|error| session.topic_failure(name, error))?;
-    let verb = if dry_run { "could change" } else { "changed" };
-    let keys: Vec<&str> = changes.iter().map(|change| change.name.as_str()).collect();
-    context.output.result(
-        &format!("{verb} {name}: {}", keys.join(", ")),
-        &json!({ "name": name, "changed": keys, "dry_run": dry_run }),
-    )?;
-    Ok(())
-}
-
 async fn delete(session: &Session, names: &[String], context: &mut Context) -> Result<(), Failure> {
     let asked: Vec<&str> = names.iter().map(String::as_str).collect();
     let results = session
@@ -497,7 +500,7 @@ async fn trim(
         }
         Position::Offset(offset) => topic.partitions.iter().map(|p| (p.index, offset)).collect(),
         // Nothing at or after the time: everything is before it.
-        Position::Time(ms) => offsets(session, &topic, ms)
+        Position::Time(ms) => offsets(session, slice::from_ref(&topic), ms)
             .await?
             .into_iter()
             .map(|found| {
@@ -521,7 +524,7 @@ async fn trim(
             before_offset,
         };
         let subject = format!("topic {name} partition {}", partition.index);
-        let leader = session.leader(partition.leader).await?;
+        let leader = session.broker(partition.leader).await?;
         let deleted = leader
             .delete_records(&[request], session.timeout().wire_ms())
             .await
@@ -583,40 +586,6 @@ async fn add_partitions(
         &json!({ "name": name, "partitions": total, "dry_run": dry_run }),
     )?;
     Ok(())
-}
-
-/// Offsets of every partition of a topic, asked of their leaders. Partitions without one are left
-/// out.
-pub(super) async fn offsets(
-    session: &mut Session,
-    topic: &MetadataTopic,
-    timestamp: i64,
-) -> Result<Vec<ListedOffset>, Failure> {
-    let mut leaders: Vec<i32> = topic.partitions.iter().map(|p| p.leader).collect();
-    leaders.sort_unstable();
-    leaders.dedup();
-    let mut found = Vec::new();
-    for leader in leaders.into_iter().filter(|leader| *leader >= 0) {
-        let queries: Vec<OffsetQuery> = topic
-            .partitions
-            .iter()
-            .filter(|partition| partition.leader == leader)
-            .map(|partition| OffsetQuery {
-                topic: topic.name.clone(),
-                partition: partition.index,
-                current_leader_epoch: -1,
-                timestamp,
-            })
-            .collect();
-        let connection = session.leader(leader).await?;
-        found.extend(
-            connection
-                .list_offsets(&queries, false)
-                .await
-                .map_err(|error| session.topic_failure(&topic.name, error))?,
-        );
-    }
-    Ok(found)
 }
 
 /// The topic with only the partition asked for.

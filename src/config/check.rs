@@ -10,6 +10,12 @@ const SEEDS_MAX: usize = 64;
 const FETCH_SESSIONS_MAX: usize = 100_000;
 /// Longest election time-out; beyond it a lost leader is not missed in any useful time.
 const ELECTION_MS_MAX: u64 = 60_000;
+/// Most partitions of the topic of groups: a node follows each of its own with a task.
+const OFFSETS_PARTITIONS_MAX: i32 = 1_000;
+/// Longest note beside an offset: records hold no string of 32 KiB.
+const OFFSET_METADATA_BYTES_MAX: u64 = 16 << 10;
+/// Longest time of a group: what is gone for longer is not missed in any useful time.
+const GROUP_PERIOD_MS_MAX: u64 = 24 * 3_600 * 1_000;
 
 impl Config {
     /// Refuses what cannot work.
@@ -69,6 +75,7 @@ impl Config {
             return refuse("kafka.fetch_sessions_max", &reason);
         }
         self.check_peers()?;
+        self.check_groups()?;
         if self.http.connections_max == 0 {
             return refuse("http.connections_max", "must be at least 1");
         }
@@ -95,6 +102,82 @@ impl Config {
         }
         Ok(())
     }
+
+    fn check_groups(&self) -> Result<(), ConfigError> {
+        let refuse = |key, reason: &str| {
+            Err(ConfigError::Value {
+                key,
+                reason: reason.to_owned(),
+            })
+        };
+        let groups = &self.groups;
+        if !(1..=OFFSETS_PARTITIONS_MAX).contains(&groups.offsets_partitions) {
+            return refuse("groups.offsets_partitions", "must be between 1 and 1000");
+        }
+        if groups.session_timeout_min.ms == 0
+            || groups.session_timeout_min.ms > groups.session_timeout_max.ms
+        {
+            return refuse(
+                "groups.session_timeout_min",
+                "must be above 0 and at most groups.session_timeout_max",
+            );
+        }
+        if groups.consumer_heartbeat_interval.ms == 0
+            || groups.consumer_heartbeat_interval.ms >= groups.consumer_session_timeout.ms
+        {
+            return refuse(
+                "groups.consumer_heartbeat_interval",
+                "must be above 0 and below groups.consumer_session_timeout",
+            );
+        }
+        for (key, value) in [
+            ("groups.offsets_retention", groups.offsets_retention.ms),
+            (
+                "groups.offsets_retention_check_interval",
+                groups.offsets_retention_check_interval.ms,
+            ),
+            ("groups.members_max", groups.members_max as u64),
+            (
+                "groups.consumer_members_max",
+                groups.consumer_members_max as u64,
+            ),
+        ] {
+            if value == 0 {
+                return refuse(key, "must be above 0");
+            }
+        }
+        if groups.offset_metadata_bytes_max.0 > OFFSET_METADATA_BYTES_MAX {
+            return refuse("groups.offset_metadata_bytes_max", "must be at most 16KiB");
+        }
+        let is_known = |name: &String| name == "uniform" || name == "range";
+        let is_twice = matches!(&groups.consumer_assignors[..], [one, other] if one == other);
+        if !(1..=2).contains(&groups.consumer_assignors.len())
+            || is_twice
+            || !groups.consumer_assignors.iter().all(is_known)
+        {
+            return refuse(
+                "groups.consumer_assignors",
+                "must be `uniform` and `range`, in the order wanted, or one of them",
+            );
+        }
+        for (key, period) in [
+            ("groups.session_timeout_max", groups.session_timeout_max),
+            (
+                "groups.initial_rebalance_delay",
+                groups.initial_rebalance_delay,
+            ),
+            (
+                "groups.consumer_session_timeout",
+                groups.consumer_session_timeout,
+            ),
+        ] {
+            if period.ms > GROUP_PERIOD_MS_MAX {
+                return refuse(key, "must be at most 1d");
+            }
+        }
+        Ok(())
+    }
+
     fn check_peers(&self) -> Result<(), ConfigError> {
         let refuse = |key, reason: String| Err(ConfigError::Value { key, reason });
         if self.seeds.len() > SEEDS_MAX {

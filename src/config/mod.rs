@@ -18,8 +18,8 @@ use storage::NodeId;
 use crate::node::{HTTP_LISTENER, KAFKA_LISTENER, PEERS_LISTENER};
 
 pub use sections::{
-    Config, Durability, HttpConfig, KafkaConfig, LimitsConfig, PeersConfig, StorageConfig,
-    TopicsConfig,
+    Config, Durability, GroupMigration, GroupsConfig, HttpConfig, KafkaConfig, LimitsConfig,
+    PeersConfig, StorageConfig, TopicsConfig,
 };
 
 /// Kafka's port, before `port_offset`.
@@ -154,9 +154,14 @@ impl Config {
             catch_up_bytes_per_second: self.storage.catch_up_bytes_per_second.0,
             scrub_interval_ms: self.storage.scrub_interval.ms,
             scrub_bytes_per_second: self.storage.scrub_bytes_per_second.0,
+            compaction_bytes_per_second: self.storage.compaction_bytes_per_second.0,
+            compaction_memory_bytes: self.storage.compaction_memory.as_usize(),
+            compaction_copied_ms: BrokerConfig::default().compaction_copied_ms,
             auto_create_topics: self.topics.auto_create,
             default_partitions: self.topics.partitions,
             default_replication_factor: self.topics.replication_factor,
+            offsets_topic_partitions: self.groups.offsets_partitions,
+            groups: self.groups.broker(),
             shards: self.storage.shards,
             partitions_max: self.limits.partitions_max,
             waiting_fetches_max: self.limits.waiting_fetches_max,
@@ -364,6 +369,54 @@ mod tests {
             ("port_offset=57000", "port_offset"),
             ("node_id=4294967295", "node_id"),
             ("storage.shards=0", "storage.shards"),
+            ("groups.offsets_partitions=0", "groups.offsets_partitions"),
+            (
+                "groups.offsets_partitions=1001",
+                "groups.offsets_partitions",
+            ),
+            (
+                "groups.session_timeout_min=0s",
+                "groups.session_timeout_min",
+            ),
+            (
+                "groups.session_timeout_max=5s",
+                "groups.session_timeout_min",
+            ),
+            (
+                "groups.session_timeout_max=2d",
+                "groups.session_timeout_max",
+            ),
+            (
+                "groups.initial_rebalance_delay=25h",
+                "groups.initial_rebalance_delay",
+            ),
+            (
+                "groups.consumer_heartbeat_interval=45s",
+                "groups.consumer_heartbeat_interval",
+            ),
+            (
+                "groups.consumer_session_timeout=2d",
+                "groups.consumer_session_timeout",
+            ),
+            ("groups.offsets_retention=0s", "groups.offsets_retention"),
+            (
+                "groups.offsets_retention_check_interval=0s",
+                "groups.offsets_retention_check_interval",
+            ),
+            (
+                "groups.offset_metadata_bytes_max=32768B",
+                "groups.offset_metadata_bytes_max",
+            ),
+            ("groups.members_max=0", "groups.members_max"),
+            (
+                "groups.consumer_members_max=0",
+                "groups.consumer_members_max",
+            ),
+            ("groups.consumer_assignors=[]", "groups.consumer_assignors"),
+            (
+                "groups.consumer_assignors=[\"range\", \"best\"]",
+                "groups.consumer_assignors",
+            ),
             (
                 "kafka.inflight_bytes_max=399MiB",
                 "kafka.inflight_bytes_max",
@@ -371,7 +424,10 @@ mod tests {
             ("kafka.frame_bytes_max=257MiB", "kafka.inflight_bytes_max"),
             ("kafka.frame_time_max=0s", "kafka.frame_time_max"),
             ("kafka.send_time_max=0s", "kafka.send_time_max"),
-            ("kafka.fetch_sessions_max=100001", "kafka.fetch_sessions_max"),
+            (
+                "kafka.fetch_sessions_max=100001",
+                "kafka.fetch_sessions_max",
+            ),
         ] {
             let error = read("", &[assignment])
                 .unwrap()
@@ -381,6 +437,52 @@ mod tests {
             assert!(error.starts_with(key), "{error}");
         }
         assert!(read("", &["kafka.idle_max=10"]).is_err());
+    }
+
+    #[test]
+    fn groups_are_as_the_broker_has_them_and_as_they_are_told() {
+        let broker = Config::default().broker();
+        let default = BrokerConfig::default();
+        assert_eq!(broker.groups, default.groups);
+        assert_eq!(
+            broker.offsets_topic_partitions,
+            default.offsets_topic_partitions
+        );
+        let told = [
+            "groups.offsets_partitions=7",
+            "groups.session_timeout_min=1s",
+            "groups.session_timeout_max=2s",
+            "groups.initial_rebalance_delay=3ms",
+            "groups.consumer_session_timeout=4s",
+            "groups.consumer_heartbeat_interval=5ms",
+            "groups.offsets_retention=6s",
+            "groups.offsets_retention_check_interval=7s",
+            "groups.offset_metadata_bytes_max=8B",
+            "groups.members_max=9",
+            "groups.consumer_members_max=10",
+            "groups.consumer_assignors=[\"range\"]",
+            "groups.consumer_migration=upgrade",
+        ];
+        let config = read("", &told).unwrap();
+        assert_eq!(config.validate(), Ok(()));
+        let broker = config.broker();
+        assert_eq!(broker.offsets_topic_partitions, 7);
+        let expected = broker::groups::GroupsConfig {
+            group_min_session_timeout_ms: 1_000,
+            group_max_session_timeout_ms: 2_000,
+            group_initial_rebalance_delay_ms: 3,
+            consumer_session_timeout_ms: 4_000,
+            consumer_heartbeat_interval_ms: 5,
+            offsets_retention_ms: 6_000,
+            offsets_retention_check_interval_ms: 7_000,
+            offset_metadata_max_bytes: 8,
+            group_max_size: 9,
+            consumer_max_size: 10,
+            consumer_assignors: vec!["range".to_owned()],
+            consumer_migration_policy: broker::groups::MigrationPolicy::Upgrade,
+            ..default.groups
+        };
+        assert_eq!(broker.groups, expected);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use broker::groups::MigrationPolicy;
 use serde::{Deserialize, Serialize};
 
 use super::{HTTP_PORT, KAFKA_PORT, PEERS_PORT};
@@ -37,6 +38,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What a topic has that does not say otherwise.
     pub topics: TopicsConfig,
+    /// Consumer groups.
+    pub groups: GroupsConfig,
     /// The disk.
     pub storage: StorageConfig,
     /// Limits of this node.
@@ -158,6 +161,54 @@ pub struct TopicsConfig {
     pub replication_factor: i16,
 }
 
+/// Consumer groups; the same on every node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupsConfig {
+    /// Partitions of `__consumer_offsets` when it is made. Default 50.
+    pub offsets_partitions: i32,
+    /// Shortest session that a member of a classic group may ask for. Default 6 s.
+    pub session_timeout_min: Period,
+    /// Longest such session. Default 30 min.
+    pub session_timeout_max: Period,
+    /// How long a new classic group waits for further members. Default 3 s.
+    pub initial_rebalance_delay: Period,
+    /// How long a silent member of a consumer group (KIP-848) stays one. Default 45 s.
+    pub consumer_session_timeout: Period,
+    /// How often such members are told to give a sign of life. Default 5 s.
+    pub consumer_heartbeat_interval: Period,
+    /// How long offsets stay after their group lost its last member. Default 7 days.
+    pub offsets_retention: Period,
+    /// Time between two looks for offsets that have stayed for so long. Default 10 min.
+    pub offsets_retention_check_interval: Period,
+    /// Longest note that a client may commit beside an offset. Default 4 KiB.
+    pub offset_metadata_bytes_max: ByteSize,
+    /// Most members of a classic group. Default 2147483647.
+    pub members_max: usize,
+    /// Most members of a consumer group (KIP-848). Default 2147483647.
+    pub consumer_members_max: usize,
+    /// The assignors that such groups may use, `uniform` and `range` or one of them, the default
+    /// one first. Default both.
+    pub consumer_assignors: Vec<String>,
+    /// Which ways a group may go between the two protocols while it has members. Default both.
+    pub consumer_migration: GroupMigration,
+}
+
+/// Which ways a group may go between the two protocols while it has members.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupMigration {
+    /// Both.
+    #[default]
+    Bidirectional,
+    /// From classic to consumer.
+    Upgrade,
+    /// From consumer to classic.
+    Downgrade,
+    /// None.
+    Disabled,
+}
+
 /// The disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -184,6 +235,10 @@ pub struct StorageConfig {
     pub scrub_interval: Period,
     /// Bytes a second that such a pass reads; 0 means none. Default 8 MiB.
     pub scrub_bytes_per_second: ByteSize,
+    /// Bytes a second that compaction reads and writes; 0 sets no limit. Default 64 MiB.
+    pub compaction_bytes_per_second: ByteSize,
+    /// Memory for the keys of the partition that is compacted, 24 bytes each. Default 64 MiB.
+    pub compaction_memory: ByteSize,
 }
 
 /// Limits of this node.
@@ -210,6 +265,7 @@ impl Default for Config {
             peers: PeersConfig::default(),
             http: HttpConfig::default(),
             topics: TopicsConfig::default(),
+            groups: GroupsConfig::default(),
             storage: StorageConfig::default(),
             limits: LimitsConfig::default(),
             accept_power_loss: false,
@@ -280,6 +336,52 @@ impl Default for TopicsConfig {
     }
 }
 
+impl Default for GroupsConfig {
+    fn default() -> GroupsConfig {
+        GroupsConfig {
+            offsets_partitions: 50,
+            session_timeout_min: Period::from_secs(6),
+            session_timeout_max: Period::from_secs(1_800),
+            initial_rebalance_delay: Period::from_secs(3),
+            consumer_session_timeout: Period::from_secs(45),
+            consumer_heartbeat_interval: Period::from_secs(5),
+            offsets_retention: Period::from_secs(7 * 24 * 3_600),
+            offsets_retention_check_interval: Period::from_secs(600),
+            offset_metadata_bytes_max: ByteSize(4 << 10),
+            members_max: 0x7fff_ffff,
+            consumer_members_max: 0x7fff_ffff,
+            consumer_assignors: vec!["uniform".to_owned(), "range".to_owned()],
+            consumer_migration: GroupMigration::default(),
+        }
+    }
+}
+
+impl GroupsConfig {
+    /// The broker's part.
+    pub(super) fn broker(&self) -> broker::groups::GroupsConfig {
+        broker::groups::GroupsConfig {
+            group_min_session_timeout_ms: self.session_timeout_min.wire_ms(),
+            group_max_session_timeout_ms: self.session_timeout_max.wire_ms(),
+            group_initial_rebalance_delay_ms: self.initial_rebalance_delay.wire_ms(),
+            consumer_session_timeout_ms: self.consumer_session_timeout.wire_ms(),
+            consumer_heartbeat_interval_ms: self.consumer_heartbeat_interval.wire_ms(),
+            offsets_retention_ms: self.offsets_retention.signed_ms(),
+            offsets_retention_check_interval_ms: self.offsets_retention_check_interval.signed_ms(),
+            offset_metadata_max_bytes: self.offset_metadata_bytes_max.as_usize(),
+            group_max_size: self.members_max,
+            consumer_max_size: self.consumer_members_max,
+            consumer_assignors: self.consumer_assignors.clone(),
+            consumer_migration_policy: match self.consumer_migration {
+                GroupMigration::Bidirectional => MigrationPolicy::Bidirectional,
+                GroupMigration::Upgrade => MigrationPolicy::Upgrade,
+                GroupMigration::Downgrade => MigrationPolicy::Downgrade,
+                GroupMigration::Disabled => MigrationPolicy::Disabled,
+            },
+            ..broker::groups::GroupsConfig::default()
+        }
+    }
+}
+
 impl Default for StorageConfig {
     fn default() -> StorageConfig {
         StorageConfig {
@@ -293,6 +395,8 @@ impl Default for StorageConfig {
             catch_up_bytes_per_second: ByteSize(0),
             scrub_interval: Period::from_secs(7 * 24 * 3_600),
             scrub_bytes_per_second: ByteSize(8 << 20),
+            compaction_bytes_per_second: ByteSize(64 << 20),
+            compaction_memory: ByteSize(64 << 20),
         }
     }
 }

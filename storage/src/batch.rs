@@ -246,6 +246,13 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
+/// Whether a batch only fills the place of records that compaction has removed: it has none, and
+/// is no control batch. Readers of records get on without it.
+#[must_use]
+pub fn is_filler(header: &BatchHeader) -> bool {
+    header.record_count == 0 && !header.is_control()
+}
+
 /// Whether a whole batch's CRC matches its bytes; `batch` must end where the batch ends. False
 /// when `batch` is shorter than a header.
 #[must_use]

@@ -6,15 +6,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::LogId;
 use crate::disk::DiskFile;
-use crate::{LogId, Offset};
+use crate::partition_log::segment_format::SegmentId;
 
 /// Which file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FileKey {
     pub(crate) log: LogId,
-    /// Base offset of the segment.
-    pub(crate) base: Offset,
+    /// The segment.
+    pub(crate) segment: SegmentId,
     pub(crate) kind: FileKind,
 }
 
@@ -109,9 +110,9 @@ impl FdCache {
     }
 
     /// Forgets all files of one segment.
-    pub(crate) fn forget_segment(&self, log: LogId, base: Offset) {
+    pub(crate) fn forget_segment(&self, log: LogId, segment: SegmentId) {
         for kind in [FileKind::Log, FileKind::Index, FileKind::MappedIndex] {
-            self.forget(FileKey { log, base, kind });
+            self.forget(FileKey { log, segment, kind });
         }
     }
 
@@ -168,7 +169,7 @@ mod tests {
 
     use super::*;
     use crate::disk::{Disk, OpenMode, SimDisk};
-    use crate::{PartitionId, TopicId};
+    use crate::{Offset, PartitionId, TopicId};
 
     fn key(n: i64) -> FileKey {
         let partition = PartitionId {
@@ -177,7 +178,7 @@ mod tests {
         };
         FileKey {
             log: partition.into(),
-            base: Offset(n),
+            segment: Offset(n).into(),
             kind: FileKind::Log,
         }
     }
@@ -204,7 +205,7 @@ mod tests {
         let cache = FdCache::new(9);
         (0..4).for_each(|n| cache.insert(key(n), file(), 0));
         let stamp = cache.stamp();
-        cache.forget_segment(key(0).log, Offset(0));
+        cache.forget_segment(key(0).log, Offset(0).into());
         assert_eq!(cache.len(), 3);
         // Opened before, inserted after: it may be what was forgotten.
         cache.insert(key(0), file(), stamp);

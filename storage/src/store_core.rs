@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::disk::{Disk, OpenMode};
 use crate::fd_cache::FdCache;
+use crate::partition_log::segment_format::SegmentId;
 use crate::partition_log::tail::Dropped;
 use crate::partition_log::{PartitionLog, StorageError};
 use crate::store::LogStoreConfig;
@@ -410,23 +411,23 @@ impl Core {
 
     /// Syncs what was written of a log.
     fn sync_log(&self, log: &PartitionLog) -> Result<(), StorageError> {
-        let (bases, is_dir_unsynced) = {
+        let (ids, is_dir_unsynced) = {
             let mut memory = log.memory();
-            let newest = memory.segments.last().map(|segment| segment.base);
-            let (bases, is_dir_unsynced) = memory.take_unsynced();
-            let is_sealed = |base| (base, Some(base) != newest);
-            let bases: Vec<(Offset, bool)> = bases.into_iter().map(is_sealed).collect();
-            (bases, is_dir_unsynced)
+            let newest = memory.segments.last().map(|segment| segment.id());
+            let (ids, is_dir_unsynced) = memory.take_unsynced();
+            let is_sealed = |id| (id, Some(id) != newest);
+            let ids: Vec<(SegmentId, bool)> = ids.into_iter().map(is_sealed).collect();
+            (ids, is_dir_unsynced)
         };
-        for (base, is_sealed) in bases {
+        for (id, is_sealed) in ids {
             let paths = [
-                Some(log.log_path(base)),
-                is_sealed.then(|| log.index_path(base)),
+                Some(log.log_path(id)),
+                is_sealed.then(|| log.index_path(id)),
             ];
             for (path, is_log) in paths.into_iter().zip([true, false]) {
                 let Some(path) = path else { continue };
                 let file = if is_log {
-                    log.open_log(base)
+                    log.open_log(id)
                         .map_err(|error| (error.action, error.source))
                 } else {
                     self.disk
@@ -440,8 +441,10 @@ impl Core {
                     Err(error) => Err(error),
                 };
                 if let Err((action, error)) = synced {
-                    // Unless the segment was dropped meanwhile.
-                    if log.memory().segment(base).is_some() {
+                    // Unless the segment was dropped meanwhile. What was replaced may be named by
+                    // the checkpoint that this is for.
+                    let memory = log.memory();
+                    if memory.has(id) || memory.replaced.contains(&id) {
                         return Err(StorageError::io(&path, action, error));
                     }
                 }

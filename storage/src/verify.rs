@@ -9,7 +9,9 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::partition_log::index::{
     INDEX_ENTRY_BYTES, INDEX_HEADER_BYTES, IndexEntry, good_entries,
 };
-use crate::partition_log::segment_format::{FileName, digest_after, index_name, parse_name};
+use crate::partition_log::segment_format::{
+    FileName, SegmentId, digest_after, index_name, parse_name,
+};
 use crate::partition_log::walk::{Walk, WalkSpan};
 use crate::partition_log::{Damage, ReadError};
 
@@ -105,10 +107,11 @@ pub fn segment_files(disk: &Disk, path: &Path) -> io::Result<Vec<PathBuf>> {
 /// # Errors
 /// When the file cannot be read or its name is no segment's.
 pub fn verify_segment(disk: &Disk, path: &Path) -> Result<SegmentReport, ReadError> {
+    let base = id_of(path)?.base;
     let mut report = SegmentReport {
         file: path.to_owned(),
-        base: base_of(path)?,
-        end: base_of(path)?,
+        base,
+        end: base,
         file_bytes: 0,
         bytes: 0,
         batches: 0,
@@ -189,7 +192,7 @@ pub fn dump_segment(
     path: &Path,
     each: &mut dyn FnMut(DumpedBatch),
 ) -> Result<(), ReadError> {
-    let base = base_of(path)?;
+    let base = id_of(path)?.base;
     let file = disk
         .open(path, OpenMode::Read)
         .map_err(|error| ReadError::io(path, "open", error))?;
@@ -262,7 +265,7 @@ fn verify_index(
     report: &SegmentReport,
     places: &Places,
 ) -> Result<IndexReport, ReadError> {
-    let path = path.with_file_name(index_name(report.base));
+    let path = path.with_file_name(index_name(id_of(path)?));
     let bytes = match disk.read_file(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(IndexReport::Missing),
@@ -299,13 +302,13 @@ fn is_log(name: &str) -> bool {
     matches!(parse_name(name), Some(FileName::Log(_)))
 }
 
-fn base_of(path: &Path) -> Result<Offset, ReadError> {
+fn id_of(path: &Path) -> Result<SegmentId, ReadError> {
     match path
         .file_name()
         .and_then(|name| name.to_str())
         .and_then(parse_name)
     {
-        Some(FileName::Log(base)) => Ok(base),
+        Some(FileName::Log(id)) => Ok(id),
         _ => {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "not a segment's name");
             Err(ReadError::io(path, "open", error))

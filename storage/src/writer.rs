@@ -22,6 +22,7 @@ use crate::partition_log::index::{
     INDEX_ENTRY_BYTES, INDEX_HEADER_BYTES, IndexEntry, encode_header,
 };
 use crate::partition_log::open::{FileContext, FileError};
+use crate::partition_log::segment_format::SegmentId;
 use crate::partition_log::tail::{BATCH_OVERHEAD_BYTES as OVERHEAD, Eviction};
 use crate::partition_log::{Damage, PartitionLog, StorageError};
 use crate::store_core::Core;
@@ -39,7 +40,7 @@ pub(crate) enum Command {
     /// Delete the files of segments that were dropped; `first` is the first that stays.
     DropSegments {
         log: PartitionLog,
-        bases: Vec<Offset>,
+        dropped: Vec<SegmentId>,
         first: Offset,
     },
     /// Delete a log's directory.
@@ -183,7 +184,11 @@ impl Writer {
 
     fn execute(&mut self, command: Command) -> Result<(), FileError> {
         let done = match &command {
-            Command::DropSegments { log, bases, first } => log.delete_segments(bases, *first),
+            Command::DropSegments {
+                log,
+                dropped,
+                first,
+            } => log.delete_segments(dropped, *first),
             Command::Remove { log } => remove_partition(log),
             Command::FinishRemovals => finish_removals(&self.core),
         };
@@ -209,7 +214,7 @@ impl Queue {
 
 /// Batches that one write carries: all of one segment, one behind the other.
 struct Group {
-    segment: Offset,
+    segment: SegmentId,
     /// Where the first begins in the segment.
     position: u64,
     pieces: Vec<Bytes>,
@@ -223,7 +228,7 @@ struct Group {
 }
 
 struct Sealed {
-    base: Offset,
+    id: SegmentId,
     indexed: u32,
     last: IndexEntry,
 }
@@ -242,7 +247,7 @@ fn write_group(log: &PartitionLog) -> Result<(), FileError> {
     let mut has_made_names = log.ensure_dir(&mut files)?;
     if let Some(sealed) = &group.sealed {
         let entries = std::slice::from_ref(&sealed.last);
-        has_made_names |= append_index(log, sealed.base, sealed.indexed, entries)?;
+        has_made_names |= append_index(log, sealed.id, sealed.indexed, entries)?;
     }
     let (file, is_new) = open_for_writing(log, &group)?;
     has_made_names |= is_new;
@@ -283,13 +288,13 @@ fn take_group(log: &PartitionLog) -> Option<Group> {
                 max_timestamp_before: before.max_timestamp,
             };
             Some(Sealed {
-                base: before.base,
+                id: before.id(),
                 indexed: before.index_entries?,
                 last,
             })
         });
     let mut group = Group {
-        segment: base,
+        segment: segment.id(),
         position: first.position,
         pieces: Vec::new(),
         index_entries: Vec::new(),
@@ -326,7 +331,7 @@ fn open_for_writing(
     let core = &log.shared.core;
     let key = FileKey {
         log: log.id(),
-        base: group.segment,
+        segment: group.segment,
         kind: FileKind::Log,
     };
     if let Some(Opened::File(file)) = core.fd_cache.get(key) {
@@ -354,17 +359,17 @@ fn open_for_writing(
 /// was made now.
 fn append_index(
     log: &PartitionLog,
-    base: Offset,
+    id: SegmentId,
     indexed: u32,
     entries: &[IndexEntry],
 ) -> Result<bool, FileError> {
     let core = &log.shared.core;
     let key = FileKey {
         log: log.id(),
-        base,
+        segment: id,
         kind: FileKind::Index,
     };
-    let path = log.index_path(base);
+    let path = log.index_path(id);
     let file = match core.fd_cache.get(key) {
         Some(Opened::File(file)) => file,
         _ => {
@@ -377,13 +382,13 @@ fn append_index(
     let mut bytes = Vec::with_capacity(INDEX_HEADER_BYTES + entries.len() * INDEX_ENTRY_BYTES);
     let mut position = 0;
     if indexed == 0 {
-        bytes.extend_from_slice(&encode_header(base));
+        bytes.extend_from_slice(&encode_header(id.base));
     } else {
         position = INDEX_HEADER_BYTES as u64 + u64::from(indexed) * INDEX_ENTRY_BYTES as u64;
     }
     entries
         .iter()
-        .for_each(|entry| bytes.extend_from_slice(&entry.encode(base)));
+        .for_each(|entry| bytes.extend_from_slice(&entry.encode(id.base)));
     file.write_all_at(&bytes, position).on("write", &path)?;
     Ok(indexed == 0)
 }
@@ -393,20 +398,20 @@ fn mark_written(log: &PartitionLog, group: &Group, has_made_names: bool) {
     let memory = &mut *memory;
     let cost = memory.tail.mark_written(group.upto);
     memory.is_dir_unsynced |= has_made_names;
-    let mut wrote = |base: Offset, entries: usize, completes: bool| {
-        let Some(segment) = memory.segment_mut(base) else {
+    let mut wrote = |id: SegmentId, entries: usize, completes: bool| {
+        let Some(segment) = memory.segment_in(id) else {
             return;
         };
         let entries = u32::try_from(entries).expect("a group has few entries");
         segment.index_entries = Some(segment.index_entries.unwrap_or(0) + entries);
         segment.is_index_complete |= completes;
-        if !memory.unsynced.contains(&base) {
-            memory.unsynced.push(base);
+        if !memory.unsynced.contains(&id) {
+            memory.unsynced.push(id);
         }
     };
     wrote(group.segment, group.index_entries.len(), false);
     if let Some(sealed) = &group.sealed {
-        wrote(sealed.base, 1, true);
+        wrote(sealed.id, 1, true);
     }
     memory.is_queued = memory.tail.first_unwritten().is_some();
     log.shared

@@ -177,9 +177,24 @@ fn check_cut(seed: u64, n_ops: u64, durability: Durability) -> bool {
     };
     // The power goes again while the journal is being opened.
     sim.fail_after(1 + (n_ops + seed) % 14);
-    if let Ok(journal) = Journal::open(&disk, config.clone()) {
-        sim.cut_power();
-        journal.close();
+    let first = JournalConfig {
+        keeps_written: is_killed,
+        ..config.clone()
+    };
+    match Journal::open(&disk, first) {
+        Ok(journal) => {
+            sim.cut_power();
+            journal.close();
+        }
+        Err(error) => assert!(
+            !matches!(error, JournalError::Corrupt { .. }),
+            "{what}: {error}"
+        ),
+    }
+    if is_killed {
+        sim.kill_processes();
+        let report = journal::verify_kept(&disk, &config.dir);
+        assert!(report.error.is_none(), "{what}: {:?}", report.error);
     }
     sim.crash(seed * 1_000 + n_ops + 500);
     let from = if is_killed { outcome.durable } else { from };
@@ -242,7 +257,11 @@ fn a_killed_process_loses_nothing_in_any_mode() {
             sim.cut_power();
             journal.close();
             sim.kill_processes();
-            let journal = Journal::open(&disk, config.clone()).unwrap();
+            let kept = JournalConfig {
+                keeps_written: true,
+                ..config.clone()
+            };
+            let journal = Journal::open(&disk, kept).unwrap();
             let model = check_prefix(&journal, &outcome, outcome.answered, "killed");
             check_goes_on(&disk, &config, journal, model);
         }
@@ -303,6 +322,22 @@ fn damage_below_what_is_known_to_be_synced_is_refused_and_above_it_is_a_torn_tai
         assert!(report.error.is_none(), "round {round}: {:?}", report.error);
         // Damage to the very last one looks like a round that was never written.
         assert!(report.has_torn_round || round == 11, "round {round}");
+    }
+    // Where no power was lost, what is behind it was written later.
+    for round in 1..=11 {
+        sim.flip_bit(&file, bit(round)).unwrap();
+        let report = journal::verify_kept(&disk, &dir);
+        let is_corrupt = matches!(report.error, Some(JournalError::Corrupt { .. }));
+        assert_eq!(is_corrupt, round < 11, "round {round}: {:?}", report.error);
+        let kept = JournalConfig {
+            keeps_written: true,
+            ..config.clone()
+        };
+        if round < 11 {
+            let error = Journal::open(&disk, kept).map(|_| ()).unwrap_err();
+            assert!(matches!(error, JournalError::Corrupt { .. }), "{error}");
+        }
+        sim.flip_bit(&file, bit(round)).unwrap();
     }
     sim.flip_bit(&file, bit(7)).unwrap();
     let journal = Journal::open(&disk, config.clone()).unwrap();

@@ -15,7 +15,11 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("storage", "storage", &[]),
     ("raft/net", "net", &[]),
     ("raft", "raft", &["net", "storage"]),
-    ("broker", "broker", &["net", "raft", "storage"]),
+    (
+        "broker",
+        "broker",
+        &["coordinator", "groups", "net", "raft", "storage"],
+    ),
     ("broker/coordinator", "coordinator", &[]),
     ("broker/groups", "groups", &["coordinator"]),
     (

@@ -7,8 +7,9 @@ use test_support::{Signal, eventually};
 
 use crate::{BINARY, Cluster};
 
+/// A node whose groups do not wait for more members, with three records in `orders`.
 fn with_records() -> Cluster {
-    let cluster = Cluster::start();
+    let cluster = Cluster::start_with(&["--set", "groups.initial_rebalance_delay=10ms"]);
     cluster.ok(&["topic", "create", "orders"]);
     cluster
         .feed(&["produce", "orders", "-k", "k1"], b"a\nb\nc\n")
@@ -195,4 +196,126 @@ fn a_node_that_dies_is_unreachable() {
     cluster.node.signal(Signal::KILL);
     let status = eventually("consume to end", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(3));
+}
+
+/// What a member of a group reads until the end as it is.
+#[track_caller]
+fn grouped(cluster: &Cluster, arguments: &[&str]) -> Vec<String> {
+    let common = ["consume", "orders", "--group", "readers", "-o", "json"];
+    let records = cluster.run(&[&common[..], arguments].concat()).json_lines();
+    records
+        .iter()
+        .map(|record| record["value"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_group_goes_on_where_it_was() {
+    let cluster = with_records();
+    assert_eq!(
+        grouped(&cluster, &["--from", "start", "-n", "2"]),
+        ["a", "b"]
+    );
+    let describe = ["group", "describe", "readers", "-o", "json"];
+    let group = cluster.run(&describe).json();
+    assert_eq!(group["state"], "Empty");
+    assert_eq!(group["partitions"][0]["lag"], 1);
+    assert_eq!(grouped(&cluster, &["-e"]), ["c"]);
+    assert_eq!(grouped(&cluster, &["-e", "--from", "start"]), [""; 0]);
+    cluster.ok(&["group", "seek", "readers", "--to", "1"]);
+    assert_eq!(grouped(&cluster, &["-n", "1"]), ["b"]);
+}
+
+#[test]
+fn a_group_that_began_at_the_end_misses_nothing_from_then_on() {
+    let cluster = with_records();
+    assert_eq!(grouped(&cluster, &["-e"]), [""; 0]);
+    cluster.ok(&["produce", "orders", "while nobody reads"]);
+    assert_eq!(grouped(&cluster, &["-e"]), ["while nobody reads"]);
+}
+
+#[test]
+fn members_share_the_partitions_and_take_over_from_each_other() {
+    let cluster = Cluster::start_with(&["--set", "groups.initial_rebalance_delay=10ms"]);
+    cluster.ok(&["topic", "create", "orders", "-p", "2"]);
+    let describe = ["group", "describe", "readers", "-o", "json"];
+    // How many partitions each member has.
+    let shares = |expected: &[usize]| {
+        eventually("the partitions to be shared", || {
+            let finished = cluster.run(&describe);
+            if finished.code != 0 {
+                return None;
+            }
+            let group = finished.json();
+            let members = group["members"].as_array().unwrap().iter();
+            let mut shares: Vec<usize> = members
+                .map(|member| member["assigned"].as_array().map_or(0, Vec::len))
+                .collect();
+            shares.sort_unstable();
+            (shares == expected && group["state"] == "Stable").then_some(())
+        });
+    };
+    let mut members: Vec<_> = (1..=2)
+        .map(|count| {
+            let mut child = Command::new(BINARY)
+                .args(["consume", "orders", "--group", "readers"])
+                .args(["--from", "start", "-o", "json"])
+                .args(["--server", cluster.node.kafka()])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            shares(if count == 1 { &[2] } else { &[1, 1] });
+            (child, lines)
+        })
+        .collect();
+    for partition in ["0", "1"] {
+        cluster.ok(&["produce", "orders", "--partition", partition, partition]);
+    }
+    let mut read: Vec<String> = members
+        .iter_mut()
+        .map(|(_, lines)| {
+            let record: serde_json::Value =
+                serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            record["value"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    read.sort_unstable();
+    assert_eq!(read, ["0", "1"], "each has read the other's nothing");
+
+    // One goes and says so: its partition is read on by the other.
+    let interrupt = |child: &mut std::process::Child| {
+        let pid = child.id().to_string();
+        let signalled = Command::new("kill").arg("-INT").arg(pid).status().unwrap();
+        assert!(signalled.success());
+        let status = eventually("consume to end", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0));
+    };
+    let (mut child, mut lines) = members.remove(0);
+    interrupt(&mut child);
+    assert!(lines.next().is_none());
+    shares(&[2]);
+    for partition in ["0", "1"] {
+        cluster.ok(&["produce", "orders", "--partition", partition, "more"]);
+    }
+    let (mut child, lines) = members.remove(0);
+    let mut lines = lines.map(Result::unwrap);
+    for _ in 0..2 {
+        let line = lines.next().unwrap();
+        assert!(line.contains("more"), "{line}");
+    }
+    interrupt(&mut child);
+    assert!(lines.next().is_none());
+}
+
+#[test]
+fn a_group_decides_itself_where_its_members_begin() {
+    for wrong in [["--partition", "0"], ["--from", "5"]] {
+        let consume = ["consume", "orders", "--group", "readers"];
+        crate::run(&[&consume[..], &wrong].concat()).failed(2);
+    }
+    let cluster = Cluster::start();
+    let consume = ["consume", "nowhere", "--group", "readers", "-e"];
+    let error = cluster.run(&consume).failed(5);
+    assert!(error.contains("topic nowhere does not exist"), "{error}");
 }

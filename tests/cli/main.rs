@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;
+mod config;
 mod consume;
+mod group;
 mod produce;
 mod readme;
 mod refusals;

@@ -13,8 +13,17 @@ const CLIENTS: &[&[&str]] = &[
     &["topic", "delete", "orders"],
     &["topic", "trim", "orders", "--before", "end"],
     &["topic", "add-partitions", "orders", "2"],
+    &["config", "list", "topic/orders"],
+    &["config", "describe", "broker/1"],
+    &["config", "set", "topic/orders", "retention.ms=1"],
+    &["config", "unset", "topic/orders", "retention.ms"],
+    &["group", "list"],
+    &["group", "describe", "readers"],
+    &["group", "seek", "readers", "--to", "end"],
+    &["group", "delete", "readers"],
     &["produce", "orders", "x"],
     &["consume", "orders", "-n", "1"],
+    &["consume", "orders", "-n", "1", "--group", "g"],
 ];
 
 /// An address on which nothing listens.
@@ -98,8 +107,26 @@ fn wrong_arguments_are_usage_errors() {
         &["topic"],
         &["topic", "create"],
         &["produce"],
-        &["consume", "orders", "--group", "g"],
         &["consume", "orders", "-o", "yaml"],
+        &["config", "list", "orders"],
+        &["config", "list", "broker/one"],
+        &["config", "set", "topic/orders"],
+        &["config", "set", "topic/orders", "retention.ms"],
+        &["config", "unset", "topic/orders"],
+        &["group", "describe"],
+        &["group", "seek", "readers"],
+        &["group", "seek", "readers", "--to", "end", "--by", "1"],
+        &["group", "seek", "readers", "--to", "yesterday"],
+        &[
+            "group",
+            "seek",
+            "readers",
+            "--to",
+            "end",
+            "--partition",
+            "0",
+        ],
+        &["group", "delete"],
         &["topic", "list", "--timeout", "5"],
     ] {
         run(arguments).failed(2);
@@ -131,5 +158,5 @@ fn every_command_has_an_output_format_and_says_what_it_does() {
     }
     let mut command = braidlog::cli::command();
     command.build();
-    assert_eq!(walk(&command, "braidlog"), 28);
+    assert_eq!(walk(&command, "braidlog"), 36);
 }

@@ -118,6 +118,13 @@ fn configs_are_set_and_taken_back() {
         .run(&["topic", "alter", "orders", "--set", "max.message.bytes=x"])
         .failed(1);
     cluster.run(&["topic", "alter", "orders"]).failed(2);
+    // Only a list can be added to and taken from.
+    for flag in ["--append", "--subtract"] {
+        let error = cluster
+            .run(&["topic", "alter", "orders", flag, "retention.ms=1"])
+            .failed(1);
+        assert!(error.contains("retention.ms"), "{error}");
+    }
     cluster
         .run(&["topic", "alter", "nowhere", "--set", "retention.ms=1"])
         .failed(5);

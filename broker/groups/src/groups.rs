@@ -254,12 +254,7 @@ impl Coordinator for Groups {
         effects: &mut Effects<Self>,
     ) {
         let config = Arc::clone(&self.config);
-        let mut turn = Turn {
-            now_ms,
-            topics: context,
-            config: &config,
-            effects,
-        };
+        let mut turn = Turn::new((context, &config), now_ms, effects);
         let turn = &mut turn;
         match command {
             Command::JoinGroup(command) => self.join(command, reply, turn),
@@ -310,12 +305,7 @@ impl Coordinator for Groups {
         effects: &mut Effects<Self>,
     ) {
         let config = Arc::clone(&self.config);
-        let mut turn = Turn {
-            now_ms,
-            topics: context,
-            config: &config,
-            effects,
-        };
+        let mut turn = Turn::new((context, &config), now_ms, effects);
         match timer {
             Timer::Expiry => offsets::expire(self, &mut turn),
             Timer::DeletedTopics => offsets::go_on_forgetting(self, &mut turn),
@@ -347,12 +337,7 @@ impl Coordinator for Groups {
 
     fn became_leader(&mut self, context: &Topics, now_ms: i64, effects: &mut Effects<Self>) {
         let config = Arc::clone(&self.config);
-        let mut turn = Turn {
-            now_ms,
-            topics: context,
-            config: &config,
-            effects,
-        };
+        let mut turn = Turn::new((context, &config), now_ms, effects);
         let groups: Vec<(String, Option<ClassicValue>)> = {
             let groups = self.hard.groups.iter();
             groups

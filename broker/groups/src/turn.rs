@@ -16,7 +16,20 @@ pub(crate) struct Turn<'a> {
     pub(crate) effects: &'a mut Effects<Groups>,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    pub(crate) fn new(
+        (topics, config): (&'a Topics, &'a GroupsConfig),
+        now_ms: i64,
+        effects: &'a mut Effects<Groups>,
+    ) -> Turn<'a> {
+        Turn {
+            now_ms,
+            topics,
+            config,
+            effects,
+        }
+    }
+
     pub(crate) fn append(&mut self, record: Record) {
         self.effects.append(record);
     }

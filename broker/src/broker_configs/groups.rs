@@ -1,88 +1,110 @@
 //! Groups of consumers, and the offsets they commit.
 
-use super::row::{Row, unused};
+use groups::{GroupsConfig, MigrationPolicy};
+
+use super::row::{Row, fixed, node, unused};
+use crate::Broker;
 use crate::ConfigKind::{Int, List, Long, Short, String};
 
 pub(super) static GROUPS: [Row; 59] = [
-    unused(
+    node(
         "group.consumer.assignors",
         List,
-        "Which assignors the broker has for groups of the newer protocol. No consumer groups are served yet.",
+        Some("uniform,range"),
+        "Assignors that the broker has for groups of the newer protocol, the default one first.",
+        |broker| Some(limits(broker).consumer_assignors.join(",")),
     ),
-    unused(
+    node(
         "group.consumer.heartbeat.interval.ms",
         Int,
-        "How often members of the newer protocol report. No consumer groups are served yet.",
+        Some("5000"),
+        "How often members of the newer protocol report.",
+        |broker| Some(limits(broker).consumer_heartbeat_interval_ms.to_string()),
     ),
     unused(
         "group.consumer.max.heartbeat.interval.ms",
         Int,
-        "Longest interval of reports that a group may be given. No consumer groups are served yet.",
+        "Longest interval of reports that a group may be given; groups have no intervals of their own.",
     ),
     unused(
         "group.consumer.max.session.timeout.ms",
         Int,
-        "Longest session that a group of the newer protocol may be given. No consumer groups are served yet.",
+        "Longest session that a group of the newer protocol may be given; groups have no sessions of their own.",
     ),
-    unused(
+    node(
         "group.consumer.max.size",
         Int,
-        "Most members of a group of the newer protocol. No consumer groups are served yet.",
+        Some("2147483647"),
+        "Most members of a group of the newer protocol.",
+        |broker| Some(limits(broker).consumer_max_size.to_string()),
     ),
-    unused(
+    node(
         "group.consumer.migration.policy",
         String,
-        "Whether groups may go from one protocol to the other while they work. No consumer groups are served yet.",
+        Some("bidirectional"),
+        "Whether groups may go from one protocol to the other while they work.",
+        |broker| Some(migration(limits(broker).consumer_migration_policy).to_owned()),
     ),
     unused(
         "group.consumer.min.heartbeat.interval.ms",
         Int,
-        "Shortest interval of reports that a group may be given. No consumer groups are served yet.",
+        "Shortest interval of reports that a group may be given; groups have no intervals of their own.",
     ),
     unused(
         "group.consumer.min.session.timeout.ms",
         Int,
-        "Shortest session that a group of the newer protocol may be given. No consumer groups are served yet.",
+        "Shortest session that a group of the newer protocol may be given; groups have no sessions of their own.",
     ),
-    unused(
+    node(
         "group.consumer.session.timeout.ms",
         Int,
-        "A member of the newer protocol that was silent for this long is out. No consumer groups are served yet.",
+        Some("45000"),
+        "A member of the newer protocol that was silent for this long is out.",
+        |broker| Some(limits(broker).consumer_session_timeout_ms.to_string()),
     ),
     unused(
         "group.coordinator.append.linger.ms",
         Int,
-        "How long a coordinator gathers what it writes. No consumer groups are served yet.",
+        "How long a coordinator gathers what it writes; it takes what is there, and never waits for more.",
     ),
-    unused(
+    fixed(
         "group.coordinator.rebalance.protocols",
         List,
-        "Which protocols of groups are spoken. No consumer groups are served yet.",
+        "classic,consumer",
+        "Protocols of groups that are spoken.",
     ),
     unused(
         "group.coordinator.threads",
         Int,
-        "Threads of the groups' coordinators. No consumer groups are served yet.",
+        "Threads of the groups' coordinators; they share those of the node.",
     ),
-    unused(
+    node(
         "group.initial.rebalance.delay.ms",
         Int,
-        "How long a new classic group waits for more members. No consumer groups are served yet.",
+        Some("3000"),
+        "How long a new classic group waits for more members.",
+        |broker| Some(limits(broker).group_initial_rebalance_delay_ms.to_string()),
     ),
-    unused(
+    node(
         "group.max.session.timeout.ms",
         Int,
-        "Longest session that a member of a classic group may ask for. No consumer groups are served yet.",
+        Some("1800000"),
+        "Longest session that a member of a classic group may ask for.",
+        |broker| Some(limits(broker).group_max_session_timeout_ms.to_string()),
     ),
-    unused(
+    node(
         "group.max.size",
         Int,
-        "Most members of a classic group. No consumer groups are served yet.",
+        Some("2147483647"),
+        "Most members of a classic group.",
+        |broker| Some(limits(broker).group_max_size.to_string()),
     ),
-    unused(
+    node(
         "group.min.session.timeout.ms",
         Int,
-        "Shortest session that a member of a classic group may ask for. No consumer groups are served yet.",
+        Some("6000"),
+        "Shortest session that a member of a classic group may ask for.",
+        |broker| Some(limits(broker).group_min_session_timeout_ms.to_string()),
     ),
     unused(
         "group.share.assignors",
@@ -199,50 +221,68 @@ pub(super) static GROUPS: [Row; 59] = [
         Int,
         "A member of a streams group that was silent for this long is out. No streams groups are served.",
     ),
-    unused(
+    node(
         "offset.metadata.max.bytes",
         Int,
-        "Most bytes of text beside a committed offset. No consumer groups are served yet.",
+        Some("4096"),
+        "Most bytes of text beside a committed offset.",
+        |broker| Some(limits(broker).offset_metadata_max_bytes.to_string()),
     ),
     unused(
         "offsets.commit.timeout.ms",
         Int,
-        "How long a commit waits to be written. No consumer groups are served yet.",
+        "How long a commit waits to be written; commits have no time of their own.",
     ),
     unused(
         "offsets.load.buffer.size",
         Int,
-        "Memory through which a coordinator reads what was committed. No consumer groups are served yet.",
+        "Memory through which a coordinator reads what was committed; every replica follows it all the time.",
     ),
-    unused(
+    node(
         "offsets.retention.check.interval.ms",
         Long,
-        "Time between two looks at offsets that have expired. No consumer groups are served yet.",
+        Some("600000"),
+        "Time between two looks at offsets that have expired.",
+        |broker| {
+            Some(
+                limits(broker)
+                    .offsets_retention_check_interval_ms
+                    .to_string(),
+            )
+        },
     ),
-    unused(
+    node(
         "offsets.retention.minutes",
         Int,
-        "How long the offsets of an empty group are kept. No consumer groups are served yet.",
+        Some("10080"),
+        "How long the offsets of an empty group are kept, in whole minutes.",
+        |broker| Some((limits(broker).offsets_retention_ms / 60_000).to_string()),
     ),
-    unused(
+    fixed(
         "offsets.topic.compression.codec",
         Int,
-        "How the topic of committed offsets is compressed. No consumer groups are served yet.",
+        "0",
+        "The topic of committed offsets is not compressed by a codec (0).",
     ),
-    unused(
+    node(
         "offsets.topic.num.partitions",
         Int,
-        "Partitions of the topic of committed offsets. No consumer groups are served yet.",
+        Some("50"),
+        "Partitions of the topic of committed offsets, when it is made.",
+        |broker| Some(broker.config().offsets_topic_partitions.to_string()),
     ),
-    unused(
+    node(
         "offsets.topic.replication.factor",
         Short,
-        "Replicas of the topic of committed offsets. No consumer groups are served yet.",
+        Some("0"),
+        "Replicas of the topic of committed offsets, as of one that does not say; 0: three, or one on each node while there are fewer.",
+        |broker| Some(broker.config().default_replication_factor.to_string()),
     ),
-    unused(
+    fixed(
         "offsets.topic.segment.bytes",
         Int,
-        "Size of a segment of the topic of committed offsets. No consumer groups are served yet.",
+        "104857600",
+        "Size of a segment of the topic of committed offsets, when it is made.",
     ),
     unused(
         "share.coordinator.append.linger.ms",
@@ -300,3 +340,16 @@ pub(super) static GROUPS: [Row; 59] = [
         "Upkeep of share fetches that wait. No share groups are served yet.",
     ),
 ];
+
+fn limits(broker: &Broker) -> &GroupsConfig {
+    &broker.config().groups
+}
+
+fn migration(policy: MigrationPolicy) -> &'static str {
+    match policy {
+        MigrationPolicy::Bidirectional => "bidirectional",
+        MigrationPolicy::Upgrade => "upgrade",
+        MigrationPolicy::Downgrade => "downgrade",
+        MigrationPolicy::Disabled => "disabled",
+    }
+}

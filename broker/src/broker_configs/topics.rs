@@ -55,42 +55,50 @@ pub(super) static TOPICS: [Row; 52] = [
         "When a record counts on this node: once synced (fsync), or once written and synced soon after (interval) or some time (os).",
         |broker| Some(durability(broker.config().durability).to_owned()),
     ),
-    unused(
+    node(
         "log.cleaner.backoff.ms",
         Long,
-        "Pause of compaction when there is nothing to do. Not used here.",
+        Some("5000"),
+        "Time between two looks at what can be compacted.",
+        |broker| Some(broker.config().upkeep_interval_ms.to_string()),
     ),
-    unused(
+    node(
         "log.cleaner.dedupe.buffer.size",
         Long,
-        "Memory in which compaction finds repeated keys. Not used here.",
+        Some("67108864"),
+        "Memory for the keys of the partition that is compacted; more keys take several passes.",
+        |broker| Some(broker.config().compaction_memory_bytes.to_string()),
     ),
     fixed(
         "log.cleaner.delete.retention.ms",
         Long,
         "86400000",
-        "How long tombstones stay after compaction, where the topic does not say.",
+        "How long a record without value stays, counted from the first compaction that met it, where the topic does not say.",
     ),
     fixed(
         "log.cleaner.enable",
         Boolean,
-        "false",
-        "Whether logs are compacted; none is.",
+        "true",
+        "Topics whose policy says so are compacted.",
     ),
-    unused(
+    fixed(
         "log.cleaner.io.buffer.load.factor",
         Double,
-        "How full the memory of compaction may get. Not used here.",
+        "0.9",
+        "How full the memory for keys may get.",
     ),
-    unused(
+    fixed(
         "log.cleaner.io.buffer.size",
         Int,
-        "Memory through which compaction reads and writes. Not used here.",
+        "524288",
+        "Bytes that compaction reads at once, a larger batch aside.",
     ),
-    unused(
+    node(
         "log.cleaner.io.max.bytes.per.second",
         Double,
-        "Pace of compaction. Not used here.",
+        Some("67108864"),
+        "Bytes a second that compaction reads and writes at most; 0: no limit.",
+        |broker| Some(broker.config().compaction_bytes_per_second.to_string()),
     ),
     fixed(
         "log.cleaner.max.compaction.lag.ms",
@@ -110,10 +118,11 @@ pub(super) static TOPICS: [Row; 52] = [
         "0",
         "Shortest time until a record may be compacted, where the topic does not say.",
     ),
-    unused(
+    fixed(
         "log.cleaner.threads",
         Int,
-        "Threads that compact. Not used here.",
+        "1",
+        "A node compacts one partition at a time.",
     ),
     fixed(
         "log.cleanup.policy",

@@ -14,6 +14,7 @@ use raft::Lane;
 use storage::{LeaderEpoch, LogId, NodeId, Offset, ShardId};
 
 use crate::broker::refused;
+use crate::compaction::aligned::read_aligned;
 use crate::partition::SealedLog;
 use crate::partition::machine::Outcome;
 use crate::partition::op::{PartitionOp, put_log, take_log};
@@ -134,7 +135,7 @@ impl Broker {
         let Some(partition) = partition.filter(|one| one.log_id() == log && at < end) else {
             return Bytes::new();
         };
-        let read = net::blocking(move || partition.log.read(at, end, REST_BYTES_MAX));
+        let read = net::blocking(move || read_aligned(&partition.log, at, end, REST_BYTES_MAX));
         match read.await {
             Ok(Ok(read)) => {
                 let mut joined = BytesMut::with_capacity(read.bytes);

@@ -110,10 +110,7 @@ impl Directory {
     pub(crate) fn log_config(&self, id: PartitionId) -> LogConfig {
         let image = self.images.as_ref().map(watch::Receiver::borrow);
         let topic = image.as_ref().and_then(|image| image.topic_by_id(id.topic));
-        topic.map_or_else(LogConfig::default, |topic| LogConfig {
-            segment_bytes: u32::try_from(topic.config.segment_bytes).unwrap_or(u32::MAX),
-            segment_ms: topic.config.segment_ms,
-        })
+        topic.map_or_else(LogConfig::default, |topic| topic.config.log_config())
     }
 
     /// The log that is the partition.

@@ -51,6 +51,8 @@ pub(crate) enum Outcome {
     Occupied,
     /// The move that it was for is over.
     Outdated,
+    /// The log ends here, which is not where the batch was to be appended.
+    EndsAt(Offset),
 }
 
 pub(super) struct Hosted {
@@ -211,11 +213,30 @@ impl PartitionsMachine {
         Outcome::Appended(appended, at.position.index)
     }
 
+    /// Appends to the log that is named if it serves and ends there. A batch that is repeated, or
+    /// that somebody wrote who does not know of all there is, is refused so.
+    fn append_at(&mut self, at: EntryAt, (log, end): (LogId, Offset), batch: Bytes) -> Outcome {
+        let Some(hosted) = self.hosted.get(&log.partition) else {
+            return Outcome::NoSuchPartition;
+        };
+        let partition = &hosted.partition;
+        if partition.log_id() != log || partition.stand != Stand::Serving {
+            return Outcome::Moving;
+        }
+        let ends_at = partition.log.end_offset();
+        if ends_at != end {
+            return Outcome::EndsAt(ends_at);
+        }
+        self.append(at, (log.partition, Some(log.generation)), batch)
+    }
+
     /// The operation; what it may change is digested again.
     fn decode(&mut self, op: &Op) -> Result<PartitionOp, Malformed> {
         let decoded = PartitionOp::decode(op)?;
         match &decoded {
-            PartitionOp::Append { log, .. } => self.digests.forget(log.partition),
+            PartitionOp::Append { log, .. } | PartitionOp::AppendAt { log, .. } => {
+                self.digests.forget(log.partition);
+            }
             PartitionOp::AppendToAny { partition, .. } => self.digests.forget(*partition),
             _ => self.digests.forget_all(),
         }
@@ -334,6 +355,11 @@ impl Apply for PartitionsMachine {
                 producers,
             }) => self.activate(at, log, (start, end), epoch, &producers),
             Ok(PartitionOp::Drop { logs }) => self.drop_logs(&logs),
+            Ok(PartitionOp::AppendAt {
+                log,
+                at: end,
+                batch,
+            }) => self.append_at(at, (log, end), batch),
             // The leader encoded it and the journal's checksums held: only a bug gets here, and
             // going on without the operation would make this replica differ from the others.
             Err(error) => panic!(
@@ -358,6 +384,11 @@ impl Apply for PartitionsMachine {
         });
         let departed = digest(format!("{:?}", self.departed).as_bytes());
         Some(parts.fold(departed, u64::wrapping_add))
+    }
+
+    fn lies_elsewhere(&self) -> bool {
+        let mut logs = self.hosted.values().map(|hosted| &hosted.partition.log);
+        logs.any(|log| !log.replaced_files().is_empty())
     }
 
     fn checkpoint(&mut self) -> CheckpointJob {
@@ -461,3 +492,7 @@ impl Apply for PartitionsMachine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "machine_test.rs"]
+mod tests;

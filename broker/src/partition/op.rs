@@ -13,10 +13,11 @@
 //!   8 unseal      partition, move u32 body empty
 //!   9 activate    log, start i64, end i64, epoch i32   body = producers, see `producers.rs`
 //!  10 drop        count, log*         body empty
+//!  11 append at   log, at i64         body = one Kafka v2 record batch, of a coordinator
 //! partition = topic id 16 bytes, index u32
 //! log       = partition, generation u32
 //! ```
-//! 5 to 10 move single partitions between shards.
+//! 5 to 10 move single partitions between shards; 11 is conditional.
 //! Integers are big-endian. A new field means a new version; a reader refuses versions it does not
 //! know, since guessing would let replicas differ.
 
@@ -39,6 +40,7 @@ const SEAL: u8 = 7;
 const UNSEAL: u8 = 8;
 const ACTIVATE: u8 = 9;
 const DROP: u8 = 10;
+const APPEND_AT: u8 = 11;
 /// Bytes of an encoded partition, and of a log.
 const PARTITION_BYTES: usize = 20;
 const LOG_BYTES: usize = PARTITION_BYTES + 4;
@@ -87,6 +89,13 @@ pub(crate) enum PartitionOp {
     },
     /// Remove logs that can never become the partition again; others stay.
     Drop { logs: Vec<LogId> },
+    /// Append a batch without a producer to this log of the partition, no other, if it ends at `at`:
+    /// nothing has come that whoever wrote the batch does not know of.
+    AppendAt {
+        log: LogId,
+        at: Offset,
+        batch: Bytes,
+    },
 }
 
 pub(crate) fn put_log(writer: &mut Writer, log: LogId) {
@@ -178,6 +187,11 @@ impl PartitionOp {
                 writer.u8(DROP).u8(VERSION).count(logs.len());
                 logs.iter().for_each(|log| put_log(&mut writer, *log));
             }
+            PartitionOp::AppendAt { log, at, batch } => {
+                put_log(writer.u8(APPEND_AT).u8(VERSION), log);
+                writer.i64(at.0);
+                body = batch;
+            }
         }
         Op {
             head: writer.finish(),
@@ -245,6 +259,11 @@ impl PartitionOp {
                     .map(|_| take_log(&mut reader))
                     .collect::<Result<_, _>>()?,
             },
+            APPEND_AT => PartitionOp::AppendAt {
+                log: take_log(&mut reader)?,
+                at: Offset(reader.i64()?),
+                batch: op.body.clone(),
+            },
             _ => return Err(reader.malformed("a known operation kind")),
         };
         reader.end()?;
@@ -303,6 +322,11 @@ mod tests {
                 }
             ),
             proptest::collection::vec(log(), 0..5).prop_map(|logs| PartitionOp::Drop { logs }),
+            (log(), any::<i64>(), body()).prop_map(|(log, at, batch)| PartitionOp::AppendAt {
+                log,
+                at: Offset(at),
+                batch
+            }),
         ]
     }
 

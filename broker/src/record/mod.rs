@@ -7,6 +7,7 @@
 mod compression;
 mod decode;
 mod encode;
+mod raw;
 mod varint;
 mod walk;
 
@@ -17,6 +18,7 @@ use bytes::Bytes;
 
 pub use decode::{Records, decode_batch, read_batch, split_batches};
 pub use encode::encode_batch;
+pub(crate) use raw::{RawBatch, RawRecords};
 pub(crate) use walk::{RecordView, walk_records};
 
 /// One record, as it stands in a batch.

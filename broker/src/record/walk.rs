@@ -15,6 +15,8 @@ pub(crate) struct RecordView {
     pub(crate) offset_delta: i32,
     /// Its timestamp as the batch's type of timestamps has it.
     pub(crate) timestamp_ms: i64,
+    /// Whether it has a key.
+    pub(crate) has_key: bool,
 }
 
 /// Visits every record of one whole batch whose header was parsed, in order. Checks that the
@@ -49,7 +51,7 @@ fn view(mut record: &[u8], index: i32, header: &BatchHeader) -> Result<RecordVie
     take(fields, 1)?;
     let timestamp_delta = varlong(fields)?;
     let offset_delta = varint(fields)?;
-    skip_field(fields)?;
+    let has_key = skip_field(fields)?;
     skip_field(fields)?;
     for _ in 0..length(varint(fields)?)? {
         let name = length(varint(fields)?)?;
@@ -68,6 +70,7 @@ fn view(mut record: &[u8], index: i32, header: &BatchHeader) -> Result<RecordVie
         index,
         offset_delta,
         timestamp_ms,
+        has_key,
     })
 }
 
@@ -95,10 +98,10 @@ fn length(value: i32) -> Result<usize, RecordError> {
     usize::try_from(value).map_err(|_| RecordError::Malformed("a negative length"))
 }
 
-/// A key or value: -1 stands for null.
-fn skip_field(fields: &mut &[u8]) -> Result<(), RecordError> {
+/// A key or value, false: null, for which -1 stands.
+fn skip_field(fields: &mut &[u8]) -> Result<bool, RecordError> {
     match varint(fields)? {
-        -1 => Ok(()),
-        len => take(fields, length(len)?).map(|_| ()),
+        -1 => Ok(false),
+        len => take(fields, length(len)?).map(|_| true),
     }
 }

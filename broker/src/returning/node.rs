@@ -86,6 +86,11 @@ impl Memory {
         })
     }
 
+    /// Whether all that the runs before have written is there, but for what was damaged.
+    pub(crate) fn keeps_written(&self) -> bool {
+        self.previous.keeps_written()
+    }
+
     /// Whether everything the directory holds is to be put aside, if that has not happened yet.
     pub(crate) fn has_to_put_aside(&self, identity: &Identity) -> bool {
         self.returning.as_ref().is_some_and(|returning| {

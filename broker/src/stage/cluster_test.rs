@@ -21,8 +21,8 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A node that can be stopped and started again.
-struct TestNode {
-    disk: SimDisk,
+pub(crate) struct TestNode {
+    pub(crate) disk: SimDisk,
     address: String,
     config: BrokerConfig,
     seed: u64,
@@ -44,7 +44,7 @@ impl TestNode {
             .unwrap()
     }
 
-    async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let listen = self.address.parse().unwrap();
         let peers = Peers::bind(PeersConfig::new(listen), Clock::system())
             .await
@@ -52,12 +52,12 @@ impl TestNode {
         self.broker = Some(self.start(peers).await);
     }
 
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let broker = self.broker.take().unwrap();
         broker.shutdown().await;
     }
 
-    fn broker(&self) -> &Broker {
+    pub(crate) fn broker(&self) -> &Broker {
         self.broker.as_ref().unwrap()
     }
 }
@@ -68,7 +68,7 @@ async fn cluster(seed: u64) -> Vec<TestNode> {
 }
 
 /// Such a cluster with other settings.
-async fn cluster_with(seed: u64, set: impl Fn(&mut BrokerConfig)) -> Vec<TestNode> {
+pub(crate) async fn cluster_with(seed: u64, set: impl Fn(&mut BrokerConfig)) -> Vec<TestNode> {
     let mut bound = Vec::new();
     for _ in 0..3 {
         let config = PeersConfig::new("127.0.0.1:0".parse().unwrap());
@@ -117,7 +117,7 @@ async fn cluster_with(seed: u64, set: impl Fn(&mut BrokerConfig)) -> Vec<TestNod
 }
 
 /// Tries until it is there.
-async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let trying = async {
         loop {
             if let Some(found) = look().await {
@@ -132,7 +132,7 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> 
 }
 
 /// Makes a topic of one partition with three replicas; returns it once all replicas are in sync.
-async fn topic(nodes: &[TestNode], name: &str, configs: &[(&str, &str)]) -> PartitionId {
+pub(crate) async fn topic(nodes: &[TestNode], name: &str, configs: &[(&str, &str)]) -> PartitionId {
     let any = nodes.iter().find(|node| node.broker.is_some()).unwrap();
     let new = || NewTopic {
         name: name.to_owned(),
@@ -166,14 +166,14 @@ async fn topic(nodes: &[TestNode], name: &str, configs: &[(&str, &str)]) -> Part
     partition
 }
 
-fn leader(nodes: &[TestNode], partition: PartitionId) -> Option<Broker> {
+pub(crate) fn leader(nodes: &[TestNode], partition: PartitionId) -> Option<Broker> {
     let mut running = nodes.iter().filter_map(|node| node.broker.as_ref());
     running
         .find(|broker| broker.led(partition).is_ok())
         .cloned()
 }
 
-fn follower_position(nodes: &[TestNode], partition: PartitionId) -> usize {
+pub(crate) fn follower_position(nodes: &[TestNode], partition: PartitionId) -> usize {
     let leader = leader(nodes, partition).unwrap().node_id();
     let follows = |node: &TestNode| {
         node.broker
@@ -192,7 +192,7 @@ fn batch(number: u8, bytes: usize) -> Bytes {
     encode_batch(&[record], Compression::None, BatchProducer::default())
 }
 
-async fn append(
+pub(crate) async fn append(
     nodes: &[TestNode],
     partition: PartitionId,
     batch: Bytes,
@@ -230,7 +230,7 @@ fn request(partition: PartitionId, offset: i64, rack: Option<&str>) -> FetchRequ
     }
 }
 
-async fn fetch(
+pub(crate) async fn fetch(
     broker: &Broker,
     partition: PartitionId,
     offset: i64,
@@ -264,7 +264,7 @@ async fn all_equal(nodes: &[TestNode], partition: PartitionId) {
     .await;
 }
 
-async fn stop_all(mut nodes: Vec<TestNode>) {
+pub(crate) async fn stop_all(mut nodes: Vec<TestNode>) {
     for node in &mut nodes {
         if node.broker.is_some() {
             node.stop().await;
@@ -290,7 +290,7 @@ async fn leave_behind(nodes: &mut [TestNode], partition: PartitionId) -> usize {
     away
 }
 
-fn shard_of(node: &TestNode, partition: PartitionId) -> ShardId {
+pub(crate) fn shard_of(node: &TestNode, partition: PartitionId) -> ShardId {
     let here = node.broker().inner.directory.get(partition);
     here.unwrap().shard
 }

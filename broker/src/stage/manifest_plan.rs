@@ -33,7 +33,15 @@ impl Wanted {
             return Err(Outdated::Ahead(target.id));
         }
         let is_of_use = |local: &LogState| {
-            !local.segments.is_empty() && local.end >= target.log.start && !is_empty(&target.log)
+            let end = local.end;
+            // Where compaction has been through what is missing here, a tombstone may be gone whose
+            // record is still in the local log: then all of it is copied.
+            let is_cleaned_above =
+                |one: &storage::partition_log::SegmentState| one.cleaned && one.end > end;
+            !local.segments.is_empty()
+                && end >= target.log.start
+                && !is_empty(&target.log)
+                && !target.log.segments.iter().any(is_cleaned_above)
         };
         let here = local.as_ref().map(|local| local.start);
         Ok(Wanted {
@@ -111,6 +119,8 @@ mod tests {
                 created_ms: 0,
                 digest: None,
                 staged: None,
+                version: 0,
+                cleaned: false,
             }],
             epochs: vec![(LeaderEpoch(0), Offset(start))],
         }
@@ -155,6 +165,17 @@ mod tests {
         assert_eq!(missing(log(10, 10), old), (None, false, 0));
         let empty = Some(log(3, 3));
         assert_eq!(missing(log(3, 10), empty), (None, true, 700));
+    }
+
+    #[test]
+    fn a_log_that_lacks_what_was_compacted_is_copied_whole() {
+        let mut target = log(0, 10);
+        target.segments[0].cleaned = true;
+        assert_eq!(
+            missing(target.clone(), Some(log(0, 4))),
+            (None, true, 1_000)
+        );
+        assert_eq!(missing(target, Some(log(0, 10))), (Some(10), false, 0));
     }
 
     #[test]

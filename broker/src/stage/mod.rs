@@ -5,9 +5,10 @@
 //! are committed prefixes of one another, so only what lies above the local end travels.
 
 #[cfg(test)]
-mod cluster_test;
+pub(crate) mod cluster_test;
+pub(crate) mod holds;
 mod manifest_plan;
-mod pace;
+pub(crate) mod pace;
 pub(crate) mod range;
 pub(crate) mod serve;
 mod slot;
@@ -16,8 +17,9 @@ mod stager;
 mod tests;
 pub(crate) mod throttle;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +32,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Broker;
 use crate::partition::Directory;
+use holds::Holds;
 use pace::Pace;
 use range::{RangeAnswer, ReadRange};
 use serve::RangeServer;
@@ -77,6 +80,7 @@ pub(crate) struct CatchUp {
     ranges: Ranges,
     directory: Directory,
     logs: LogStore,
+    holds: Arc<Mutex<HashMap<ShardId, Holds>>>,
 }
 
 impl fmt::Debug for CatchUp {
@@ -101,7 +105,19 @@ impl CatchUp {
             },
             directory,
             logs,
+            holds: Arc::default(),
         }
+    }
+
+    /// Whether another replica has copied something from here within the last milliseconds.
+    pub(crate) fn was_copied_from(&self, within_ms: i64) -> bool {
+        self.server.has_served(within_ms)
+    }
+
+    /// What holds a shard's files while checkpoints are taken over.
+    pub(crate) fn holds(&self, shard: ShardId) -> Holds {
+        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
+        holds.entry(shard).or_default().clone()
     }
 
     /// What a data shard is opened with.
@@ -111,6 +127,7 @@ impl CatchUp {
             self.directory.clone(),
             self.logs.clone(),
             self.ranges.clone(),
+            self.holds(shard),
         )
     }
 

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::pace::Pace;
 use super::range::{RangeAnswer, ReadRange};
+use crate::compaction::aligned::read_aligned;
 use crate::partition::{Directory, Partition};
 
 /// Bytes of one answer, batches larger than this aside.
@@ -38,6 +40,9 @@ pub(crate) struct RangeServer {
     logs: LogStore,
     reads: Arc<Semaphore>,
     pace: Arc<Pace>,
+    clock: Clock,
+    /// When a range was served last, milliseconds; before all times: never.
+    served_ms: Arc<AtomicI64>,
 }
 
 impl fmt::Debug for RangeServer {
@@ -52,12 +57,20 @@ impl RangeServer {
             directory,
             logs,
             reads: Arc::new(Semaphore::new(READS_MAX)),
-            pace: Arc::new(Pace::new(clock)),
+            pace: Arc::new(Pace::new(clock.clone())),
+            clock,
+            served_ms: Arc::new(AtomicI64::new(i64::MIN)),
         }
     }
 
     pub(crate) fn pace(&self) -> &Pace {
         &self.pace
+    }
+
+    /// Whether a range was served within the last milliseconds.
+    pub(crate) fn has_served(&self, within_ms: i64) -> bool {
+        let served_ms = self.served_ms.load(Ordering::Relaxed);
+        self.clock.monotonic_ms().saturating_sub(served_ms) < within_ms
     }
 
     /// Answers an encoded request; only for members of the cluster. `leads` says whether this node
@@ -83,6 +96,8 @@ impl RangeServer {
         let Some(partition) = self.directory.get_in(range.shard, range.partition) else {
             return RangeAnswer::NoSuchPartition { leads }.encode();
         };
+        let now_ms = self.clock.monotonic_ms();
+        self.served_ms.store(now_ms, Ordering::Relaxed);
         let permit = self.reads.acquire().await;
         let _permit = permit.expect("the semaphore is never closed");
         self.give_way().await;
@@ -133,7 +148,7 @@ fn read_range(partition: &Partition, range: &ReadRange) -> Result<Bytes, RangeAn
         .unwrap_or(RANGE_BYTES_MAX)
         .min(RANGE_BYTES_MAX);
     let limit = range.limit.min(log.end_offset());
-    match log.read(range.from, limit, bytes_max) {
+    match read_aligned(log, range.from, limit, bytes_max) {
         Ok(ReadBatches { batches, next, .. }) => Ok(RangeAnswer::encode_batches(next, &batches)),
         Err(ReadError::OutOfRange { start, .. }) if range.from < start => {
             Err(RangeAnswer::Deleted { start })

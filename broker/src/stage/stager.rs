@@ -19,6 +19,7 @@ use storage::{LogId, NodeId, Offset, PartitionId, ShardId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Ranges;
+use super::holds::Holds;
 use super::manifest_plan::{Outdated, Wanted};
 use super::range::{RangeAnswer, ReadRange};
 use super::serve::RANGE_BYTES_MAX;
@@ -50,6 +51,7 @@ struct Inner {
     directory: Directory,
     logs: LogStore,
     ranges: Ranges,
+    holds: Holds,
     /// Held by the one staging that runs, and by what it left to blocking threads.
     run: Arc<Semaphore>,
     slots: Mutex<HashMap<LogId, SharedSlot>>,
@@ -74,12 +76,14 @@ impl Stager {
         directory: Directory,
         logs: LogStore,
         ranges: Ranges,
+        holds: Holds,
     ) -> Stager {
         let inner = Inner {
             shard,
             directory,
             logs,
             ranges,
+            holds,
             run: Arc::new(Semaphore::new(1)),
             slots: Mutex::default(),
             bytes_done: AtomicU64::new(0),
@@ -99,6 +103,10 @@ impl Stage for Stager {
     ) -> BoxFuture<'static, Result<Bytes, StageError>> {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move { inner.stage(from, manifest).await })
+    }
+
+    fn hold(&self) -> Box<dyn Send> {
+        Box::new(self.inner.holds.hold())
     }
 
     fn progress(&self) -> StageProgress {

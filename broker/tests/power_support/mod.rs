@@ -15,7 +15,7 @@ use storage::PartitionId;
 use storage::clock::Clock;
 use storage::data_dir::{DataDir, DataDirError};
 use storage::disk::{Disk, SimDisk};
-use storage::journal::{self, JournalError};
+use storage::journal::{self, JournalError, JournalReport};
 use tokio::task::JoinHandle;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -179,6 +179,17 @@ impl Cluster {
         }
     }
 
+    /// Processes of these are killed: what was written stays, synced or not.
+    pub(crate) async fn kill(&mut self, which: &[usize]) {
+        for at in which {
+            self.places[*at].disk.cut_power();
+        }
+        self.end(which).await;
+        for at in which {
+            self.places[*at].disk.kill_processes();
+        }
+    }
+
     /// Ends brokers; with power on, in good order.
     pub(crate) async fn end(&mut self, which: &[usize]) {
         let ended: Vec<Broker> = {
@@ -287,14 +298,27 @@ impl Place {
 
     /// Flips a bit that proves the journal damaged; answers which.
     pub(crate) fn damage_journal(&self) -> (PathBuf, u64) {
+        self.damage_journal_where(|found, _| is_corrupt(found))
+    }
+
+    /// Flips a bit that proves the journal damaged only to who knows that power was not lost.
+    pub(crate) fn damage_unsynced_journal(&self) -> (PathBuf, u64) {
+        self.damage_journal_where(|found, kept| found.error.is_none() && is_corrupt(kept))
+    }
+
+    fn damage_journal_where(
+        &self,
+        wanted: impl Fn(&JournalReport, &JournalReport) -> bool,
+    ) -> (PathBuf, u64) {
         let dir = Path::new(DATA_DIR).join("journal");
         for file in self.files(&dir, ".journal") {
             for bit in (0..1 << 20).step_by(4_099) {
                 if self.disk.flip_bit(&file, bit).is_err() {
                     break;
                 }
-                let found = journal::verify(&self.disk(), &dir).error;
-                if matches!(found, Some(JournalError::Corrupt { .. })) {
+                let disk = self.disk();
+                let found = journal::verify(&disk, &dir);
+                if wanted(&found, &journal::verify_kept(&disk, &dir)) {
                     return (file, bit);
                 }
                 self.disk.flip_bit(&file, bit).expect("flipped back");
@@ -337,4 +361,8 @@ impl Place {
         }
         bytes
     }
+}
+
+fn is_corrupt(report: &JournalReport) -> bool {
+    matches!(report.error, Some(JournalError::Corrupt { .. }))
 }

@@ -201,6 +201,11 @@ impl Machine {
         config.peers.host.clone_from(&host);
         config.http.host = host;
         config.topics.auto_create = false;
+        // Few, since every node follows its own; and short, since a run is.
+        config.groups.offsets_partitions = 4;
+        config.groups.initial_rebalance_delay = Period { ms: 500 };
+        config.groups.consumer_session_timeout = Period::from_secs(6);
+        config.groups.consumer_heartbeat_interval = Period::from_secs(1);
         let storage = &mut config.storage;
         storage.shards = 2;
         storage.tail_bytes_max = ByteSize(1 << 20);
@@ -298,13 +303,18 @@ impl Machine {
             .unwrap_or(false)
     }
 
-    /// Reads what is there, before the node does.
-    fn look_at_disk(&self) -> Found {
+    /// Reads what is there, before the node does and as strictly: `keeps_written` unless power was
+    /// cut since the last run.
+    fn look_at_disk(&self, keeps_written: bool) -> Found {
         let disk = Disk::Sim(self.disk.clone());
         let dir = Path::new(DATA_DIR);
+        let verify = match keeps_written {
+            true => journal::verify_kept,
+            false => journal::verify,
+        };
         Found {
             excuse: self.excuse_at_start,
-            journal: journal::verify(&disk, &dir.join("journal")),
+            journal: verify(&disk, &dir.join("journal")),
             identity: disk.read_file(&dir.join("identity")).unwrap_or_default(),
             is_returning: self.is_returning(),
         }
@@ -337,11 +347,12 @@ impl Machine {
             false => self.excuse,
         };
         self.excuse = Excuse::None;
-        if let Some(seed) = self.cut.take() {
+        let cut = self.cut.take();
+        if let Some(seed) = cut {
             self.disk.crash(seed);
             self.owes_syncs = self.is_lied_to;
         }
-        self.found = Some(self.look_at_disk());
+        self.found = Some(self.look_at_disk(cut.is_none()));
         self.runs += 1;
         self.ended = None;
         self.is_paused = false;

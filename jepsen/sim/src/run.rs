@@ -181,10 +181,12 @@ fn go_through(
 }
 
 fn judge(decided: &Decided, events: &[Event], violation: Option<&Violation>) -> Verdict {
-    let has_log = decided.run.workloads.contains(&WorkloadKind::Log);
+    let has_group = decided.run.workloads.contains(&WorkloadKind::Group);
+    let has_log = has_group || decided.run.workloads.contains(&WorkloadKind::Log);
     let limits = Limits {
         sends_ok_min: if has_log { 20 } else { 0 },
         polls_ok_min: if has_log { 10 } else { 0 },
+        commits_ok_min: if has_group { 3 } else { 0 },
         ..Limits::default()
     };
     let mut verdict = check(events, &limits);

@@ -3,7 +3,7 @@
 //! Everything is one future on one thread: clients, the one that breaks things and the one that
 //! samples resources take turns as tokio's clock and their sockets say. Every wait has an end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use crate::random::Random;
 use crate::ready;
 use crate::settings::{ClientKind, RunSettings};
 use crate::workload::WorkloadKind;
+use crate::workload::group::{self, GroupClient, Style};
 use crate::workload::log::LogClient;
 use crate::workload::meta::{MetaClient, MetaGenerator};
 use crate::world::World;
@@ -95,6 +96,14 @@ async fn phases<W: World>(book: &Book<'_, W>, factory: &Factory<'_, W>) -> Resul
     let keys = settings.keys();
     ready::make_ready(book, factory, random.fork(10)).await?;
 
+    let has_group = settings.workloads.contains(&WorkloadKind::Group);
+    let mut style = None;
+    if has_group {
+        // A generator of its own, so that the other workloads draw what they draw without it.
+        let mut random = Random::new(settings.seed).fork(18);
+        style = Some(Style::draw(&mut random));
+        group::make_ready(book, factory, random.fork(1)).await?;
+    }
     let rate_per_client = u64::from(settings.rate_per_s / settings.clients.max(1)).max(1);
     let crash_one_in = CRASH_EVERY_S * rate_per_client;
     let generator = RefCell::new(Generator::new(random.fork(11), keys.clone(), crash_one_in));
@@ -103,6 +112,7 @@ async fn phases<W: World>(book: &Book<'_, W>, factory: &Factory<'_, W>) -> Resul
     info!(seed = settings.seed, "faults begin");
     let started = Instant::now();
     let until = started + settings.duration;
+    let never = Cell::new(false);
     let mut clients = Vec::new();
     for number in 0..settings.clients {
         let random = random.fork(100 + u64::from(number));
@@ -117,7 +127,21 @@ async fn phases<W: World>(book: &Book<'_, W>, factory: &Factory<'_, W>) -> Resul
                     random,
                     pause,
                 };
-                Either::Left(Box::pin(client.work(until)))
+                Either::Left(Either::Left(Box::pin(client.work(until))))
+            }
+            WorkloadKind::Group => {
+                let (pause, generator) = (settings.pause(), &generator);
+                let client = GroupClient {
+                    book,
+                    factory,
+                    generator,
+                    number,
+                    random,
+                    style: style.unwrap_or(Style::Mixed),
+                    pause,
+                    is_calm: false,
+                };
+                Either::Left(Either::Right(Box::pin(client.work(until, &never))))
             }
             WorkloadKind::Meta => {
                 let (pause, generator) = (settings.pause(), &meta);
@@ -154,6 +178,14 @@ async fn phases<W: World>(book: &Book<'_, W>, factory: &Factory<'_, W>) -> Resul
         random.fork(14),
     ))
     .await;
+    if let Some(style) = style {
+        info!("the group reads what is left");
+        let random = Random::new(settings.seed).fork(19);
+        Box::pin(group::read_the_rest(
+            book, factory, &generator, style, random,
+        ))
+        .await;
+    }
     book.phase("final");
     info!("reading all");
     Box::pin(finish::read_all(book, factory, &generator, random.fork(15))).await;
@@ -203,6 +235,12 @@ impl<'a, W: World> Factory<'a, W> {
         }
     }
 
+    /// Our own client, whatever kind the others are.
+    pub(crate) fn make_thin(&self, number: u32, options: ClientOptions, random: Random) -> Client {
+        let addresses = self.world.kafka_addresses(number);
+        Client::Thin(Box::new(ThinClient::new(addresses, options, random)))
+    }
+
     /// What a client knows of the nodes that it speaks to by itself.
     pub(crate) fn nodes(&self, number: u32, random: Random) -> Nodes {
         let addresses = self.world.kafka_addresses(number);
@@ -230,14 +268,15 @@ impl RunSettings {
 
     /// What a client does, by its number.
     fn workload_of(&self, number: u32) -> WorkloadKind {
-        let (log, meta) = (WorkloadKind::Log, WorkloadKind::Meta);
-        match (
-            self.workloads.contains(&log),
-            self.workloads.contains(&meta),
-        ) {
-            (true, true) if number % 3 == 2 => meta,
-            (false, true) => meta,
-            (_, _) => log,
+        let has = |kind| self.workloads.contains(&kind);
+        let (log, meta, group) = (WorkloadKind::Log, WorkloadKind::Meta, WorkloadKind::Group);
+        let writes = has(log) || has(group);
+        match number {
+            _ if !writes => meta,
+            _ if has(meta) && number % 3 == 2 => meta,
+            // A group reads what somebody writes.
+            _ if has(group) && number % 2 == 1 => group,
+            _ => log,
         }
     }
 
@@ -272,11 +311,13 @@ impl RunSettings {
         if self.client != ClientKind::Thin && cfg!(not(feature = "rdkafka")) {
             return Err("librdkafka was not built in: build with `--features rdkafka`".to_owned());
         }
-        if self.workloads.contains(&WorkloadKind::Meta)
-            && self.workloads.contains(&WorkloadKind::Log)
-            && self.clients < 3
-        {
-            return Err("log and meta together need three clients or more".to_owned());
+        let is_mixed =
+            self.workloads.contains(&WorkloadKind::Meta) && self.workloads != [WorkloadKind::Meta];
+        if is_mixed && self.clients < 3 {
+            return Err("meta beside others needs three clients or more".to_owned());
+        }
+        if self.workloads.contains(&WorkloadKind::Group) && self.clients < 2 {
+            return Err("a group needs two clients or more".to_owned());
         }
         Ok(())
     }
@@ -324,17 +365,20 @@ mod tests {
 
     #[test]
     fn every_workload_asked_for_has_clients() {
-        let both = RunSettings {
+        let all = RunSettings {
             workloads: WorkloadKind::ALL.to_vec(),
             ..RunSettings::default()
         };
-        let of: Vec<WorkloadKind> = (0..6).map(|number| both.workload_of(number)).collect();
-        assert_eq!(
-            of.iter()
-                .filter(|kind| **kind == WorkloadKind::Meta)
-                .count(),
-            2
-        );
+        for kind in WorkloadKind::ALL {
+            let clients = (0..6).filter(|number| all.workload_of(*number) == kind);
+            assert_eq!(clients.count(), 2, "{kind}");
+        }
+        let group = RunSettings {
+            workloads: vec![WorkloadKind::Group],
+            ..RunSettings::default()
+        };
+        let of = [0, 1].map(|number| group.workload_of(number));
+        assert_eq!(of, [WorkloadKind::Log, WorkloadKind::Group]);
         let meta = RunSettings {
             workloads: vec![WorkloadKind::Meta],
             ..RunSettings::default()

@@ -135,7 +135,7 @@ impl Connection {
         &self.options
     }
 
-    /// Sends a request of any API at a flexible version and answers when it is on its way. The
+    /// Sends a request of any API at a flexible version (OffsetDelete: any) and answers when it is on its way. The
     /// order of these calls is the order on the wire.
     ///
     /// Not cancel-safe: a request cut half-way ends the connection.
@@ -151,7 +151,7 @@ impl Connection {
             answer,
             timeout: self.options.request_timeout,
             // KIP-511: answers of ApiVersions keep the old header for ever.
-            flexible_header: api_key != api::API_VERSIONS,
+            flexible_header: api_key != api::API_VERSIONS && is_flexible(api_key),
         })
     }
 
@@ -193,8 +193,10 @@ impl Connection {
             .i16(api_key)
             .i16(version)
             .i32(correlation)
-            .legacy_string(&self.options.client_id)
-            .no_tags();
+            .legacy_string(&self.options.client_id);
+        if is_flexible(api_key) {
+            header.no_tags();
+        }
         if let Some(answer) = answer {
             let mut waiting = lock(&self.waiting);
             if let Some(reason) = &waiting.closed {
@@ -243,6 +245,11 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.reader.abort();
     }
+}
+
+/// Whether the API has flexible versions at all; only those are spoken where it has.
+fn is_flexible(api_key: i16) -> bool {
+    api_key != api::OFFSET_DELETE
 }
 
 fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {

@@ -27,18 +27,36 @@ impl ErrorCode {
     pub const REPLICA_NOT_AVAILABLE: ErrorCode = ErrorCode(9);
     /// The batch is over the topic's limit.
     pub const MESSAGE_TOO_LARGE: ErrorCode = ErrorCode(10);
+    /// What was to be noted beside a committed offset is too long.
+    pub const OFFSET_METADATA_TOO_LARGE: ErrorCode = ErrorCode(12);
     /// Not known whether it happened.
     pub const NETWORK_EXCEPTION: ErrorCode = ErrorCode(13);
     /// The coordinator is not ready.
     pub const COORDINATOR_LOAD_IN_PROGRESS: ErrorCode = ErrorCode(14);
-    /// There is no coordinator.
+    /// There is no coordinator (any more): what it was asked may have happened.
     pub const COORDINATOR_NOT_AVAILABLE: ErrorCode = ErrorCode(15);
+    /// This node does not coordinate the group (any more): what it was asked may have happened.
+    pub const NOT_COORDINATOR: ErrorCode = ErrorCode(16);
     /// No name for a topic.
     pub const INVALID_TOPIC_EXCEPTION: ErrorCode = ErrorCode(17);
     /// Refused before it was written.
     pub const NOT_ENOUGH_REPLICAS: ErrorCode = ErrorCode(19);
     /// Written, but by fewer replicas than asked.
     pub const NOT_ENOUGH_REPLICAS_AFTER_APPEND: ErrorCode = ErrorCode(20);
+    /// The group is in another generation.
+    pub const ILLEGAL_GENERATION: ErrorCode = ErrorCode(22);
+    /// The members have no protocol in common.
+    pub const INCONSISTENT_GROUP_PROTOCOL: ErrorCode = ErrorCode(23);
+    /// No name for a group.
+    pub const INVALID_GROUP_ID: ErrorCode = ErrorCode(24);
+    /// The group has no such member (any more).
+    pub const UNKNOWN_MEMBER_ID: ErrorCode = ErrorCode(25);
+    /// The session timeout is outside the server's limits.
+    pub const INVALID_SESSION_TIMEOUT: ErrorCode = ErrorCode(26);
+    /// The members are joining anew.
+    pub const REBALANCE_IN_PROGRESS: ErrorCode = ErrorCode(27);
+    /// An offset to commit does not fit into a record.
+    pub const INVALID_COMMIT_OFFSET_SIZE: ErrorCode = ErrorCode(28);
     /// Not allowed on this topic.
     pub const TOPIC_AUTHORIZATION_FAILED: ErrorCode = ErrorCode(29);
     /// Not allowed on this group.
@@ -81,6 +99,10 @@ impl ErrorCode {
     pub const SASL_AUTHENTICATION_FAILED: ErrorCode = ErrorCode(58);
     /// The producer is not known.
     pub const UNKNOWN_PRODUCER_ID: ErrorCode = ErrorCode(59);
+    /// The group has members.
+    pub const NON_EMPTY_GROUP: ErrorCode = ErrorCode(68);
+    /// There is no such group.
+    pub const GROUP_ID_NOT_FOUND: ErrorCode = ErrorCode(69);
     /// An older leader epoch than the server knows.
     pub const FENCED_LEADER_EPOCH: ErrorCode = ErrorCode(74);
     /// A newer leader epoch than the server knows.
@@ -91,20 +113,40 @@ impl ErrorCode {
     pub const LISTENER_NOT_FOUND: ErrorCode = ErrorCode(72);
     /// The offset is not known here yet.
     pub const OFFSET_NOT_AVAILABLE: ErrorCode = ErrorCode(78);
+    /// Join again with the member id in the answer.
+    pub const MEMBER_ID_REQUIRED: ErrorCode = ErrorCode(79);
     /// The preferred leader is not in sync.
     pub const PREFERRED_LEADER_NOT_AVAILABLE: ErrorCode = ErrorCode(80);
+    /// The group takes no more members.
+    pub const GROUP_MAX_SIZE_REACHED: ErrorCode = ErrorCode(81);
+    /// Another member has this instance id.
+    pub const FENCED_INSTANCE_ID: ErrorCode = ErrorCode(82);
     /// No replica may become leader.
     pub const ELIGIBLE_LEADERS_NOT_AVAILABLE: ErrorCode = ErrorCode(83);
     /// The preferred replica leads already.
     pub const ELECTION_NOT_NEEDED: ErrorCode = ErrorCode(84);
     /// Nothing to cancel.
     pub const NO_REASSIGNMENT_IN_PROGRESS: ErrorCode = ErrorCode(85);
+    /// The group's members read the topic.
+    pub const GROUP_SUBSCRIBED_TO_TOPIC: ErrorCode = ErrorCode(86);
     /// A record is against the topic's rules.
     pub const INVALID_RECORD: ErrorCode = ErrorCode(87);
+    /// An open transaction has offsets of the partition.
+    pub const UNSTABLE_OFFSET_COMMIT: ErrorCode = ErrorCode(88);
     /// No topic has this id.
     pub const UNKNOWN_TOPIC_ID: ErrorCode = ErrorCode(100);
     /// No node has this id.
     pub const BROKER_ID_NOT_REGISTERED: ErrorCode = ErrorCode(102);
+    /// The member's epoch is not the one the group knows; it must rejoin.
+    pub const FENCED_MEMBER_EPOCH: ErrorCode = ErrorCode(110);
+    /// A living member has this instance id.
+    pub const UNRELEASED_INSTANCE_ID: ErrorCode = ErrorCode(111);
+    /// The server has no such assignor.
+    pub const UNSUPPORTED_ASSIGNOR: ErrorCode = ErrorCode(112);
+    /// The member's epoch is older than the group's.
+    pub const STALE_MEMBER_EPOCH: ErrorCode = ErrorCode(113);
+    /// No regular expression.
+    pub const INVALID_REGULAR_EXPRESSION: ErrorCode = ErrorCode(128);
 
     /// Kafka's name for it.
     #[must_use]
@@ -123,6 +165,8 @@ impl ErrorCode {
             ErrorCode::UNKNOWN_SERVER_ERROR
                 | ErrorCode::REQUEST_TIMED_OUT
                 | ErrorCode::NETWORK_EXCEPTION
+                | ErrorCode::COORDINATOR_NOT_AVAILABLE
+                | ErrorCode::NOT_COORDINATOR
                 | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
         ) && NAMES.iter().any(|(code, _)| *code == self.0)
     }
@@ -152,6 +196,7 @@ impl ErrorCode {
                     | ErrorCode::NETWORK_EXCEPTION
                     | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
                     | ErrorCode::COORDINATOR_NOT_AVAILABLE
+                    | ErrorCode::NOT_COORDINATOR
                     | ErrorCode::NOT_ENOUGH_REPLICAS
                     | ErrorCode::NOT_CONTROLLER
                     | ErrorCode::KAFKA_STORAGE_ERROR

@@ -11,6 +11,7 @@
 pub mod api;
 mod cluster;
 mod connection;
+pub mod consumer_protocol;
 mod error;
 mod error_code;
 mod frame;

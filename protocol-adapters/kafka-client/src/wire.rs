@@ -1,4 +1,5 @@
 //! Kafka's primitive types, flexible encoding (KIP-482): a [`Writer`] and a checked [`Reader`].
+//! What is called `legacy` is of the old encoding, with lengths of fixed width.
 //!
 //! All integers are big-endian. Compact lengths are unsigned varints of length + 1, 0 for null.
 //! Tagged fields are skipped on reading, save where a caller asks for them.
@@ -102,6 +103,32 @@ impl Writer {
         self
     }
 
+    /// `NULLABLE_BYTES` of the old encoding.
+    pub fn legacy_bytes(&mut self, value: Option<&[u8]>) -> &mut Writer {
+        match value {
+            Some(bytes) => {
+                self.legacy_count(bytes.len());
+                self.bytes.put_slice(bytes);
+            }
+            None => self.bytes.put_i32(-1),
+        }
+        self
+    }
+
+    /// `ARRAY` of the old encoding: its count, then each item by `write`.
+    pub fn legacy_array<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+        mut write: impl FnMut(&mut Writer, T),
+    ) -> &mut Writer {
+        let items = items.into_iter();
+        self.legacy_count(items.len());
+        for item in items {
+            write(self, item);
+        }
+        self
+    }
+
     /// `COMPACT_ARRAY`: its count, then each item by `write`.
     pub fn array<T>(
         &mut self,
@@ -154,6 +181,10 @@ impl Writer {
     /// No tagged fields.
     pub fn no_tags(&mut self) -> &mut Writer {
         self.varint(0)
+    }
+
+    fn legacy_count(&mut self, len: usize) {
+        self.bytes.put_i32(i32::try_from(len).expect("below 2 GiB"));
     }
 
     fn count(&mut self, len: usize) {
@@ -290,6 +321,54 @@ impl Reader {
     pub fn string(&mut self) -> Result<String> {
         self.nullable_string()?
             .ok_or(ClientError::Malformed("null where a string must be"))
+    }
+
+    /// `COMPACT_BYTES`: a slice of the answer.
+    pub fn bytes(&mut self) -> Result<Bytes> {
+        self.nullable_bytes()?
+            .ok_or(ClientError::Malformed("null where bytes must be"))
+    }
+
+    /// `STRING` of the old encoding.
+    pub fn legacy_string(&mut self) -> Result<String> {
+        let len = usize::try_from(self.i16()?)
+            .map_err(|_| ClientError::Malformed("null where a string must be"))?;
+        let bytes = self.take(len)?;
+        std::str::from_utf8(&bytes)
+            .map(str::to_owned)
+            .map_err(|_| ClientError::Malformed("a string that is no UTF-8"))
+    }
+
+    /// `NULLABLE_BYTES` of the old encoding.
+    pub fn legacy_nullable_bytes(&mut self) -> Result<Option<Bytes>> {
+        match usize::try_from(self.i32()?) {
+            Ok(len) => self.take(len).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// `ARRAY` of the old encoding, each item by `read`.
+    pub fn legacy_array<T>(
+        &mut self,
+        mut read: impl FnMut(&mut Reader) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let count = usize::try_from(self.i32()?)
+            .map_err(|_| ClientError::Malformed("null where an array must be"))?;
+        if count > self.remaining() {
+            return Err(ClientError::Malformed("more items than bytes for them"));
+        }
+        (0..count).map(|_| read(self)).collect()
+    }
+
+    /// A struct that may be null: a byte tells, -1 for null.
+    pub fn nullable_struct<T>(
+        &mut self,
+        read: impl FnOnce(&mut Reader) -> Result<T>,
+    ) -> Result<Option<T>> {
+        match self.i8()? {
+            ..0 => Ok(None),
+            _ => read(self).map(Some),
+        }
     }
 
     /// Nullable `COMPACT_ARRAY`, each item by `read`.

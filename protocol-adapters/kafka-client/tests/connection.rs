@@ -159,6 +159,33 @@ async fn an_older_server_is_told_by_its_error() {
 }
 
 #[tokio::test]
+async fn offsets_are_deleted_in_the_old_encoding() {
+    let connection = against(|mut stream| async move {
+        let (correlation, request) = read_request(&mut stream).await;
+        // Behind key, version and correlation: the client's id and no tagged fields, the group,
+        // one topic with partitions 1 and 2.
+        assert_eq!(
+            request[8..],
+            *b"\0\x08braidlog\0\x01g\0\0\0\x01\0\x01t\0\0\0\x02\0\0\0\x01\0\0\0\x02"
+        );
+        let answer = b"\0\0\0\0\0\0\0\0\0\x01\0\x01t\0\0\0\x02\0\0\0\x01\0\0\0\0\0\x02\0\x56";
+        stream.write_all(&frame(correlation, answer)).await.unwrap();
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let partitions = [("t".to_owned(), 1), ("t".to_owned(), 2)];
+    let deleted = connection.offset_delete("g", &partitions).await.unwrap();
+    assert_eq!(deleted.error, ErrorCode::NONE);
+    assert_eq!(
+        deleted.partitions,
+        [
+            ("t".to_owned(), 1, ErrorCode::NONE),
+            ("t".to_owned(), 2, ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC)
+        ]
+    );
+}
+
+#[tokio::test]
 async fn raw_bytes_go_out_as_they_are() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -17,6 +17,15 @@ pub(crate) enum Api {
     Fetch = 1,
     ListOffsets = 2,
     Metadata = 3,
+    OffsetCommit = 8,
+    OffsetFetch = 9,
+    FindCoordinator = 10,
+    JoinGroup = 11,
+    Heartbeat = 12,
+    LeaveGroup = 13,
+    SyncGroup = 14,
+    DescribeGroups = 15,
+    ListGroups = 16,
     ApiVersions = 18,
     CreateTopics = 19,
     DeleteTopics = 20,
@@ -27,16 +36,20 @@ pub(crate) enum Api {
     AlterConfigs = 33,
     DescribeLogDirs = 35,
     CreatePartitions = 37,
+    DeleteGroups = 42,
     ElectLeaders = 43,
     IncrementalAlterConfigs = 44,
     AlterPartitionReassignments = 45,
     ListPartitionReassignments = 46,
+    OffsetDelete = 47,
     DescribeClientQuotas = 48,
     AlterClientQuotas = 49,
     DescribeQuorum = 55,
     UpdateFeatures = 57,
     DescribeCluster = 60,
     UnregisterBroker = 64,
+    ConsumerGroupHeartbeat = 68,
+    ConsumerGroupDescribe = 69,
     ListConfigResources = 74,
     DescribeTopicPartitions = 75,
 }
@@ -61,7 +74,7 @@ pub(crate) struct ApiSpec {
 ///
 /// Produce is advertised from 0 although 0–2 are refused: older librdkafka compresses only when it
 /// sees a range from 0 (KAFKA-18659).
-pub(crate) const APIS: [ApiSpec; 26] = [
+pub(crate) const APIS: [ApiSpec; 39] = [
     ApiSpec {
         advertised_min: 0,
         ..spec(Api::Produce, 3, 13, 9)
@@ -69,6 +82,15 @@ pub(crate) const APIS: [ApiSpec; 26] = [
     spec(Api::Fetch, 4, 17, 12),
     spec(Api::ListOffsets, 1, 10, 6),
     spec(Api::Metadata, 0, 13, 9),
+    spec(Api::OffsetCommit, 2, 9, 8),
+    spec(Api::OffsetFetch, 1, 9, 6),
+    spec(Api::FindCoordinator, 0, 6, 3),
+    spec(Api::JoinGroup, 0, 9, 6),
+    spec(Api::Heartbeat, 0, 4, 4),
+    spec(Api::LeaveGroup, 0, 5, 4),
+    spec(Api::SyncGroup, 0, 5, 4),
+    spec(Api::DescribeGroups, 0, 6, 5),
+    spec(Api::ListGroups, 0, 5, 3),
     spec(Api::ApiVersions, 0, 4, 3),
     spec(Api::CreateTopics, 2, 7, 5),
     spec(Api::DeleteTopics, 1, 6, 4),
@@ -79,16 +101,20 @@ pub(crate) const APIS: [ApiSpec; 26] = [
     spec(Api::AlterConfigs, 0, 2, 2),
     spec(Api::DescribeLogDirs, 1, 4, 2),
     spec(Api::CreatePartitions, 0, 3, 2),
+    spec(Api::DeleteGroups, 0, 2, 2),
     spec(Api::ElectLeaders, 0, 2, 2),
     spec(Api::IncrementalAlterConfigs, 0, 1, 1),
     spec(Api::AlterPartitionReassignments, 0, 1, 0),
     spec(Api::ListPartitionReassignments, 0, 0, 0),
+    spec(Api::OffsetDelete, 0, 0, 1),
     spec(Api::DescribeClientQuotas, 0, 1, 1),
     spec(Api::AlterClientQuotas, 0, 1, 1),
     spec(Api::DescribeQuorum, 0, 2, 0),
     spec(Api::UpdateFeatures, 0, 2, 0),
     spec(Api::DescribeCluster, 0, 2, 0),
     spec(Api::UnregisterBroker, 0, 0, 0),
+    spec(Api::ConsumerGroupHeartbeat, 0, 1, 0),
+    spec(Api::ConsumerGroupDescribe, 0, 1, 0),
     spec(Api::ListConfigResources, 0, 1, 0),
     spec(Api::DescribeTopicPartitions, 0, 0, 0),
 ];
@@ -166,7 +192,7 @@ mod tests {
 
     #[test]
     fn an_api_that_is_not_answered_has_no_entry() {
-        for key in [-1, 4, 7, 8, 17, 68, 71, 72, 92, i16::MAX] {
+        for key in [-1, 4, 7, 17, 26, 71, 72, 76, 92, i16::MAX] {
             assert_eq!(ApiSpec::of_key(key), None);
         }
     }

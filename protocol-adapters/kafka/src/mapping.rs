@@ -1,11 +1,12 @@
 //! Kafka's terms and the broker's: errors, identifiers, the partitions that requests name. Pure.
 //!
-//! [`error_code`] and [`append_error_code`] are the only places where an error of the broker becomes
-//! one of Kafka's. They name every variant, so that a new one does not compile until it is mapped,
+//! [`error_code`], [`append_error_code`], [`coordinator_error_code`] and [`group_error_code`] are the
+//! only places where an error of the broker becomes one of Kafka's. They name every variant, so that a new one does not compile until it is mapped,
 //! and never answer `UNKNOWN_SERVER_ERROR`.
 
 use broker::catalogue::{Catalogue, Node, PartitionStatus, Topic};
-use broker::{AppendError, BrokerError};
+use broker::groups::GroupError;
+use broker::{AppendError, BrokerError, CoordinatorError};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -103,6 +104,24 @@ pub(crate) fn append_error_code(error: &AppendError) -> ResponseError {
     }
 }
 
+/// The one map from coordinators that do not answer to Kafka's errors. All of them are such that
+/// clients try again, here or at the coordinator that they look for anew.
+pub(crate) fn coordinator_error_code(error: &CoordinatorError) -> ResponseError {
+    use {CoordinatorError as E, ResponseError as Code};
+    match error {
+        // Whether a command was carried out before its coordinator went is not known; clients
+        // repeat what they asked for after this code as after any other.
+        E::NotCoordinator | E::Resigned | E::ShuttingDown => Code::NotCoordinator,
+        E::LoadInProgress => Code::CoordinatorLoadInProgress,
+        E::NotAvailable => Code::CoordinatorNotAvailable,
+    }
+}
+
+/// Kafka's number of what groups answer; 0 for no error. They name their errors as Kafka does.
+pub(crate) fn group_error_code(error: Option<GroupError>) -> i16 {
+    error.map_or(0, GroupError::code)
+}
+
 /// How a request names a topic: by name, or by id in newer versions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum TopicKey {
@@ -192,6 +211,8 @@ pub(crate) const TOPIC_OPERATIONS: i32 =
 /// ALTER_CONFIGS, IDEMPOTENT_WRITE.
 pub(crate) const CLUSTER_OPERATIONS: i32 =
     1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// Every operation on a group: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS.
+pub(crate) const GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 /// Kafka's way to say that operations were not asked for.
 pub(crate) const OPERATIONS_NOT_ASKED: i32 = i32::MIN;
 
@@ -344,6 +365,24 @@ mod tests {
                 assert!(code > 0, "{error:?} {surface:?} {code}");
             }
         }
+    }
+
+    #[test]
+    fn clients_come_again_when_a_coordinator_does_not_answer() {
+        use CoordinatorError as E;
+        for (error, code) in [
+            (E::LoadInProgress, 14),
+            (E::NotAvailable, 15),
+            (E::NotCoordinator, 16),
+            (E::Resigned, 16),
+            (E::ShuttingDown, 16),
+        ] {
+            let told = coordinator_error_code(&error);
+            assert_eq!(told.code(), code, "{error:?}");
+            assert!(told.is_retriable(), "{error:?}");
+        }
+        assert_eq!(group_error_code(None), 0);
+        assert_eq!(group_error_code(Some(GroupError::FencedMemberEpoch)), 110);
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl KafkaServer {
             let context = Context {
                 broker: broker.clone(),
                 listener_name: config.listener_name.clone(),
+                client_host: format!("/{}", connection.peer.ip().to_canonical()),
                 fetch_bytes_max: config.fetch_bytes_max,
                 fetch_sessions: fetch_sessions.clone(),
                 reads: budget.reads().clone(),

@@ -99,13 +99,24 @@ pub(super) async fn kill(directory: &Path, id: u32, context: &mut Context) -> Re
     say(context, id, "killed")
 }
 
-pub(super) fn pause(directory: &Path, id: u32, context: &mut Context) -> Result<(), Failure> {
-    signal(process(directory, id)?, id, Signal::STOP)?;
+pub(super) async fn pause(directory: &Path, id: u32, context: &mut Context) -> Result<(), Failure> {
+    let process = process(directory, id)?;
+    signal(process, id, Signal::STOP)?;
+    // It stands still when all of its threads do.
+    let stands = || Ok(process.activity() != Activity::Running);
+    until(&context.clock, &format!("node {id} to stand still"), stands).await?;
     say(context, id, "paused")
 }
 
-pub(super) fn resume(directory: &Path, id: u32, context: &mut Context) -> Result<(), Failure> {
-    signal(process(directory, id)?, id, Signal::CONT)?;
+pub(super) async fn resume(
+    directory: &Path,
+    id: u32,
+    context: &mut Context,
+) -> Result<(), Failure> {
+    let process = process(directory, id)?;
+    signal(process, id, Signal::CONT)?;
+    let goes_on = || Ok(process.activity() != Activity::Paused);
+    until(&context.clock, &format!("node {id} to go on"), goes_on).await?;
     say(context, id, "resumed")
 }
 

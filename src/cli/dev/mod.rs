@@ -100,10 +100,10 @@ pub(super) async fn run(arguments: DevArguments, context: &mut Context) -> Resul
             control::kill(&directory.path, node, context).await
         }
         Some(DevCommand::Pause { node, directory }) => {
-            control::pause(&directory.path, node, context)
+            control::pause(&directory.path, node, context).await
         }
         Some(DevCommand::Resume { node, directory }) => {
-            control::resume(&directory.path, node, context)
+            control::resume(&directory.path, node, context).await
         }
         Some(DevCommand::Restart { node, directory }) => {
             control::restart(&directory.path, node, context).await

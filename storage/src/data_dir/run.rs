@@ -50,6 +50,12 @@ impl PreviousRun {
     pub fn may_have_forgotten(self) -> bool {
         matches!(self, PreviousRun::PowerLost { durability } if durability.is_relaxed())
     }
+
+    /// Whether all that was written is there, synced or not.
+    #[must_use]
+    pub fn keeps_written(self) -> bool {
+        matches!(self, PreviousRun::Clean | PreviousRun::ProcessDied)
+    }
 }
 
 struct Run {
@@ -263,6 +269,8 @@ mod tests {
         sim.crash(1);
         assert_eq!(previous(Durability::Os), LOST_FSYNC);
         assert!(!LOST_FSYNC.may_have_forgotten());
+        assert!(!LOST_FSYNC.keeps_written() && !LOST_OS.keeps_written());
+        assert!(PreviousRun::ProcessDied.keeps_written() && PreviousRun::Clean.keeps_written());
         sim.crash(2);
         assert_eq!(previous(Durability::Fsync), LOST_OS);
         assert!(LOST_OS.may_have_forgotten());

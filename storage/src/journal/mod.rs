@@ -58,10 +58,14 @@ pub struct JournalConfig {
     pub durability: Durability,
     /// A shard of which every change is synced before it is answered, in every mode.
     pub always_synced: Option<ShardId>,
+    /// Nothing that was written before this opening can have got lost: at most the process died
+    /// since. Then only the last round can be torn in any mode, and bad bytes with a later round
+    /// behind them are damage.
+    pub keeps_written: bool,
 }
 
 impl JournalConfig {
-    /// The defaults: files of 64 MiB, rounds of 4 MiB, one spare file.
+    /// The defaults: files of 64 MiB, rounds of 4 MiB, one spare file; power may have been lost.
     #[must_use]
     pub fn new(dir: PathBuf) -> JournalConfig {
         JournalConfig {
@@ -71,6 +75,7 @@ impl JournalConfig {
             spare_files: 1,
             durability: Durability::default(),
             always_synced: None,
+            keeps_written: false,
         }
     }
 }
@@ -149,7 +154,7 @@ impl Journal {
     /// and nothing is changed then.
     pub fn open(disk: &Disk, config: JournalConfig) -> Result<Journal, JournalError> {
         make_dir(disk, &config.dir)?;
-        let mut scan = recovery::scan(disk, &config.dir)?;
+        let mut scan = recovery::scan(disk, &config.dir, config.keeps_written)?;
         if let Some((file, position)) = &scan.torn {
             let file = file.display();
             tracing::warn!(%file, position, "journal drops what follows, which is incomplete");
@@ -608,5 +613,12 @@ pub struct JournalFileReport {
 /// Checks a journal that is not open, changing nothing. No directory is an empty journal.
 #[must_use]
 pub fn verify(disk: &Disk, dir: &Path) -> JournalReport {
-    recovery::verify(disk, dir)
+    recovery::verify(disk, dir, false)
+}
+
+/// As [`verify`], where nothing that was written can have got lost, see
+/// [`JournalConfig::keeps_written`].
+#[must_use]
+pub fn verify_kept(disk: &Disk, dir: &Path) -> JournalReport {
+    recovery::verify(disk, dir, true)
 }

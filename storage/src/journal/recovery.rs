@@ -4,7 +4,7 @@
 //! synced, with all before that. So the first bad bytes are a torn write if no later round knows
 //! theirs to be synced; else they are damage, and the journal is refused as it is. A torn round is
 //! dropped whole, and whatever came after it. (When each round is synced before the next is begun,
-//! any later round is proof of damage.)
+//! any later round is proof of damage. So it is where nothing that was written can have got lost.)
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -80,8 +80,9 @@ struct Fault {
     found: String,
 }
 
-/// Reads the journal of a directory that exists.
-pub(super) fn scan(disk: &Disk, dir: &Path) -> Result<Scan, JournalError> {
+/// Reads the journal of a directory that exists. `keeps_written`: see
+/// `JournalConfig::keeps_written`.
+pub(super) fn scan(disk: &Disk, dir: &Path, keeps_written: bool) -> Result<Scan, JournalError> {
     let mut scan = Scan {
         next_round: 1,
         next_number: NO_FILE + 1,
@@ -108,7 +109,7 @@ pub(super) fn scan(disk: &Disk, dir: &Path) -> Result<Scan, JournalError> {
     let mut fault: Option<(PathBuf, Fault)> = None;
     let mut tear: Option<Tear> = None;
     for (sequence, path) in in_use {
-        let reader = FileReader::open(disk, &path, sequence)?;
+        let reader = FileReader::open(disk, &path, sequence, keeps_written)?;
         if tear.is_none() {
             // Does this file go on where the one before ended?
             tear = scan.tear_before(&reader, &mut fault);
@@ -463,11 +464,18 @@ struct FileReader {
     path: PathBuf,
     identity: FileIdentity,
     reserved_bytes: u64,
+    /// Nothing that was written before a round can be missing.
+    keeps_written: bool,
     bytes: Vec<u8>,
 }
 
 impl FileReader {
-    fn open(disk: &Disk, path: &Path, sequence: u64) -> Result<FileReader, JournalError> {
+    fn open(
+        disk: &Disk,
+        path: &Path,
+        sequence: u64,
+        keeps_written: bool,
+    ) -> Result<FileReader, JournalError> {
         let bytes = disk
             .read_file(path)
             .map_err(JournalError::io("read", path))?;
@@ -486,6 +494,7 @@ impl FileReader {
             path: path.to_owned(),
             identity,
             reserved_bytes,
+            keeps_written,
             bytes,
         })
     }
@@ -500,7 +509,8 @@ impl FileReader {
         }
     }
 
-    /// Looks at the rounds that start at `from` or behind: errs when one knows `torn` to be synced.
+    /// Looks at the rounds that start at `from` or behind: errs when one knows `torn` to be synced,
+    /// or at any where nothing written is lost: it was begun when `torn` was written.
     /// Returns whether there are any.
     fn check_no_proof(
         &self,
@@ -514,10 +524,11 @@ impl FileReader {
         let mut position = from;
         let mut has_any = false;
         while position < self.bytes.len() as u64 {
+            let may_be_torn = |frame: &Frame<'_>| {
+                !self.keeps_written && frame.round > torn && frame.synced_round() < torn
+            };
             match self.round_start_at(position) {
-                Some(Ok(frame)) if frame.round > torn && frame.synced_round() < torn => {
-                    has_any = true;
-                }
+                Some(Ok(frame)) if may_be_torn(&frame) => has_any = true,
                 Some(_) => return Err(damage()),
                 None => {}
             }
@@ -577,8 +588,8 @@ fn in_memory(position: u64) -> usize {
     usize::try_from(position).expect("it lies in a file that fits into memory")
 }
 
-/// See [`super::verify`].
-pub(super) fn verify(disk: &Disk, dir: &Path) -> JournalReport {
+/// See [`super::verify`] and [`super::verify_kept`].
+pub(super) fn verify(disk: &Disk, dir: &Path, keeps_written: bool) -> JournalReport {
     match disk.exists(dir).map_err(JournalError::io("look up", dir)) {
         Ok(true) => {}
         Ok(false) => return JournalReport::default(),
@@ -589,7 +600,7 @@ pub(super) fn verify(disk: &Disk, dir: &Path) -> JournalReport {
             };
         }
     }
-    match scan(disk, dir) {
+    match scan(disk, dir, keeps_written) {
         Ok(scan) => scan.report(),
         Err(error) => JournalReport {
             error: Some(error),

@@ -69,7 +69,7 @@ pub(crate) struct SegmentFiles {
 
 /// A verified batch and where it lies in the bytes given.
 pub(crate) struct CheckedBatch {
-    header: BatchHeader,
+    pub(crate) header: BatchHeader,
     start: usize,
     end: usize,
 }
@@ -300,7 +300,7 @@ impl SegmentFiles {
     }
 
     /// Writes the index entry that a segment gets when it takes no more batches. May be repeated.
-    fn seal(&mut self) -> Result<(), StorageError> {
+    pub(crate) fn seal(&mut self) -> Result<(), StorageError> {
         self.write_entries(&[IndexEntry {
             offset: self.segment.end,
             position: self.segment.bytes,

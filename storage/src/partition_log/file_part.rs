@@ -13,6 +13,7 @@ use super::index::{
 };
 use super::log::Memory;
 use super::segment::Segment;
+use super::segment_format::SegmentId;
 use super::walk::{Walk, WalkSpan};
 use super::{PartitionLog, ReadError};
 use crate::Offset;
@@ -26,7 +27,7 @@ pub(crate) const SEARCH_CHUNK_BYTES: usize = 64 << 10;
 /// The part of a segment that is read from its file.
 #[derive(Debug, Clone)]
 pub(crate) struct FilePart {
-    pub(crate) base: Offset,
+    pub(crate) id: SegmentId,
     /// Where the part in the file ends; the rest is in the tail.
     end_position: u64,
     /// Offset there, exclusive.
@@ -61,7 +62,7 @@ impl FilePart {
             .last()
             .is_some_and(|last| last.base == segment.base);
         (end_position > 0).then(|| FilePart {
-            base: segment.base,
+            id: segment.id(),
             end_position,
             end_offset,
             bytes: segment.bytes,
@@ -102,9 +103,9 @@ impl PartitionLog {
         step: &mut dyn FnMut(&mut Walk<'_>) -> Result<ControlFlow<()>, ReadError>,
     ) -> Result<(), ReadError> {
         let file = self
-            .open_log(part.base)
+            .open_log(part.id)
             .map_err(|error| self.missing_is_damage(error, part.bytes))?;
-        let path = self.log_path(part.base);
+        let path = self.log_path(part.id);
         // The last batch before an entry is where the entry after the right one skips something.
         let too_far = i64::from(bugs::is_on(Bug::IndexOffByOne));
         let before = |entry: &IndexEntry| {
@@ -131,9 +132,9 @@ impl PartitionLog {
                     Err(ReadError::Corrupt { .. })
                         if position == start.position
                             && position > 0
-                            && !self.is_index_rebuilt(part.base) =>
+                            && !self.is_index_rebuilt(part.id) =>
                     {
-                        let entries = self.rebuild_index(part.base)?;
+                        let entries = self.rebuild_index(part.id)?;
                         start = start_in(part, &entries, &before);
                         break;
                     }
@@ -143,9 +144,9 @@ impl PartitionLog {
         }
     }
 
-    fn is_index_rebuilt(&self, base: Offset) -> bool {
+    fn is_index_rebuilt(&self, id: SegmentId) -> bool {
         self.memory()
-            .segment(base)
+            .segment_in(id)
             .is_none_or(|segment| segment.is_index_rebuilt)
     }
 
@@ -157,7 +158,7 @@ impl PartitionLog {
     ) -> Result<WalkStart, ReadError> {
         let first = WalkStart {
             position: 0,
-            offset: part.base,
+            offset: part.id.base,
         };
         if part.index_entries == Some(0) {
             return Ok(first);
@@ -167,7 +168,7 @@ impl PartitionLog {
             Err(SearchError::Io(error)) => Err(error),
             Err(SearchError::Damaged) if part.is_index_rebuilt => Ok(first),
             Err(SearchError::Damaged) => {
-                let entries = self.rebuild_index(part.base)?;
+                let entries = self.rebuild_index(part.id)?;
                 Ok(start_in(part, &entries, before))
             }
         }
@@ -179,7 +180,7 @@ impl PartitionLog {
         before: &dyn Fn(&IndexEntry) -> bool,
     ) -> Result<Option<IndexEntry>, SearchError> {
         let is_final = part.is_sealed && (part.is_index_complete || part.index_entries.is_none());
-        let opened = self.open_index(part.base, is_final)?;
+        let opened = self.open_index(part.id, is_final)?;
         let mut bytes = [0; INDEX_ENTRY_BYTES];
         let mut entry = |n: u32| -> Result<IndexEntry, SearchError> {
             let at = INDEX_HEADER_BYTES as u64 + u64::from(n) * INDEX_ENTRY_BYTES as u64;
@@ -188,19 +189,19 @@ impl PartitionLog {
                     let at = usize::try_from(at).map_err(|_| SearchError::Damaged)?;
                     Ok(IndexEntry::decode(
                         map.get(at..).unwrap_or_default(),
-                        part.base,
+                        part.id.base,
                     )?)
                 }
                 Opened::File(file) => {
-                    self.read_index(file, part.base, &mut bytes, at)?;
-                    Ok(IndexEntry::decode(&bytes, part.base)?)
+                    self.read_index(file, part.id, &mut bytes, at)?;
+                    Ok(IndexEntry::decode(&bytes, part.id.base)?)
                 }
             }
         };
         let count = match part.index_entries {
             Some(count) => count,
             None => {
-                let len = self.index_len(&opened, part.base)?;
+                let len = self.index_len(&opened, part.id)?;
                 let count =
                     len.saturating_sub(INDEX_HEADER_BYTES as u64) / INDEX_ENTRY_BYTES as u64;
                 let count = u32::try_from(count).map_err(|_| SearchError::Damaged)?;
@@ -208,7 +209,7 @@ impl PartitionLog {
                 if (last.position, last.offset) != (part.bytes, part.end) {
                     return Err(SearchError::Damaged);
                 }
-                if let Some(segment) = self.memory().segment_mut(part.base) {
+                if let Some(segment) = self.memory().segment_in(part.id) {
                     segment.index_entries = Some(count);
                     segment.is_index_complete = true;
                 }
@@ -219,7 +220,7 @@ impl PartitionLog {
     }
 
     /// The index of a segment, opened with a good header; mapped when it is never written again.
-    fn open_index(&self, base: Offset, is_final: bool) -> Result<Opened, SearchError> {
+    fn open_index(&self, id: SegmentId, is_final: bool) -> Result<Opened, SearchError> {
         let core = &self.shared.core;
         let log = self.shared.id;
         let wants_map = is_final && core.config.use_mmap;
@@ -228,11 +229,15 @@ impl PartitionLog {
         } else {
             FileKind::Index
         };
-        let key = FileKey { log, base, kind };
+        let key = FileKey {
+            log,
+            segment: id,
+            kind,
+        };
         if let Some(opened) = core.fd_cache.get(key) {
             return Ok(opened);
         }
-        let path = self.index_path(base);
+        let path = self.index_path(id);
         let stamp = core.fd_cache.stamp();
         let file = match core.disk.open(&path, OpenMode::ReadWrite) {
             Ok(file) => file,
@@ -242,8 +247,8 @@ impl PartitionLog {
             Err(error) => return Err(ReadError::io(&path, "open", error).into()),
         };
         let mut header = [0; INDEX_HEADER_BYTES];
-        self.read_index(&file, base, &mut header, 0)?;
-        check_header(&header, base)?;
+        self.read_index(&file, id, &mut header, 0)?;
+        check_header(&header, id.base)?;
         let map = if wants_map {
             file.map()
                 .map_err(|error| ReadError::io(&path, "map", error))?
@@ -258,7 +263,7 @@ impl PartitionLog {
     fn read_index(
         &self,
         file: &DiskFile,
-        base: Offset,
+        id: SegmentId,
         bytes: &mut [u8],
         position: u64,
     ) -> Result<(), SearchError> {
@@ -267,16 +272,16 @@ impl PartitionLog {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 Err(SearchError::Damaged)
             }
-            Err(error) => Err(ReadError::io(&self.index_path(base), "read", error).into()),
+            Err(error) => Err(ReadError::io(&self.index_path(id), "read", error).into()),
         }
     }
 
-    fn index_len(&self, opened: &Opened, base: Offset) -> Result<u64, ReadError> {
+    fn index_len(&self, opened: &Opened, id: SegmentId) -> Result<u64, ReadError> {
         match opened {
             Opened::Map(map) => Ok(map.len() as u64),
             Opened::File(file) => file
                 .len()
-                .map_err(|error| ReadError::io(&self.index_path(base), "measure", error)),
+                .map_err(|error| ReadError::io(&self.index_path(id), "measure", error)),
         }
     }
 }
@@ -317,7 +322,7 @@ fn start_in(
     entry.map_or(
         WalkStart {
             position: 0,
-            offset: part.base,
+            offset: part.id.base,
         },
         WalkStart::from,
     )

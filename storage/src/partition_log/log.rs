@@ -14,10 +14,12 @@ use bytes::Bytes;
 use super::epochs::Epochs;
 use super::open::Files;
 use super::segment::Segment;
-use super::segment_format::{BATCH_BYTES_MAX, FileName, index_name, log_name, parse_name};
+use super::segment_format::{
+    BATCH_BYTES_MAX, FileName, SegmentId, index_name, log_name, parse_name,
+};
 use super::tail::{StampedBatch, Tail, TailBatch};
 use super::{Damage, LogState, StorageError};
-use crate::batch::{BatchHeader, stamp};
+use crate::batch::{BatchHeader, is_filler, stamp};
 use crate::store_core::Core;
 use crate::turns;
 use crate::writer::Command;
@@ -56,6 +58,10 @@ pub struct SegmentInfo {
     pub created_ms: i64,
     /// Whether it takes no more batches.
     pub sealed: bool,
+    /// Whether it was written anew by compaction: replicas need not have the same bytes there.
+    pub compacted: bool,
+    /// Whether compaction has been through it and all before it.
+    pub cleaned: bool,
 }
 
 /// One partition's log. Clones share it.
@@ -84,7 +90,7 @@ pub(crate) struct Memory {
     pub(crate) epochs: Epochs,
     pub(crate) tail: Tail,
     /// Segments written since they were last synced.
-    pub(crate) unsynced: Vec<Offset>,
+    pub(crate) unsynced: Vec<SegmentId>,
     /// Whether names were made in the directory since it was last synced.
     pub(crate) is_dir_unsynced: bool,
     /// Whether the last state captured names segments that turned out to be deleted.
@@ -94,6 +100,12 @@ pub(crate) struct Memory {
     pub(crate) is_removed: bool,
     /// The first damage found in each segment, by its base.
     pub(crate) damaged: BTreeMap<Offset, Damage>,
+    /// Files that compaction has replaced, and that a checkpoint may still name.
+    pub(crate) replaced: Vec<SegmentId>,
+    /// Rises whenever segments are replaced.
+    pub(crate) replacements: u64,
+    /// What it was when a state was captured last for a checkpoint.
+    pub(crate) captured_replacements: u64,
 }
 
 impl PartitionLog {
@@ -122,6 +134,9 @@ impl PartitionLog {
             is_queued: false,
             is_removed: false,
             damaged: BTreeMap::new(),
+            replaced: Vec::new(),
+            replacements: 0,
+            captured_replacements: 0,
         };
         let shared = Shared {
             id,
@@ -188,6 +203,7 @@ impl PartitionLog {
             position: placed.position,
             max_timestamp: header.max_timestamp,
             index_entry: placed.index_entry,
+            is_empty: is_filler(header),
             bytes: stamped,
         };
         let cost = tail_batch.cost();
@@ -232,6 +248,7 @@ impl PartitionLog {
     pub fn state(&self) -> LogState {
         let mut memory = self.memory();
         memory.is_state_outdated = false;
+        memory.captured_replacements = memory.replacements;
         memory.state()
     }
 
@@ -275,24 +292,24 @@ impl PartitionLog {
         if count == 0 {
             return;
         }
-        let bases: Vec<Offset> = memory
+        let dropped_ids: Vec<SegmentId> = memory
             .segments
             .drain(..count)
-            .map(|segment| segment.base)
+            .map(|segment| segment.id())
             .collect();
         let first = memory
             .segments
             .first()
             .map_or(memory.end, |segment| segment.base);
         memory.epochs.raise_start(first);
-        memory.unsynced.retain(|base| *base >= first);
+        memory.unsynced.retain(|id| id.base >= first);
         memory.damaged.retain(|base, _| *base >= first);
         let dropped = memory.tail.drop_below(first);
         let core = &self.shared.core;
         core.release(dropped);
         core.command(Command::DropSegments {
             log: self.clone(),
-            bases,
+            dropped: dropped_ids,
             first,
         });
     }
@@ -356,12 +373,12 @@ impl PartitionLog {
         self.shared.core.log_dir(self.shared.id)
     }
 
-    pub(crate) fn log_path(&self, base: Offset) -> PathBuf {
-        self.dir().join(log_name(base))
+    pub(crate) fn log_path(&self, id: SegmentId) -> PathBuf {
+        self.dir().join(log_name(id))
     }
 
-    pub(crate) fn index_path(&self, base: Offset) -> PathBuf {
-        self.dir().join(index_name(base))
+    pub(crate) fn index_path(&self, id: SegmentId) -> PathBuf {
+        self.dir().join(index_name(id))
     }
 
     /// Notes damage: the partition has failed until it is repaired. Logged once.
@@ -372,7 +389,9 @@ impl PartitionLog {
         }
         let name = damage.file.file_name().and_then(|name| name.to_str());
         let base = match name.and_then(parse_name) {
-            Some(FileName::Log(base)) => base,
+            // What was dropped or replaced is nobody's any more.
+            Some(FileName::Log(id)) if !memory.has(id) => return,
+            Some(FileName::Log(id)) => id.base,
             // Not one segment's: never repaired.
             _ => Offset(i64::MAX),
         };
@@ -423,6 +442,7 @@ impl PartitionLog {
         memory.start = memory.end;
         memory.segments.clear();
         memory.unsynced.clear();
+        memory.replaced.clear();
         memory.damaged.clear();
         let dropped = memory.tail.drop_below(Offset(i64::MAX));
         self.shared.core.release(dropped);
@@ -447,7 +467,7 @@ impl Memory {
 
     /// What was written since it was last synced, which the caller now does: segments, and whether
     /// the directory has new names.
-    pub(crate) fn take_unsynced(&mut self) -> (Vec<Offset>, bool) {
+    pub(crate) fn take_unsynced(&mut self) -> (Vec<SegmentId>, bool) {
         let is_dir_unsynced = std::mem::replace(&mut self.is_dir_unsynced, false);
         (std::mem::take(&mut self.unsynced), is_dir_unsynced)
     }
@@ -475,7 +495,7 @@ impl Memory {
         self.start = self.start.max(to);
         self.is_state_outdated = true;
         self.epochs.raise_start(to);
-        self.unsynced.retain(|base| *base >= to);
+        self.unsynced.retain(|id| id.base >= to);
         self.damaged.retain(|base, _| *base >= to);
         let Some(first) = self.segments.first_mut().filter(|first| first.base < to) else {
             return;
@@ -498,6 +518,18 @@ impl Memory {
             .binary_search_by_key(&base, |segment| segment.base)
             .ok()?;
         self.segments.get_mut(at)
+    }
+
+    /// Whether a segment is in this file.
+    pub(crate) fn has(&self, id: SegmentId) -> bool {
+        self.segment(id.base)
+            .is_some_and(|segment| segment.version == id.version)
+    }
+
+    /// The segment, if it is still in this file.
+    pub(crate) fn segment_in(&mut self, id: SegmentId) -> Option<&mut Segment> {
+        self.segment_mut(id.base)
+            .filter(|segment| segment.version == id.version)
     }
 
     pub(crate) fn segment(&self, base: Offset) -> Option<&Segment> {

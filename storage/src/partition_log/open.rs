@@ -13,7 +13,8 @@ use super::index::{
     INDEX_ENTRY_BYTES, INDEX_HEADER_BYTES, IndexEntry, IndexPacer, encode_header, good_entries,
 };
 use super::repair::NEW_LOG_SUFFIX;
-use super::segment_format::{FileName, index_name, log_name, parse_name, start_name};
+use super::segment::Segment;
+use super::segment_format::{FileName, SegmentId, index_name, log_name, parse_name, start_name};
 use super::staged::{
     STAGED_DIR, StagedName, parse_staged_name, staged_index_name, staged_log_name,
 };
@@ -73,7 +74,7 @@ impl From<FileError> for ReadError {
 
 /// What must be on disk of one segment.
 struct Extent {
-    base: Offset,
+    id: SegmentId,
     end: Offset,
     bytes: u64,
 }
@@ -113,8 +114,8 @@ impl PartitionLog {
                     .any(|entry| entry.is_dir && entry.name == STAGED_DIR);
                 for entry in entries.into_iter().filter(|entry| !entry.is_dir) {
                     match parse_name(&entry.name) {
-                        Some(FileName::Log(base)) => logs.push(base),
-                        Some(FileName::Index(base)) => others.push((base, entry.name)),
+                        Some(FileName::Log(id)) => logs.push(id),
+                        Some(FileName::Index(id)) => others.push((id, entry.name)),
                         Some(FileName::Start(start)) => {
                             files.marker = files.marker.max(Some(start));
                         }
@@ -145,7 +146,7 @@ impl PartitionLog {
             .any(|one| one.staged.is_some());
         let (mut extents, epochs) = self.extents();
         let marker = files.marker.unwrap_or(Offset(0));
-        let is_deleted = |extent: &Extent| extent.end <= marker && !logs.contains(&extent.base);
+        let is_deleted = |extent: &Extent| extent.end <= marker && !logs.contains(&extent.id);
         if let Some(deleted) = extents.iter().rposition(is_deleted) {
             // The decision that dropped them is in the journal, but perhaps not applied again yet.
             self.memory().forget_deleted(extents[deleted].end);
@@ -157,26 +158,32 @@ impl PartitionLog {
             // It grew while the copy was made that goes on where it ended then.
             if at < newest && len.is_some_and(|len| len > extent.bytes) {
                 self.recover_end(extent, &epochs, true)?;
-                self.memory().unsynced.push(extent.base);
+                self.memory().unsynced.push(extent.id);
             }
         }
         let written_end = self.memory().written_end();
         // Segments are only dropped by a replicated decision, and only made by an append that is
         // replayed: files outside of the state's range are what a crash left of either.
-        let first = extents.first().map_or(written_end, |extent| extent.base);
+        let first = extents.first().map_or(written_end, |extent| extent.id.base);
         let dropped = logs
             .iter()
-            .copied()
+            .map(|id| id.base)
             .chain(staged.iter().map(|one| one.base));
         if dropped.into_iter().any(|base| base < first) {
             self.advance_marker(files, first)?;
         }
         let is_outside = |base: Offset| base < first || base >= written_end;
-        others.extend(logs.into_iter().map(|base| (base, log_name(base))));
-        for (base, name) in others {
+        others.extend(logs.into_iter().map(|id| (id, log_name(id))));
+        for (id, name) in others {
             let path = dir.join(&name);
-            let is_known = extents.iter().any(|extent| extent.base == base);
-            if is_outside(base) || (is_copied && !is_known) {
+            let is_known = extents.iter().any(|extent| extent.id == id);
+            // Compaction was on its way, or had replaced it and not deleted it yet.
+            let is_replaced = !is_known
+                && (id.version != 0
+                    || extents.iter().any(|extent| {
+                        extent.id.version != 0 && extent.id.base <= id.base && id.base < extent.end
+                    }));
+            if is_outside(id.base) || is_replaced || (is_copied && !is_known) {
                 disk.remove_file(&path).on("remove", &path)?;
             } else if !is_known {
                 tracing::warn!(partition = %self.shared.id, name, "file of no segment");
@@ -200,7 +207,7 @@ impl PartitionLog {
         let memory = self.memory();
         let written_end = memory.written_end();
         let extents = memory.segments.iter().map(|segment| Extent {
-            base: segment.base,
+            id: segment.id(),
             end: segment.end.min(written_end),
             bytes: memory.written_bytes(segment),
         });
@@ -212,7 +219,7 @@ impl PartitionLog {
 
     /// Checks that a segment's file is there and long enough; returns its length.
     fn check_extent(&self, extent: &Extent) -> Result<Option<u64>, FileError> {
-        let path = self.log_path(extent.base);
+        let path = self.log_path(extent.id);
         let found = match self.shared.core.disk.open(&path, OpenMode::Read) {
             Ok(file) => Some(file.len().on("measure", &path)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -232,7 +239,7 @@ impl PartitionLog {
     /// Brings the files of a copy that the state names to their places. Adds their segments to
     /// `logs` and returns what else is staged. May be interrupted and repeated: what is not staged
     /// any more has been brought in.
-    fn bring_in_staged(&self, logs: &mut Vec<Offset>) -> Result<Vec<StagedName>, FileError> {
+    fn bring_in_staged(&self, logs: &mut Vec<SegmentId>) -> Result<Vec<StagedName>, FileError> {
         let disk = &self.shared.core.disk;
         let dir = self.dir().join(STAGED_DIR);
         let mut staged: Vec<StagedName> = disk
@@ -253,7 +260,7 @@ impl PartitionLog {
             if !staged.contains(&name(true)) {
                 continue;
             }
-            let index = self.index_path(base);
+            let index = self.index_path(base.into());
             if staged.contains(&name(false)) {
                 let path = dir.join(staged_index_name(base, copy));
                 disk.rename(&path, &index).on("bring in", &path)?;
@@ -262,11 +269,11 @@ impl PartitionLog {
                 disk.remove_file(&index).on("remove", &index)?;
             }
             let path = dir.join(staged_log_name(base, copy));
-            disk.rename(&path, &self.log_path(base))
+            disk.rename(&path, &self.log_path(base.into()))
                 .on("bring in", &path)?;
             staged.retain(|one| (one.base, one.copy) != (base, copy));
-            if !logs.contains(&base) {
-                logs.push(base);
+            if !logs.contains(&base.into()) {
+                logs.push(base.into());
             }
         }
         self.shared.core.fd_cache.forget_log(self.shared.id);
@@ -309,7 +316,7 @@ impl PartitionLog {
         is_sealed: bool,
     ) -> Result<(), FileError> {
         let (entries, is_complete) = self.recover_index(extent, epochs, is_sealed)?;
-        if let Some(segment) = self.memory().segment_mut(extent.base) {
+        if let Some(segment) = self.memory().segment_in(extent.id) {
             segment.index_entries = Some(entries);
             segment.is_index_complete = is_complete;
         }
@@ -324,7 +331,7 @@ impl PartitionLog {
         is_sealed: bool,
     ) -> Result<(u32, bool), FileError> {
         let disk = &self.shared.core.disk;
-        let path = self.log_path(active.base);
+        let path = self.log_path(active.id);
         let file = match disk.open(&path, OpenMode::ReadWrite) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, false)),
@@ -333,14 +340,14 @@ impl PartitionLog {
         if file.len().on("measure", &path)? > active.bytes {
             file.set_len(active.bytes).on("cut", &path)?;
         }
-        let index_path = self.index_path(active.base);
+        let index_path = self.index_path(active.id);
         let mut entries = match disk.read_file(&index_path) {
-            Ok(bytes) => good_entries(&bytes, active.base, active.bytes),
+            Ok(bytes) => good_entries(&bytes, active.id.base, active.bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error).on("read", &index_path),
         };
         let mut kept = entries.len();
-        match self.index_rest(&file, active.base, active.bytes, epochs, &mut entries) {
+        match self.index_rest(&file, active.id, active.bytes, epochs, &mut entries) {
             Ok(rest) if rest.end == active.end => {}
             Ok(rest) => self.note_damage(Damage {
                 file: path,
@@ -353,7 +360,7 @@ impl PartitionLog {
                 entries.clear();
                 kept = 0;
                 if let Err(error) =
-                    self.index_rest(&file, active.base, active.bytes, epochs, &mut entries)
+                    self.index_rest(&file, active.id, active.bytes, epochs, &mut entries)
                 {
                     self.note_read_error(error)?;
                 }
@@ -364,7 +371,7 @@ impl PartitionLog {
         if is_sealed {
             let max_timestamp_before = self
                 .memory()
-                .segment(active.base)
+                .segment(active.id.base)
                 .map_or(-1, |segment| segment.max_timestamp);
             entries.push(IndexEntry {
                 offset: active.end,
@@ -373,7 +380,7 @@ impl PartitionLog {
             });
             is_complete = true;
         }
-        match self.store_entries(active.base, &entries, kept) {
+        match self.store_entries(active.id, &entries, kept) {
             Ok(()) => {}
             // Reads go on on a full disk: they walk further.
             Err(error) if is_disk_full(&error.source) => {
@@ -389,14 +396,14 @@ impl PartitionLog {
     /// Makes an index file hold `entries`, the first `kept` of which it has.
     fn store_entries(
         &self,
-        base: Offset,
+        id: SegmentId,
         entries: &[IndexEntry],
         kept: usize,
     ) -> Result<(), FileError> {
         if entries.is_empty() {
             return Ok(());
         }
-        let path = self.index_path(base);
+        let path = self.index_path(id);
         let file = self
             .shared
             .core
@@ -406,10 +413,10 @@ impl PartitionLog {
         let len = (INDEX_HEADER_BYTES + entries.len() * INDEX_ENTRY_BYTES) as u64;
         if file.len().on("measure", &path)? > len {
             // Not cut: a reader of a log before this one may have it mapped.
-            return self.replace_index(base, entries);
+            return self.replace_index(id, entries);
         }
         if entries.len() > kept {
-            file.write_all_at(&encode_index(base, entries), 0)
+            file.write_all_at(&encode_index(id.base, entries), 0)
                 .on("write", &path)?;
         }
         Ok(())
@@ -420,15 +427,15 @@ impl PartitionLog {
     fn index_rest(
         &self,
         file: &DiskFile,
-        base: Offset,
+        id: SegmentId,
         bytes: u64,
         epochs: &Epochs,
         entries: &mut Vec<IndexEntry>,
     ) -> Result<Rest, ReadError> {
-        let path = self.log_path(base);
+        let path = self.log_path(id);
         let last = entries.last().copied();
         let from = last.unwrap_or(IndexEntry {
-            offset: base,
+            offset: id.base,
             position: 0,
             max_timestamp_before: -1,
         });
@@ -501,16 +508,16 @@ impl PartitionLog {
 
     /// Builds a segment's index anew by walking all of it, checks its digest, and replaces the
     /// index file. Returns the entries.
-    pub(crate) fn rebuild_index(&self, base: Offset) -> Result<Vec<IndexEntry>, ReadError> {
+    pub(crate) fn rebuild_index(&self, id: SegmentId) -> Result<Vec<IndexEntry>, ReadError> {
         let mut files = self.files();
         self.ensure_open(&mut files)?;
         let (bytes, end, max_timestamp, digest, is_sealed, epochs) = {
             let memory = self.memory();
-            let Some(segment) = memory.segment(base) else {
+            let Some(segment) = memory.segment(id.base).filter(|one| one.id() == id) else {
                 return Ok(Vec::new());
             };
             let bytes = memory.written_bytes(segment);
-            let is_newest = memory.segments.last().is_some_and(|last| last.base == base);
+            let is_newest = memory.segments.last().map(Segment::id) == Some(id);
             let digest = segment.digest.filter(|_| bytes == segment.bytes);
             let is_sealed = !is_newest && bytes == segment.bytes;
             (
@@ -522,14 +529,14 @@ impl PartitionLog {
                 memory.epochs.clone(),
             )
         };
-        tracing::warn!(partition = %self.shared.id, segment = base.0, "rebuilding an index");
-        let path = self.log_path(base);
+        tracing::warn!(partition = %self.shared.id, segment = id.base.0, "rebuilding an index");
+        let path = self.log_path(id);
         let mut entries = Vec::new();
         let found = self
-            .open_log(base)
+            .open_log(id)
             .map_err(|error| self.missing_is_damage(error, bytes))
-            .and_then(|file| self.index_rest(&file, base, bytes, &epochs, &mut entries));
-        if let Some(segment) = self.memory().segment_mut(base) {
+            .and_then(|file| self.index_rest(&file, id, bytes, &epochs, &mut entries));
+        if let Some(segment) = self.memory().segment_in(id) {
             segment.is_index_rebuilt = true;
         }
         let found = found?;
@@ -543,14 +550,15 @@ impl PartitionLog {
                 max_timestamp_before: max_timestamp,
             });
         }
-        let replaced = self.replace_index(base, &entries);
+        let replaced = self.replace_index(id, &entries);
         let cache = &self.shared.core.fd_cache;
         let log = self.shared.id;
         for kind in [FileKind::Index, FileKind::MappedIndex] {
-            cache.forget(FileKey { log, base, kind });
+            let segment = id;
+            cache.forget(FileKey { log, segment, kind });
         }
         let mut memory = self.memory();
-        if let Some(segment) = memory.segment_mut(base) {
+        if let Some(segment) = memory.segment_in(id) {
             match replaced {
                 Ok(()) => {
                     let count = u32::try_from(entries.len()).expect("entries are a batch apart");
@@ -566,15 +574,15 @@ impl PartitionLog {
         Ok(entries)
     }
 
-    fn replace_index(&self, base: Offset, entries: &[IndexEntry]) -> Result<(), FileError> {
+    fn replace_index(&self, id: SegmentId, entries: &[IndexEntry]) -> Result<(), FileError> {
         let disk = &self.shared.core.disk;
-        let path = self.index_path(base);
-        let temporary = self.dir().join(format!("{}.new", index_name(base)));
+        let path = self.index_path(id);
+        let temporary = self.dir().join(format!("{}.new", index_name(id)));
         let file = disk
             .open(&temporary, OpenMode::Create)
             .on("open", &temporary)?;
         file.set_len(0).on("cut", &temporary)?;
-        file.write_all_at(&encode_index(base, entries), 0)
+        file.write_all_at(&encode_index(id.base, entries), 0)
             .on("write", &temporary)?;
         disk.rename(&temporary, &path).on("replace", &path)
     }
@@ -595,17 +603,17 @@ impl PartitionLog {
     }
 
     /// A segment's file, from the cache or opened.
-    pub(crate) fn open_log(&self, base: Offset) -> Result<DiskFile, FileError> {
+    pub(crate) fn open_log(&self, id: SegmentId) -> Result<DiskFile, FileError> {
         let core = &self.shared.core;
         let key = FileKey {
             log: self.shared.id,
-            base,
+            segment: id,
             kind: FileKind::Log,
         };
         if let Some(Opened::File(file)) = core.fd_cache.get(key) {
             return Ok(file);
         }
-        let path = self.log_path(base);
+        let path = self.log_path(id);
         let stamp = core.fd_cache.stamp();
         let file = core
             .disk
@@ -652,18 +660,27 @@ impl PartitionLog {
     }
 
     /// Deletes the files of dropped segments; `first` is the base of the first that stays.
-    pub(crate) fn delete_segments(&self, bases: &[Offset], first: Offset) -> Result<(), FileError> {
+    pub(crate) fn delete_segments(
+        &self,
+        dropped: &[SegmentId],
+        first: Offset,
+    ) -> Result<(), FileError> {
         let mut files = self.files();
         self.ensure_open(&mut files)?;
         if !files.is_dir_made || self.memory().is_removed {
             return Ok(());
         }
         self.advance_marker(&mut files, first)?;
+        self.unlink(dropped)
+    }
+
+    /// Deletes the files of segments.
+    pub(crate) fn unlink(&self, segments: &[SegmentId]) -> Result<(), FileError> {
         let core = &self.shared.core;
         let dir = self.dir();
-        for base in bases {
-            core.fd_cache.forget_segment(self.shared.id, *base);
-            for name in [log_name(*base), index_name(*base)] {
+        for id in segments {
+            core.fd_cache.forget_segment(self.shared.id, *id);
+            for name in [log_name(*id), index_name(*id)] {
                 let path = dir.join(name);
                 match core.disk.remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {

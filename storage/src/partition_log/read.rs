@@ -10,11 +10,13 @@ use bytes::Bytes;
 use super::epochs::Epochs;
 use super::file_part::{FilePart, SEARCH_CHUNK_BYTES};
 use super::open::digest_damage;
-use super::segment_format::digest_after;
+use super::segment::Segment;
+use super::segment_format::{SegmentId, digest_after};
 use super::tail::StampedBatch;
 use super::walk::{Walk, WalkSpan, WalkedBatch};
 use super::{Damage, PartitionLog, ReadError};
 use crate::Offset;
+use crate::batch::is_filler;
 
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
@@ -37,6 +39,17 @@ impl ReadBatches {
             next: from,
         }
     }
+}
+
+/// What a read gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Every batch: one begins where the one before ends.
+    Batches,
+    /// Batches that have records.
+    Records,
+    /// Every batch, those below the log start as well.
+    Stored,
 }
 
 /// Batches of the tail, to be joined without the lock.
@@ -62,10 +75,49 @@ impl PartitionLog {
         limit: Offset,
         bytes_max: usize,
     ) -> Result<ReadBatches, ReadError> {
+        self.read_some(Wanted::Batches, from, limit, bytes_max)
+    }
+
+    /// Like [`PartitionLog::read`], without batches that only fill the place of records that
+    /// compaction has removed: the first batch is then the one that holds `from` or the next one
+    /// that has records.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::read`].
+    pub fn read_records(
+        &self,
+        from: Offset,
+        limit: Offset,
+        bytes_max: usize,
+    ) -> Result<ReadBatches, ReadError> {
+        self.read_some(Wanted::Records, from, limit, bytes_max)
+    }
+
+    /// Like [`PartitionLog::read`], from the base of the first segment on, though the log may
+    /// begin above that: for whoever writes segments anew.
+    ///
+    /// # Errors
+    /// As [`PartitionLog::read`].
+    pub fn read_stored(
+        &self,
+        from: Offset,
+        limit: Offset,
+        bytes_max: usize,
+    ) -> Result<ReadBatches, ReadError> {
+        self.read_some(Wanted::Stored, from, limit, bytes_max)
+    }
+
+    fn read_some(
+        &self,
+        wanted: Wanted,
+        from: Offset,
+        limit: Offset,
+        bytes_max: usize,
+    ) -> Result<ReadBatches, ReadError> {
         let mut out = ReadBatches::none(from);
         loop {
-            let before = out.bytes;
-            match self.plan(&out, limit, bytes_max) {
+            let before = out.next;
+            match self.plan(wanted, &out, limit, bytes_max) {
                 Plan::OutOfRange { start, end } if out.batches.is_empty() => {
                     return Err(ReadError::OutOfRange {
                         requested: from,
@@ -83,24 +135,25 @@ impl PartitionLog {
                     self.ensure_open(&mut files)?;
                     continue;
                 }
-                Plan::File(part) => match self.read_file(&part, limit, bytes_max, &mut out) {
+                Plan::File(part) => match self.read_file(wanted, &part, limit, bytes_max, &mut out)
+                {
                     Ok(()) => {}
-                    Err(_) if !self.has_segment(part.base) => continue,
+                    Err(_) if !self.has_segment(part.id) => continue,
                     Err(_) if !out.batches.is_empty() => return Ok(out),
                     Err(error) => return Err(self.noted(error)),
                 },
             }
-            if out.bytes == before || out.bytes >= bytes_max {
+            if out.next == before || out.bytes >= bytes_max {
                 return Ok(out);
             }
         }
     }
 
-    /// Like [`PartitionLog::read`] from memory only; `None` when that has to answer.
+    /// Like [`PartitionLog::read_records`] from memory only; `None` when that has to answer.
     #[must_use]
     pub fn read_tail(&self, from: Offset, limit: Offset, bytes_max: usize) -> Option<ReadBatches> {
         let mut out = ReadBatches::none(from);
-        match self.plan(&out, limit, bytes_max) {
+        match self.plan(Wanted::Records, &out, limit, bytes_max) {
             Plan::OutOfRange { .. } | Plan::File(_) => None,
             Plan::Nothing => Some(out),
             Plan::Tail(part) => {
@@ -116,19 +169,19 @@ impl PartitionLog {
     /// The first damage found, or the disk's failure.
     pub fn verify(&self) -> Result<(), ReadError> {
         self.open_if_needed()?;
-        let bases: Vec<Offset> = self.memory().segments.iter().map(|one| one.base).collect();
-        for base in bases {
+        let ids: Vec<SegmentId> = self.memory().segments.iter().map(Segment::id).collect();
+        for id in ids {
             let (bytes, digest, epochs) = {
                 let memory = self.memory();
-                let Some(segment) = memory.segment(base) else {
+                let Some(segment) = memory.segment(id.base).filter(|one| one.id() == id) else {
                     continue;
                 };
                 let bytes = memory.written_bytes(segment);
                 let digest = segment.digest.filter(|_| bytes == segment.bytes);
                 (bytes, digest, memory.epochs.clone())
             };
-            match self.verify_segment(base, bytes, digest, &epochs) {
-                Err(error) if self.has_segment(base) => return Err(self.noted(error)),
+            match self.verify_segment(id, bytes, digest, &epochs) {
+                Err(error) if self.has_segment(id) => return Err(self.noted(error)),
                 _ => {}
             }
         }
@@ -137,7 +190,7 @@ impl PartitionLog {
 
     fn verify_segment(
         &self,
-        base: Offset,
+        id: SegmentId,
         bytes: u64,
         digest: Option<u32>,
         epochs: &Epochs,
@@ -145,15 +198,15 @@ impl PartitionLog {
         if bytes == 0 {
             return Ok(());
         }
-        let path = self.log_path(base);
+        let path = self.log_path(id);
         let file = self
-            .open_log(base)
+            .open_log(id)
             .map_err(|error| self.missing_is_damage(error, bytes))?;
         let mut walk = Walk::new(WalkSpan {
             file: &file,
             path: &path,
             position: 0,
-            offset: base,
+            offset: id.base,
             end_position: bytes,
             epochs: Some(epochs),
             chunk_bytes: CHUNK_BYTES_MAX,
@@ -192,15 +245,19 @@ impl PartitionLog {
         error
     }
 
-    pub(crate) fn has_segment(&self, base: Offset) -> bool {
-        self.memory().segment(base).is_some()
+    pub(crate) fn has_segment(&self, id: SegmentId) -> bool {
+        self.memory().has(id)
     }
 
     /// Decides where the batches from `out.next` on come from.
-    fn plan(&self, out: &ReadBatches, limit: Offset, bytes_max: usize) -> Plan {
+    fn plan(&self, wanted: Wanted, out: &ReadBatches, limit: Offset, bytes_max: usize) -> Plan {
         let from = out.next;
         let memory = self.memory();
-        if from < memory.start || from > memory.end {
+        let first = match (wanted, memory.segments.first()) {
+            (Wanted::Stored, Some(first)) => first.base.min(memory.start),
+            _ => memory.start,
+        };
+        if from < first || from > memory.end {
             return Plan::OutOfRange {
                 start: memory.start,
                 end: memory.end,
@@ -213,6 +270,9 @@ impl PartitionLog {
             let mut part = Vec::new();
             let mut bytes = out.bytes;
             for (ordinal, batch) in batches {
+                if batch.is_empty && wanted == Wanted::Records {
+                    continue;
+                }
                 let length = batch.bytes.len();
                 let is_first = part.is_empty() && out.batches.is_empty();
                 if batch.base >= limit || (!is_first && bytes + length > bytes_max) {
@@ -245,14 +305,15 @@ impl PartitionLog {
     /// Adds batches of one segment's file to `out`.
     fn read_file(
         &self,
+        wanted: Wanted,
         part: &FilePart,
         limit: Offset,
         bytes_max: usize,
         out: &mut ReadBatches,
     ) -> Result<(), ReadError> {
         let interval = self.shared.core.config.index_interval_bytes;
-        let wanted = bytes_max.saturating_sub(out.bytes).saturating_add(interval);
-        let chunk_bytes = wanted.clamp(SEARCH_CHUNK_BYTES.min(interval * 4), CHUNK_BYTES_MAX);
+        let needed = bytes_max.saturating_sub(out.bytes).saturating_add(interval);
+        let chunk_bytes = needed.clamp(SEARCH_CHUNK_BYTES.min(interval * 4), CHUNK_BYTES_MAX);
         let from = out.next;
         // Chunk, start and end of batches that lie one behind the other in it.
         let mut run: Option<(Bytes, usize, usize)> = None;
@@ -263,7 +324,9 @@ impl PartitionLog {
             let is_before = header.last_offset() < from;
             let run_bytes = run.as_ref().map_or(0, |(_, start, end)| end - start);
             let is_first = run.is_none() && out.batches.is_empty();
-            let is_over = !is_first && out.bytes + run_bytes + header.total_bytes() > bytes_max;
+            let is_filler = wanted == Wanted::Records && is_filler(&header);
+            let is_over =
+                !is_first && !is_filler && out.bytes + run_bytes + header.total_bytes() > bytes_max;
             if !is_before && (header.base_offset >= limit.0 || is_over) {
                 return Ok(ControlFlow::Break(()));
             }
@@ -277,6 +340,9 @@ impl PartitionLog {
                 return Ok(ControlFlow::Continue(()));
             }
             out.next = Offset(header.last_offset().0.saturating_add(1));
+            if is_filler {
+                return Ok(ControlFlow::Continue(()));
+            }
             run = Some(match run.take() {
                 Some((same, from, to)) if to == start && same.as_ptr() == chunk.as_ptr() => {
                     (same, from, end)

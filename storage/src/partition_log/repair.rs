@@ -9,7 +9,7 @@ use super::copy::{CopyError, EpochCheck, SegmentFiles, check_batches};
 use super::epochs::Epochs;
 use super::log::SegmentInfo;
 use super::open::FileContext;
-use super::segment_format::log_name;
+use super::segment_format::{SegmentId, log_name};
 use super::{PartitionLog, StorageError};
 use crate::Offset;
 
@@ -20,7 +20,7 @@ pub(crate) const NEW_LOG_SUFFIX: &str = ".log.new";
 pub struct SegmentRepair {
     log: PartitionLog,
     files: Option<SegmentFiles>,
-    base: Offset,
+    id: SegmentId,
     end: Offset,
     bytes: u64,
     digest: Option<u32>,
@@ -64,15 +64,15 @@ impl PartitionLog {
         };
         segment.is_closed = true;
         let (end, bytes, digest) = (segment.end, segment.bytes, segment.digest);
-        let created_ms = segment.created_ms;
+        let (id, created_ms) = (segment.id(), segment.created_ms);
         drop(memory);
         self.ensure_dir(&mut files)?;
-        let path = self.dir().join(format!("{}.new", log_name(base)));
+        let path = self.dir().join(format!("{}.new", log_name(id)));
         let segment_files = SegmentFiles::create(&self.shared.core, base, created_ms, path, None)?;
         Ok(SegmentRepair {
             log: self.clone(),
             files: Some(segment_files),
-            base,
+            id,
             end,
             bytes,
             digest,
@@ -87,7 +87,7 @@ impl SegmentRepair {
     pub fn end(&self) -> Offset {
         self.files
             .as_ref()
-            .map_or(self.base, |files| files.segment.end)
+            .map_or(self.id.base, |files| files.segment.end)
     }
 
     /// Offset where the segment ends: what the last batch must reach.
@@ -136,7 +136,7 @@ impl SegmentRepair {
                 format!("{bytes} bytes up to {end} with digest {digest}")
             };
             return Err(CopyError::Refused {
-                offset: self.base,
+                offset: self.id.base,
                 expected: say(self.end, self.bytes, self.digest),
                 found: say(found.end, found.bytes, found.digest),
             });
@@ -148,24 +148,24 @@ impl SegmentRepair {
         if core.has_let_go() {
             return Err(StorageError::Closed.into());
         }
-        if log.memory().is_removed || !log.has_segment(self.base) {
+        if log.memory().is_removed || !log.has_segment(self.id) {
             return Ok(());
         }
-        let path = log.log_path(self.base);
+        let path = log.log_path(self.id);
         core.disk
             .rename(&repaired.log_path, &path)
             .on("replace", &path)?;
         self.files = None;
-        core.fd_cache.forget_segment(log.id(), self.base);
+        core.fd_cache.forget_segment(log.id(), self.id);
         let dir = log.dir();
         core.disk.sync_dir(&dir).on("sync", &dir)?;
         let mut memory = log.memory();
-        if let Some(segment) = memory.segment_mut(self.base) {
+        if let Some(segment) = memory.segment_in(self.id) {
             // An index rebuilt from damaged bytes, or given up, gets another chance.
             segment.is_index_rebuilt = false;
         }
-        memory.damaged.remove(&self.base);
-        tracing::info!(partition = %log.id(), base = %self.base, "segment repaired");
+        memory.damaged.remove(&self.id.base);
+        tracing::info!(partition = %log.id(), base = %self.id.base, "segment repaired");
         Ok(())
     }
 }
@@ -186,6 +186,6 @@ impl Drop for SegmentRepair {
 
 impl std::fmt::Debug for SegmentRepair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SegmentRepair({} at {})", self.log.id(), self.base)
+        write!(f, "SegmentRepair({} at {})", self.log.id(), self.id.base)
     }
 }

@@ -4,7 +4,7 @@ use crate::Offset;
 use crate::batch::BatchHeader;
 
 use super::index::IndexPacer;
-use super::segment_format::digest_after;
+use super::segment_format::{SegmentId, digest_after};
 use super::tail::{StampedBatch, TailBatch};
 use super::{LogConfig, SegmentInfo, SegmentState};
 
@@ -28,6 +28,10 @@ pub(crate) struct Segment {
     pub(crate) pacer: IndexPacer,
     /// Copy whose staged files it is, until they are brought in.
     pub(crate) staged: Option<u64>,
+    /// Which file it is in, see [`SegmentId`].
+    pub(crate) version: u64,
+    /// See [`SegmentState`].
+    pub(crate) cleaned: bool,
     /// It takes no more batches, whatever its size.
     pub(crate) is_closed: bool,
 }
@@ -54,6 +58,8 @@ impl Segment {
             is_index_rebuilt: false,
             pacer: IndexPacer::new(index_interval_bytes),
             staged: None,
+            version: 0,
+            cleaned: false,
             is_closed: false,
         }
     }
@@ -72,7 +78,16 @@ impl Segment {
             // The index may end anywhere before: the next batch gets an entry.
             pacer: IndexPacer::overdue(index_interval_bytes),
             staged: state.staged,
+            version: state.version,
+            cleaned: state.cleaned,
             is_closed: false,
+        }
+    }
+
+    pub(crate) fn id(&self) -> SegmentId {
+        SegmentId {
+            base: self.base,
+            version: self.version,
         }
     }
 
@@ -105,6 +120,8 @@ impl Segment {
             created_ms: self.created_ms,
             digest: self.digest,
             staged: self.staged,
+            version: self.version,
+            cleaned: self.cleaned,
         }
     }
 
@@ -116,6 +133,8 @@ impl Segment {
             max_timestamp: self.max_timestamp,
             created_ms: self.created_ms,
             sealed,
+            compacted: self.version != 0,
+            cleaned: self.cleaned,
         }
     }
 

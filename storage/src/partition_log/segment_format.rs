@@ -6,6 +6,8 @@
 //!                                        be missing because they were deleted
 //!     00000000000000000000.log           record batches, back to back, nothing else
 //!     00000000000000000000.index         sparse index of the segment, see `index`
+//!     00000000000000000000-<version, 16 hex digits>.log   and .index: a segment that compaction
+//!                                        has written anew
 //! ```
 //!
 //! The digest of a segment is a CRC-32 (IEEE) over the first 21 bytes of each of its batches, in
@@ -23,17 +25,39 @@ pub(crate) const BATCH_BYTES_MAX: usize = 128 << 20;
 /// What a file in a partition's directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileName {
-    Log(Offset),
-    Index(Offset),
+    Log(SegmentId),
+    Index(SegmentId),
     Start(Offset),
 }
 
-pub(crate) fn log_name(base: Offset) -> String {
-    format!("{:020}.log", base.0)
+/// Which file of a segment: one that appends wrote has version 0; what replaces sealed segments
+/// gets a version of its own, drawn anew each time, so that no file is ever taken for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SegmentId {
+    pub(crate) base: Offset,
+    pub(crate) version: u64,
 }
 
-pub(crate) fn index_name(base: Offset) -> String {
-    format!("{:020}.index", base.0)
+impl From<Offset> for SegmentId {
+    fn from(base: Offset) -> SegmentId {
+        SegmentId { base, version: 0 }
+    }
+}
+
+/// A segment's name without its extension.
+fn stem(id: SegmentId) -> String {
+    match id.version {
+        0 => format!("{:020}", id.base.0),
+        version => format!("{:020}-{version:016x}", id.base.0),
+    }
+}
+
+pub(crate) fn log_name(id: impl Into<SegmentId>) -> String {
+    format!("{}.log", stem(id.into()))
+}
+
+pub(crate) fn index_name(id: impl Into<SegmentId>) -> String {
+    format!("{}.index", stem(id.into()))
 }
 
 pub(crate) fn start_name(start: Offset) -> String {
@@ -42,17 +66,32 @@ pub(crate) fn start_name(start: Offset) -> String {
 
 /// What `name` says, `None` when it is not one of ours.
 pub(crate) fn parse_name(name: &str) -> Option<FileName> {
-    let (digits, extension) = name.split_once('.')?;
+    let (stem, extension) = name.split_once('.')?;
+    let (digits, version) = match stem.split_once('-') {
+        Some((digits, version)) => (digits, parse_version(version)?),
+        None => (stem, 0),
+    };
     if digits.len() != 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let offset = Offset(digits.parse().ok()?);
+    let base = Offset(digits.parse().ok()?);
+    let id = SegmentId { base, version };
     match extension {
-        "log" => Some(FileName::Log(offset)),
-        "index" => Some(FileName::Index(offset)),
-        "start" => Some(FileName::Start(offset)),
+        "log" => Some(FileName::Log(id)),
+        "index" => Some(FileName::Index(id)),
+        "start" if version == 0 => Some(FileName::Start(base)),
         _ => None,
     }
+}
+
+fn parse_version(hex: &str) -> Option<u64> {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if hex.len() != 16 || !hex.bytes().all(is_hex) {
+        return None;
+    }
+    u64::from_str_radix(hex, 16)
+        .ok()
+        .filter(|version| *version != 0)
 }
 
 /// Digest of a segment after one more batch, which begins with `head`.
@@ -135,11 +174,23 @@ mod tests {
         assert_eq!(log_name(Offset(42)), "00000000000000000042.log");
         assert_eq!(
             parse_name(&log_name(Offset(42))),
-            Some(FileName::Log(Offset(42)))
+            Some(FileName::Log(Offset(42).into()))
+        );
+        let rewritten = SegmentId {
+            base: Offset(42),
+            version: 0xab,
+        };
+        assert_eq!(
+            log_name(rewritten),
+            "00000000000000000042-00000000000000ab.log"
+        );
+        assert_eq!(
+            parse_name(&log_name(rewritten)),
+            Some(FileName::Log(rewritten))
         );
         assert_eq!(
             parse_name(&index_name(Offset(i64::MAX))),
-            Some(FileName::Index(Offset(i64::MAX)))
+            Some(FileName::Index(Offset(i64::MAX).into()))
         );
         assert_eq!(
             parse_name(&start_name(Offset(0))),
@@ -156,6 +207,10 @@ mod tests {
             "00000000000000000042",
             "99999999999999999999.log",
             "+0000000000000000042.log",
+            "00000000000000000042-0000000000000000.log",
+            "00000000000000000042-ab.log",
+            "00000000000000000042-00000000000000AB.log",
+            "00000000000000000042-00000000000000ab.start",
         ] {
             assert_eq!(parse_name(name), None, "{name}");
         }

@@ -1,14 +1,14 @@
 //! [`LogState`]: what a checkpoint says about one partition log, and its encoding.
 //!
 //! ```text
-//!  0  version        u8    2
+//!  0  version        u8    2, or 3 when a segment was compacted or looked through for that
 //!  1  start          i64
 //!  9  end            i64
 //! 17  segment count  u32
 //! 21  epoch count    u32
-//! 25  segments, 41 to 53 bytes each:
+//! 25  segments, 41 to 61 bytes each:
 //!       base i64, end i64, bytes u64, max timestamp i64, created i64,
-//!       has u8 (1 digest, 2 copy), digest u32?, copy u64?
+//!       has u8 (1 digest, 2 copy, v3: 4 version, 8 cleaned), digest u32?, copy u64?, version u64?
 //!     epochs, 12 bytes each: epoch i32, first offset i64            little-endian
 //! ```
 //! Version 1 knew no copies and is read as well.
@@ -16,9 +16,13 @@
 use super::epochs::Epochs;
 use crate::{LeaderEpoch, Offset};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// What is written while no segment has anything that only a later version knows.
+const VERSION_UNCOMPACTED: u8 = 2;
 const HAS_DIGEST: u8 = 1;
 const HAS_COPY: u8 = 2;
+const HAS_VERSION: u8 = 4;
+const IS_CLEANED: u8 = 8;
 const SEGMENT_BYTES_MIN: usize = 41;
 const EPOCH_BYTES: usize = 12;
 
@@ -53,6 +57,11 @@ pub struct SegmentState {
     pub digest: Option<u32>,
     /// Number of the copy in whose staged files it is, unless they have been brought in since.
     pub staged: Option<u64>,
+    /// Which file it is in: 0 is the one that appends wrote, any other was written by compaction
+    /// or by a repair of what compaction wrote.
+    pub version: u64,
+    /// Whether every key in it was looked for in all segments up to here, and in it.
+    pub cleaned: bool,
 }
 
 /// Why bytes are no [`LogState`].
@@ -99,9 +108,13 @@ impl LogState {
     pub fn encode(&self) -> Vec<u8> {
         let count = |len: usize| u32::try_from(len).expect("bounded by the log's segments");
         let mut out = Vec::with_capacity(
-            25 + self.segments.len() * (SEGMENT_BYTES_MIN + 12) + self.epochs.len() * EPOCH_BYTES,
+            25 + self.segments.len() * (SEGMENT_BYTES_MIN + 20) + self.epochs.len() * EPOCH_BYTES,
         );
-        out.push(VERSION);
+        let is_compacted = |segment: &SegmentState| segment.cleaned || segment.version != 0;
+        out.push(match self.segments.iter().any(is_compacted) {
+            true => VERSION,
+            false => VERSION_UNCOMPACTED,
+        });
         out.extend_from_slice(&self.start.0.to_le_bytes());
         out.extend_from_slice(&self.end.0.to_le_bytes());
         out.extend_from_slice(&count(self.segments.len()).to_le_bytes());
@@ -113,12 +126,18 @@ impl LogState {
             out.extend_from_slice(&segment.max_timestamp.to_le_bytes());
             out.extend_from_slice(&segment.created_ms.to_le_bytes());
             let digest = segment.digest.map_or(0, |_| HAS_DIGEST);
-            out.push(digest | segment.staged.map_or(0, |_| HAS_COPY));
+            let copy = segment.staged.map_or(0, |_| HAS_COPY);
+            let version = if segment.version == 0 { 0 } else { HAS_VERSION };
+            let cleaned = if segment.cleaned { IS_CLEANED } else { 0 };
+            out.push(digest | copy | version | cleaned);
             if let Some(digest) = segment.digest {
                 out.extend_from_slice(&digest.to_le_bytes());
             }
             if let Some(copy) = segment.staged {
                 out.extend_from_slice(&copy.to_le_bytes());
+            }
+            if segment.version != 0 {
+                out.extend_from_slice(&segment.version.to_le_bytes());
             }
         }
         for (epoch, offset) in &self.epochs {
@@ -161,16 +180,30 @@ impl LogState {
                 created_ms: i64::from_le_bytes(take(&mut rest)?),
                 digest: None,
                 staged: None,
+                version: 0,
+                cleaned: false,
             };
             let [has] = take(&mut rest)?;
-            if has & !(HAS_DIGEST | HAS_COPY) != 0 || (version == 1 && has > HAS_DIGEST) {
+            let known = match version {
+                1 => HAS_DIGEST,
+                2 => HAS_DIGEST | HAS_COPY,
+                _ => HAS_DIGEST | HAS_COPY | HAS_VERSION | IS_CLEANED,
+            };
+            if has & !known != 0 {
                 return Err(LogStateError::Inconsistent("segment flags"));
             }
+            segment.cleaned = has & IS_CLEANED != 0;
             if has & HAS_DIGEST != 0 {
                 segment.digest = Some(u32::from_le_bytes(take(&mut rest)?));
             }
             if has & HAS_COPY != 0 {
                 segment.staged = Some(u64::from_le_bytes(take(&mut rest)?));
+            }
+            if has & HAS_VERSION != 0 {
+                segment.version = u64::from_le_bytes(take(&mut rest)?);
+                if segment.version == 0 || segment.staged.is_some() {
+                    return Err(LogStateError::Inconsistent("a segment's version"));
+                }
             }
             segments.push(segment);
         }
@@ -306,6 +339,8 @@ mod tests {
             created_ms: 7,
             digest,
             staged: (base == 30).then_some(77),
+            version: if base == 10 { 5 } else { 0 },
+            cleaned: base == 10,
         };
         LogState {
             start: Offset(15),
@@ -329,6 +364,21 @@ mod tests {
     }
 
     #[test]
+    fn only_a_compacted_log_needs_the_newest_version() {
+        let mut plain = state();
+        plain.segments[0].version = 0;
+        plain.segments[0].cleaned = false;
+        assert_eq!(plain.encode()[0], 2);
+        assert_eq!(LogState::decode(&plain.encode()), Ok(plain.clone()));
+        plain.segments[0].cleaned = true;
+        let newer = plain.encode();
+        assert_eq!(newer[0], 3);
+        assert_eq!(LogState::decode(&newer), Ok(plain));
+        let older = [vec![2], newer[1..].to_vec()].concat();
+        assert!(LogState::decode(&older).is_err());
+    }
+
+    #[test]
     fn cut_or_extended_bytes_are_refused() {
         let bytes = state().encode();
         for len in 0..bytes.len() {
@@ -340,8 +390,8 @@ mod tests {
         }
         let longer = [bytes.clone(), vec![0]].concat();
         assert_eq!(LogState::decode(&longer), Err(LogStateError::Excess(1)));
-        let other = [vec![3], bytes[1..].to_vec()].concat();
-        assert_eq!(LogState::decode(&other), Err(LogStateError::Version(3)));
+        let other = [vec![4], bytes[1..].to_vec()].concat();
+        assert_eq!(LogState::decode(&other), Err(LogStateError::Version(4)));
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub(crate) struct TailBatch {
     pub(crate) max_timestamp: i64,
     /// Present when the batch gets an index entry: greatest timestamp before it in the segment.
     pub(crate) index_entry: Option<i64>,
+    /// Whether it only fills a place, see [`is_filler`](crate::batch::is_filler).
+    pub(crate) is_empty: bool,
     pub(crate) bytes: StampedBatch,
 }
 
@@ -266,6 +268,7 @@ mod tests {
             position: 0,
             max_timestamp: 0,
             index_entry: None,
+            is_empty: false,
             bytes: StampedBatch::Whole(Bytes::from(vec![0; 100])),
         }
     }

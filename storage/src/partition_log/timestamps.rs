@@ -25,6 +25,26 @@ impl PartitionLog {
         from: Offset,
         limit: Offset,
     ) -> Result<Option<Bytes>, ReadError> {
+        self.settled(|| self.find_timestamp_once(timestamp_ms, from, limit))
+    }
+
+    /// Looks again when compaction has replaced segments meanwhile.
+    fn settled<T>(&self, look: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+        loop {
+            let before = self.memory().replacements;
+            let found = look();
+            if self.memory().replacements == before {
+                return found;
+            }
+        }
+    }
+
+    fn find_timestamp_once(
+        &self,
+        timestamp_ms: i64,
+        from: Offset,
+        limit: Offset,
+    ) -> Result<Option<Bytes>, ReadError> {
         self.open_if_needed()?;
         for base in self.segments_reaching(timestamp_ms, from, limit) {
             let found = self.first_in_segment(base, timestamp_ms, from, limit)?;
@@ -46,6 +66,10 @@ impl PartitionLog {
         from: Offset,
         limit: Offset,
     ) -> Result<Option<Bytes>, ReadError> {
+        self.settled(|| self.max_timestamp_once(from, limit))
+    }
+
+    fn max_timestamp_once(&self, from: Offset, limit: Offset) -> Result<Option<Bytes>, ReadError> {
         self.open_if_needed()?;
         let mut best: Option<(i64, Offset, Bytes)> = None;
         let mut candidates: Vec<(i64, Offset)> = {
@@ -180,7 +204,7 @@ impl PartitionLog {
                 },
             );
             match walked {
-                Err(_) if !self.has_segment(base) => return Ok(()),
+                Err(_) if !self.has_segment(part.id) => return Ok(()),
                 Err(error) => return Err(self.noted(error)),
                 Ok(()) if is_done => return Ok(()),
                 Ok(()) => {}

@@ -23,6 +23,7 @@ pub fn config(dir: impl Into<PathBuf>) -> JournalConfig {
         spare_files: 1,
         durability: storage::Durability::Fsync,
         always_synced: None,
+        keeps_written: false,
     }
 }
 

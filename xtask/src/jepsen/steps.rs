@@ -33,7 +33,7 @@ const NIGHTLY_SIMULATION_S: u64 = 20 * 60;
 const NIGHTLY_LONG_SEED_S: u64 = 30;
 const NIGHTLY_LONG_SIMULATION_S: u64 = 8 * 60;
 const NIGHTLY_RUN_S: u64 = 45;
-const NIGHTLY_WORKLOADS: [&str; 2] = ["log", "log,meta"];
+const NIGHTLY_WORKLOADS: [&str; 3] = ["log", "log,meta", "group"];
 const NIGHTLY_NEMESES: [&str; 12] = [
     "kill",
     "pause",
@@ -172,7 +172,7 @@ mod tests {
         let steps = nightly(Path::new("braidlog"), Path::new("out"), 5);
         let names: BTreeSet<_> = steps.iter().map(|step| &step.name).collect();
         assert_eq!(names.len(), steps.len());
-        assert_eq!(steps.len(), 2 + 24);
+        assert_eq!(steps.len(), 2 + 36);
     }
 
     #[test]

@@ -274,6 +274,23 @@ fn member_of(
     }
 }
 
+/// The group, and the member of that id and instance id, if this is its generation.
+fn current_member<'a>(
+    groups: &'a Groups,
+    group_id: &str,
+    (member_id, instance_id): (&str, Option<&str>),
+    generation_id: i32,
+) -> Result<(&'a ConsumerGroup, Arc<str>, Arc<Member>), GroupError> {
+    let group = groups
+        .consumer(group_id)
+        .ok_or(GroupError::UnknownMemberId)?;
+    let (id, member) = member_of(group, member_id, instance_id)?;
+    if generation_id != member.current.epoch {
+        return Err(GroupError::IllegalGeneration);
+    }
+    Ok((group, id, member))
+}
+
 /// SyncGroup to a consumer group that has members.
 pub(crate) fn sync(groups: &mut Groups, request: SyncGroup, reply: ReplyId, turn: &mut Turn<'_>) {
     let response = match decide_sync(groups, &request, turn) {
@@ -289,14 +306,9 @@ fn decide_sync(
     turn: &mut Turn<'_>,
 ) -> Result<SyncGroupResponse, GroupError> {
     let group_id: Arc<str> = request.group_id.as_str().into();
-    let group = groups
-        .consumer(&group_id)
-        .ok_or(GroupError::UnknownMemberId)?;
     let instance_id = request.group_instance_id.as_deref();
-    let (id, member) = member_of(group, &request.member_id, instance_id)?;
-    if request.generation_id != member.current.epoch {
-        return Err(GroupError::IllegalGeneration);
-    }
+    let who = (request.member_id.as_str(), instance_id);
+    let (group, id, member) = current_member(groups, &group_id, who, request.generation_id)?;
     let first = member
         .value
         .classic
@@ -352,14 +364,9 @@ fn decide_heartbeat(
     turn: &mut Turn<'_>,
 ) -> Result<(), GroupError> {
     let group_id: Arc<str> = request.group_id.as_str().into();
-    let group = groups
-        .consumer(&group_id)
-        .ok_or(GroupError::UnknownMemberId)?;
     let instance_id = request.group_instance_id.as_deref();
-    let (id, member) = member_of(group, &request.member_id, instance_id)?;
-    if request.generation_id != member.current.epoch {
-        return Err(GroupError::IllegalGeneration);
-    }
+    let who = (request.member_id.as_str(), instance_id);
+    let (group, id, member) = current_member(groups, &group_id, who, request.generation_id)?;
     timers::session(
         &group_id,
         &id,

@@ -15,7 +15,7 @@ mod fetch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use commit::commit;
 pub(crate) use delete::delete;
@@ -23,6 +23,7 @@ pub(crate) use deleted_topics::{DeletedTopics, go_on_forgetting, topics_deleted}
 pub(crate) use expiry::{Cursor, expire};
 pub(crate) use fetch::fetch;
 
+use crate::groups::Groups;
 use crate::record::{OffsetKey, OffsetValue, Record};
 
 /// The offsets of a group, by topic and partition.
@@ -32,6 +33,16 @@ pub(crate) type GroupOffsets = BTreeMap<String, BTreeMap<i32, OffsetValue>>;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offsets {
     groups: BTreeMap<String, GroupOffsets>,
+}
+
+impl Groups {
+    /// Names of the topics that groups have offsets of.
+    #[must_use]
+    pub fn topics_with_offsets(&self) -> BTreeSet<&str> {
+        let groups = self.hard.offsets.groups.values();
+        let topics = groups.flat_map(BTreeMap::keys);
+        topics.map(String::as_str).collect()
+    }
 }
 
 impl Offsets {

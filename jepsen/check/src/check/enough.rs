@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::findings::Findings;
 use super::limits::Limits;
 use super::run::{Run, Sent};
-use crate::history::{Kind, Op};
+use crate::history::{Group, Kind, Op};
 
 pub(crate) fn check(run: &Run<'_>, limits: &Limits, findings: &mut Findings) {
     acknowledged(run, limits, findings);
@@ -18,12 +18,13 @@ pub(crate) fn check(run: &Run<'_>, limits: &Limits, findings: &mut Findings) {
 }
 
 fn acknowledged(run: &Run<'_>, limits: &Limits, findings: &mut Findings) {
-    let (mut sends, mut polls, mut changes) = (0, 0, 0);
+    let (mut sends, mut polls, mut changes, mut commits) = (0, 0, 0, 0);
     for event in run.events.iter().filter(|event| event.kind == Kind::Ok) {
         match &event.op {
             Op::Send { .. } => sends += 1,
             Op::Poll { reads } if reads.iter().any(|read| !read.records.is_empty()) => polls += 1,
             Op::Admin(admin) if admin.changes() => changes += 1,
+            Op::Group(Group::Commit { member, .. }) if !member.is_empty() => commits += 1,
             _ => {}
         }
     }
@@ -34,6 +35,11 @@ fn acknowledged(run: &Run<'_>, limits: &Limits, findings: &mut Findings) {
             "changes of topics were acknowledged",
             changes,
             limits.admin_ok_min,
+        ),
+        (
+            "commits of members were acknowledged",
+            commits,
+            limits.commits_ok_min,
         ),
     ] {
         if count < min {

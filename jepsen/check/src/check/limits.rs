@@ -15,6 +15,9 @@ pub struct Limits {
     /// Fewer acknowledged changes of topics and settings than this prove nothing; 0 where the
     /// workload makes none.
     pub admin_ok_min: u64,
+    /// Fewer acknowledged commits of groups' members than this prove nothing; 0 where the workload
+    /// makes none.
+    pub commits_ok_min: u64,
     /// Faults that the run was asked for, by name: each has to take effect once. Of those that
     /// were only tried, one has to.
     pub faults_expected: Vec<String>,
@@ -31,6 +34,9 @@ pub struct Limits {
     /// From phase `healed` (or `heal`, where that is missing) until each key has an acknowledged
     /// write, at most.
     pub heal_us_max: u64,
+    /// From there, or from the last acknowledged send after it, until each group has committed past
+    /// every record, at most.
+    pub group_heal_us_max: u64,
     /// Resident memory of a node, at most.
     pub rss_kib_max: u64,
     /// Open descriptors of a node, at most.
@@ -52,12 +58,14 @@ impl Default for Limits {
             polls_ok_min: 50,
             key_sends_ok_min: 1,
             admin_ok_min: 0,
+            commits_ok_min: 0,
             faults_expected: Vec::new(),
             whole_run: true,
             replicas_min: 2,
             log_start_moves: false,
             metadata_age_us_max: 120_000_000,
             heal_us_max: 30_000_000,
+            group_heal_us_max: 90_000_000,
             rss_kib_max: 4 << 20,
             descriptors_max: 10_000,
             growth_factor_max: 1.5,

@@ -9,6 +9,7 @@ mod enough;
 mod errors;
 mod figures;
 mod findings;
+mod groups;
 pub mod limits;
 mod liveness;
 mod log;
@@ -61,6 +62,7 @@ fn judge(run: &Run<'_>, limits: &Limits, findings: &mut Findings) -> Stats {
     replicas::check(run, &partitions, limits, findings);
     liveness::check(run, limits, findings);
     meta::check(run, limits, findings);
+    groups::check(run, &partitions, limits, findings);
     resources::check(run, limits, findings);
     enough::check(run, limits, findings);
     figures::stats(run, &partitions)

@@ -89,6 +89,7 @@ impl<'a> Run<'a> {
                 }
                 Op::Poll { reads } => keys.extend(reads.iter().map(|read| &read.key)),
                 Op::Assign { positions } => keys.extend(positions.iter().map(|(key, _)| key)),
+                Op::Group(group) => keys.extend(group.keys()),
                 Op::Phase { name } => {
                     run.phases.entry(name).or_insert(position);
                 }

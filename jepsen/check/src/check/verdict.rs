@@ -150,6 +150,20 @@ anomaly_names! {
     TopicPartitions = "topic-partitions",
     /// A setting reads as no order of its changes explains.
     ConfigNonlinearizable = "config-nonlinearizable",
+    /// A committed offset is lower than one that was acknowledged or seen before, or is gone.
+    CommittedOffsetLost = "committed-offset-lost",
+    /// A committed offset is seen that nobody committed, or whose commit surely failed.
+    CommittedOffsetPhantom = "committed-offset-phantom",
+    /// Two members of a group own one partition at the same time, or in the same generation.
+    TwoOwners = "two-owners",
+    /// A member's commit is acknowledged after another member was told that it owns the partition.
+    ZombieCommit = "zombie-commit",
+    /// A group commits past a record that none of its members had read.
+    GroupSkip = "group-skip",
+    /// A member reads a record again that was committed before it was told to own the partition.
+    GroupReread = "group-reread",
+    /// After healing a group does not commit past every record in time.
+    GroupNotLive = "group-not-live",
     /// A node uses more memory than it may.
     MemoryUnbounded = "memory-unbounded",
     /// A node has more descriptors open than it may.

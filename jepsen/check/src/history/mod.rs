@@ -6,6 +6,7 @@
 //! goes on under a new process number, because its operation may still happen. [`Op::Phase`] and
 //! [`Op::Resources`] are single lines, of nobody's turn (see [`Op::is_note`]).
 
+mod group;
 mod io;
 mod recorder;
 mod sequence;
@@ -15,6 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use group::{Group, Membership, Protocol};
 pub use io::{LINE_BYTES_MAX, read_history, write};
 pub use recorder::{EVENTS_MAX, Recorder};
 pub use sequence::{HistoryError, Sequence};
@@ -114,6 +116,8 @@ pub enum Op {
     Crash,
     /// Something of topics, settings or members.
     Admin(Admin),
+    /// Something of a consumer group.
+    Group(Group),
     /// At the end: everything one node has of a partition below its high watermark, whether it leads it or not.
     ReplicaRead {
         /// The node.
@@ -181,6 +185,7 @@ impl Op {
             Op::Admin(Admin::SetConfig { .. }) => "set-config",
             Op::Admin(Admin::Describe { .. }) => "describe",
             Op::Admin(Admin::ListTopics { .. }) => "list-topics",
+            Op::Group(group) => group.name(),
             Op::ReplicaRead { .. } => "replica-read",
             Op::Fault { .. } => "fault",
             Op::Resources { .. } => "resources",

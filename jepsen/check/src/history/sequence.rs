@@ -199,6 +199,7 @@ fn answers(done: &Op, asked: &Op) -> bool {
         (Op::Poll { .. }, Op::Poll { .. }) | (Op::Crash, Op::Crash) => true,
         (Op::Assign { positions }, Op::Assign { positions: asked }) => positions == asked,
         (Op::Admin(done), Op::Admin(asked)) => admin_answers(done, asked),
+        (Op::Group(done), Op::Group(asked)) => done.answers(asked),
         (
             Op::ReplicaRead { node, key, .. },
             Op::ReplicaRead {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::axis::moment;
 use super::svg::{escape, shorten};
-use crate::history::{Admin, Event, Key, Kind, Op, Process, Value};
+use crate::history::{Admin, Event, Group, Key, Kind, Membership, Op, Process, Value};
 
 /// Records written out of one list, around those that matter.
 const RECORDS_SHOWN_MAX: usize = 8;
@@ -101,6 +101,49 @@ pub(super) fn operation(op: &Op, focus: Focus<'_>) -> String {
         Op::Phase { name } => format!("phase {name}"),
         Op::Crash => "crash: a new client".to_owned(),
         Op::Admin(admin) => admin_words(admin),
+        Op::Group(group) => group_words(group, focus),
+    }
+}
+
+fn group_words(group: &Group, focus: Focus<'_>) -> String {
+    let is_shown = |key: &&Key| focus.key.is_none_or(|focused| *key == focused);
+    let keys = |keys: &[Key]| {
+        let shown: Vec<String> = keys.iter().filter(is_shown).map(Key::to_string).collect();
+        shown.join(", ")
+    };
+    let offsets = |offsets: &[(Key, i64)]| {
+        let shown = offsets.iter().filter(|(key, _)| is_shown(&key));
+        let shown: Vec<String> = shown
+            .map(|(key, offset)| format!("{key} at {offset}"))
+            .collect();
+        shown.join(", ")
+    };
+    let membership = |what: &str, member: &Membership| {
+        format!(
+            "{what} {} as `{}` of generation {}: holds {}; owns {}",
+            member.group,
+            member.member,
+            member.generation,
+            keys(&member.held),
+            keys(&member.owned)
+        )
+    };
+    match group {
+        Group::Join(member) => membership("join", member),
+        Group::Heartbeat(member) => membership("heartbeat to", member),
+        Group::Leave { group, member } => format!("leave {group} as `{member}`"),
+        Group::Commit {
+            group,
+            member,
+            generation,
+            offsets: of,
+        } => format!(
+            "commit in {group} as `{member}` of generation {generation}: {}",
+            offsets(of)
+        ),
+        Group::Committed { group, offsets: of } => {
+            format!("committed in {group}: {}", offsets(of))
+        }
     }
 }
 
@@ -234,6 +277,7 @@ pub(super) fn is_about(event: &Event, key: &Key) -> bool {
     match &event.op {
         Op::Send { key: of, .. } | Op::ReplicaRead { key: of, .. } => of == key,
         Op::Poll { reads } => reads.is_empty() || reads.iter().any(|read| read.key == *key),
+        Op::Group(group) => group.keys().next().is_none() || group.keys().any(|of| of == key),
         _ => true,
     }
 }

@@ -8,6 +8,12 @@
 //! p2 poll -> info damaged: why    what the client was told
 //! p2 crash
 //! p1 create t 3; p1 delete t; p1 set t k=v; p1 describe t 3 k=v; p1 describe t gone; p1 list t u
+//! p1 join g m1 3 a/0 b/1          member m1 is told to own these in generation 3; k1 is of KIP-848
+//! p1 beat g m1 3 a/0 | a/0 b/1    holds what stands before the bar, and is told what stands after it
+//! p1 beat g m1 3 a/0              the same on both sides
+//! p1 leave g m1
+//! p1 commit g m1 3 a/0@5          -> fail, -> info
+//! p1 committed g a/0@5 b/1@-1
 //! n1 has a/0 0=1 1=2 end=2        a replica; also start=, crc=; -> info
 //! nemesis kill -> ok              begins; `nemesis kill undone -> ok`
 //! node 1 rss=100 open=10
@@ -20,7 +26,7 @@
 
 use std::collections::BTreeMap;
 
-use jepsen_check::history::{Admin, Event, Key, Op, Process, Read};
+use jepsen_check::history::{Admin, Event, Group, Key, Membership, Op, Process, Protocol, Read};
 use jepsen_check::{Limits, Outcome, Recorder, Verdict, check};
 
 /// The history of a story.
@@ -110,15 +116,9 @@ fn operation(words: &[&str], outcome: &str) -> (Op, Op) {
             };
             (send(None), send(outcome.parse().ok()))
         }
-        "assign" => {
-            let position = |word: &&str| {
-                let (name, offset) = word.split_once('@').unwrap();
-                (key(name), offset.parse().unwrap())
-            };
-            same(Op::Assign {
-                positions: rest.iter().map(position).collect(),
-            })
-        }
+        "assign" => same(Op::Assign {
+            positions: positions(rest),
+        }),
         "poll" => (
             Op::Poll { reads: Vec::new() },
             Op::Poll { reads: reads(rest) },
@@ -148,6 +148,7 @@ fn operation(words: &[&str], outcome: &str) -> (Op, Op) {
                 read(fields["start"], fields["end"], records, digest),
             )
         }
+        "join" | "beat" | "leave" | "commit" | "committed" => group(words[1], rest),
         "create" | "delete" | "set" | "describe" | "list" => admin(words[1], rest),
         name => same(Op::Fault {
             name: name.to_owned(),
@@ -155,6 +156,74 @@ fn operation(words: &[&str], outcome: &str) -> (Op, Op) {
             nodes: vec![1],
             detail: String::new(),
         }),
+    }
+}
+
+fn positions(words: &[&str]) -> Vec<(Key, i64)> {
+    let position = |word: &&str| {
+        let (name, offset) = word.split_once('@').unwrap();
+        (key(name), offset.parse().unwrap())
+    };
+    words.iter().map(position).collect()
+}
+
+fn group(what: &str, rest: &[&str]) -> (Op, Op) {
+    let word = |at: usize| {
+        rest.get(at)
+            .map_or(String::new(), |word| (*word).to_owned())
+    };
+    let same = |group: Group| (Op::Group(group.clone()), Op::Group(group));
+    match what {
+        "leave" => same(Group::Leave {
+            group: word(0),
+            member: word(1),
+        }),
+        "commit" => same(Group::Commit {
+            group: word(0),
+            member: word(1),
+            generation: rest[2].parse().unwrap(),
+            offsets: positions(&rest[3..]),
+        }),
+        "committed" => {
+            let committed = |offsets| {
+                Op::Group(Group::Committed {
+                    group: word(0),
+                    offsets,
+                })
+            };
+            let seen = positions(&rest[1..]);
+            let asked = seen.iter().map(|(key, _)| (key.clone(), -1)).collect();
+            (committed(asked), committed(seen))
+        }
+        _ => {
+            let keys = &rest[3..];
+            let bar = keys.iter().position(|word| *word == "|");
+            let (held, owned) = match bar {
+                Some(at) => (&keys[..at], &keys[at + 1..]),
+                None if what == "join" => (&[][..], keys),
+                None => (keys, keys),
+            };
+            let named = |words: &[&str]| words.iter().map(|name| key(name)).collect();
+            let membership = |owned| Membership {
+                group: word(0),
+                member: word(1),
+                protocol: match word(1).starts_with('k') {
+                    true => Protocol::Consumer,
+                    false => Protocol::Classic,
+                },
+                generation: rest[2].parse().unwrap(),
+                held: named(held),
+                owned,
+            };
+            let op = match what {
+                "join" => Group::Join,
+                _ => Group::Heartbeat,
+            };
+            (
+                Op::Group(op(membership(Vec::new()))),
+                Op::Group(op(membership(named(owned)))),
+            )
+        }
     }
 }
 

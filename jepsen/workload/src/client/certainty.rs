@@ -67,8 +67,9 @@ mod tests {
 
     #[test]
     fn every_code_is_certain_or_is_listed() {
-        // -1 unknown server error, 7 timed out, 13 network, 20 too few replicas after the append.
-        let unknown = [-1, 7, 13, 20];
+        // -1 unknown server error, 7 timed out, 13 network, 15 and 16 no coordinator (any more), 20
+        // too few replicas after the append.
+        let unknown = [-1, 7, 13, 15, 16, 20];
         for code in i16::MIN..=i16::MAX {
             let is_known = ErrorCode(code).name() != ErrorCode(i16::MAX).name();
             let expected = match code {

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod certainty;
+pub mod group;
 pub mod nodes;
 #[cfg(feature = "rdkafka")]
 pub mod rdkafka;

@@ -84,7 +84,9 @@ impl Nodes {
         self.addresses.keys().copied().collect()
     }
 
-    fn address(&self, node: NodeId) -> Option<&str> {
+    /// Where a node is, as far as is known.
+    #[must_use]
+    pub fn address(&self, node: NodeId) -> Option<&str> {
         let address = self.addresses.get(&node).or_else(|| self.told.get(&node));
         address.map(String::as_str)
     }

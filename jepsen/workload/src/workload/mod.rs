@@ -1,8 +1,9 @@
 //! The workloads: what clients do. Each is a closed set of operations with checkers of their own.
 //!
-//! Groups, transactions and queues get a variant here, and an operation in the history, when the
+//! Transactions and queues get a variant here, and an operation in the history, when the
 //! product has them; what is listed in [`WorkloadKind::ALL`] exists.
 
+pub(crate) mod group;
 pub(crate) mod log;
 pub mod meta;
 
@@ -19,11 +20,13 @@ pub enum WorkloadKind {
     Log,
     /// They create, change, describe and delete topics, and move replicas and leaders.
     Meta,
+    /// They consume in a group what others of them write.
+    Group,
 }
 
 impl WorkloadKind {
     /// Every workload there is.
-    pub const ALL: [WorkloadKind; 2] = [WorkloadKind::Log, WorkloadKind::Meta];
+    pub const ALL: [WorkloadKind; 3] = [WorkloadKind::Log, WorkloadKind::Meta, WorkloadKind::Group];
 
     /// Its name on the command line.
     #[must_use]
@@ -31,6 +34,7 @@ impl WorkloadKind {
         match self {
             WorkloadKind::Log => "log",
             WorkloadKind::Meta => "meta",
+            WorkloadKind::Group => "group",
         }
     }
 
@@ -43,6 +47,10 @@ impl WorkloadKind {
             }
             WorkloadKind::Meta => {
                 "clients create, alter, describe and delete topics, and move replicas and leaders"
+            }
+            WorkloadKind::Group => {
+                "members of a consumer group, of both protocols, join, poll, commit, leave and die \
+                 while others write"
             }
         }
     }

@@ -2,15 +2,30 @@
 //!
 //! A client that asks in a version this broker does not know is answered in version 0, with error
 //! 35 and the versions of ApiVersions itself, and asks again. Tagged fields at their defaults are
-//! not written: librdkafka before 2.2 cannot skip them. No features are told, there are none yet.
+//! not written: librdkafka before 2.2 cannot skip them.
+//!
+//! From version 3 on the answer tells features. `group.version` 1 is the new protocol of consumer
+//! groups (KIP-848); it cannot be switched off, so the range begins there, which also spares older
+//! clients a minimum of 0 that they cannot read.
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use super::Call;
 use crate::api_versions::{APIS, Api, ApiSpec};
 use crate::session::Outcome;
+
+/// First version that tells features.
+const FEATURES_VERSION_MIN: i16 = 3;
+/// The feature of the new protocol of consumer groups, and its only level.
+const GROUP_VERSION: &str = "group.version";
+const GROUP_VERSION_LEVEL: i16 = 1;
+/// Levels of features do not change while a cluster runs: there is one epoch of them.
+const FEATURES_EPOCH: i64 = 0;
 
 pub(super) fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
     let named = [
@@ -21,7 +36,30 @@ pub(super) fn handle(version: i16, request: &ApiVersionsRequest) -> ApiVersionsR
         return ApiVersionsResponse::default()
             .with_error_code(ResponseError::InvalidRequest.code());
     }
-    ApiVersionsResponse::default().with_api_keys(APIS.iter().map(advertised).collect())
+    let answer =
+        ApiVersionsResponse::default().with_api_keys(APIS.iter().map(advertised).collect());
+    match version >= FEATURES_VERSION_MIN {
+        true => with_features(answer),
+        false => answer,
+    }
+}
+
+fn with_features(answer: ApiVersionsResponse) -> ApiVersionsResponse {
+    let name = StrBytes::from_static_str(GROUP_VERSION);
+    answer
+        .with_supported_features(vec![
+            SupportedFeatureKey::default()
+                .with_name(name.clone())
+                .with_min_version(GROUP_VERSION_LEVEL)
+                .with_max_version(GROUP_VERSION_LEVEL),
+        ])
+        .with_finalized_features_epoch(FEATURES_EPOCH)
+        .with_finalized_features(vec![
+            FinalizedFeatureKey::default()
+                .with_name(name)
+                .with_min_version_level(GROUP_VERSION_LEVEL)
+                .with_max_version_level(GROUP_VERSION_LEVEL),
+        ])
 }
 
 /// The answer to a version that is not known.
@@ -58,7 +96,7 @@ fn is_software_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::protocol::{Decodable, StrBytes};
+    use kafka_protocol::protocol::Decodable;
 
     use super::*;
 
@@ -101,9 +139,31 @@ mod tests {
         }
         .answer(&handle(3, &named("a")));
         let body = body(outcome);
-        // Correlation id, error, count, six bytes and a tag count each, throttle time, no tags.
-        assert_eq!(body.len(), 4 + 2 + 1 + APIS.len() * 7 + 4 + 1);
-        assert_eq!(body.last(), Some(&0));
+        // Correlation id, error, count, six bytes and a tag count each, throttle time.
+        let tags = &body[4 + 2 + 1 + APIS.len() * 7 + 4..];
+        // One feature each: its name, two levels, no tags.
+        let feature = b"\x02\x0egroup.version\0\x01\0\x01\0";
+        let expected = [
+            &[3, 0, 20][..], // three tags; supported features
+            feature,
+            &[1, 8, 0, 0, 0, 0, 0, 0, 0, 0], // their epoch
+            &[2, 20],                        // finalized features
+            feature,
+        ];
+        assert_eq!(tags, expected.concat(), "no other tag");
+    }
+
+    #[test]
+    fn features_are_told_from_version_3_on() {
+        for version in 0..=4 {
+            let told = handle(version, &named("a"));
+            let known = usize::from(version >= 3);
+            assert_eq!(told.supported_features.len(), known);
+            assert_eq!(told.finalized_features.len(), known);
+            // Not known is -1, upon which clients pass over the features.
+            let epoch = if version >= 3 { 0 } else { -1 };
+            assert_eq!(told.finalized_features_epoch, epoch);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! One file an API, and the dispatch between them.
 //!
-//! [`begin`] takes one request as far as its place in the order is fixed. Only Produce and Fetch go
-//! on from there on their own, while later requests are begun; every other request is finished in
-//! [`begin`], so that what a client sends after it sees what it did. Handlers get decoded requests
+//! [`begin`] takes one request as far as its place in the order is fixed. Produce, Fetch and requests
+//! about a group go on from there on their own, while later requests are begun; every other request
+//! is finished in [`begin`], so that what a client sends after it sees what it did. Handlers get decoded requests
 //! and give typed answers: bytes are read and written here only (and in the two record paths,
 //! `produce` and `fetch_response`).
 
@@ -24,6 +24,7 @@ mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
 mod fetch_response;
+mod groups;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod list_config_resources;
@@ -71,6 +72,8 @@ pub(crate) struct Context {
     pub(crate) broker: Broker,
     /// Which of the nodes' addresses clients are given.
     pub(crate) listener_name: String,
+    /// Where the client is, as Kafka writes it: `/10.0.0.1`.
+    pub(crate) client_host: String,
     /// Largest amount of records in one answer to a fetch.
     pub(crate) fetch_bytes_max: usize,
     /// What consumers need not say again with each fetch.
@@ -166,13 +169,13 @@ pub(crate) async fn begin(context: &Context, mut frame: Bytes) -> Result<Begun, 
     }
     shape::check(spec, version, &frame).map_err(FrameError::from)?;
     let client = QuotaClient::new(client_id.as_ref());
-    dispatch(context, call, client, frame).await
+    dispatch(context, call, (client, client_id), frame).await
 }
 
 async fn dispatch(
     context: &Context,
     call: Call,
-    client: QuotaClient,
+    (client, client_id): (QuotaClient, Option<Bytes>),
     body: Bytes,
 ) -> Result<Begun, RequestError> {
     let version = call.version;
@@ -189,6 +192,32 @@ async fn dispatch(
             call.answer(&list_offsets::handle(context, version, call.decode(body)?).await)
         }
         Api::Metadata => call.answer(&metadata::handle(context, version, call.decode(body)?).await),
+        Api::OffsetCommit => {
+            return Ok(groups::offset_commit::begin(context, call, call.decode(body)?).await);
+        }
+        Api::OffsetFetch => {
+            return Ok(groups::offset_fetch::begin(context, call, call.decode(body)?).await);
+        }
+        Api::FindCoordinator => call
+            .answer(&groups::find_coordinator::handle(context, version, call.decode(body)?).await),
+        Api::JoinGroup => {
+            let (client_id, request) = (client_id.as_ref(), call.decode(body)?);
+            return Ok(groups::join_group::begin(context, call, client_id, request).await);
+        }
+        Api::Heartbeat => {
+            return Ok(groups::heartbeat::begin(context, call, call.decode(body)?).await);
+        }
+        Api::LeaveGroup => {
+            return Ok(groups::leave_group::begin(context, call, call.decode(body)?).await);
+        }
+        Api::SyncGroup => {
+            return Ok(groups::sync_group::begin(context, call, call.decode(body)?).await);
+        }
+        Api::DescribeGroups => call
+            .answer(&groups::describe_groups::handle(context, version, call.decode(body)?).await),
+        Api::ListGroups => {
+            call.answer(&groups::list_groups::handle(context, call.decode(body)?).await)
+        }
         Api::ApiVersions => call.answer(&api_versions::handle(version, &call.decode(body)?)),
         Api::CreateTopics => {
             call.answer(&create_topics::handle(context, version, call.decode(body)?).await)
@@ -218,6 +247,9 @@ async fn dispatch(
         Api::CreatePartitions => {
             call.answer(&create_partitions::handle(context, call.decode(body)?).await)
         }
+        Api::DeleteGroups => {
+            call.answer(&groups::delete_groups::handle(context, call.decode(body)?).await)
+        }
         Api::ElectLeaders => {
             call.answer(&elect_leaders::handle(context, version, call.decode(body)?).await)
         }
@@ -231,6 +263,9 @@ async fn dispatch(
             context,
             call.decode(body)?,
         )),
+        Api::OffsetDelete => {
+            return Ok(groups::offset_delete::begin(context, call, call.decode(body)?).await);
+        }
         Api::DescribeClientQuotas => {
             call.answer(&describe_client_quotas::handle(context, call.decode(body)?))
         }
@@ -255,6 +290,15 @@ async fn dispatch(
         )),
         Api::UnregisterBroker => {
             call.answer(&unregister_broker::handle(context, call.decode(body)?).await)
+        }
+        Api::ConsumerGroupHeartbeat => {
+            let (client_id, request) = (client_id.as_ref(), call.decode(body)?);
+            let begun =
+                groups::consumer_group_heartbeat::begin(context, call, client_id, request).await;
+            return Ok(begun);
+        }
+        Api::ConsumerGroupDescribe => {
+            call.answer(&groups::consumer_group_describe::handle(context, call.decode(body)?).await)
         }
         Api::DescribeTopicPartitions => call.answer(&describe_topic_partitions::handle(
             context,

@@ -57,6 +57,15 @@ pub(super) fn fields(api: Api) -> &'static [Field] {
         Api::Fetch => FETCH,
         Api::ListOffsets => LIST_OFFSETS,
         Api::Metadata => METADATA,
+        Api::OffsetCommit => OFFSET_COMMIT,
+        Api::OffsetFetch => OFFSET_FETCH,
+        Api::FindCoordinator => FIND_COORDINATOR,
+        Api::JoinGroup => JOIN_GROUP,
+        Api::Heartbeat => HEARTBEAT,
+        Api::LeaveGroup => LEAVE_GROUP,
+        Api::SyncGroup => SYNC_GROUP,
+        Api::DescribeGroups => DESCRIBE_GROUPS,
+        Api::ListGroups => LIST_GROUPS,
         Api::ApiVersions => API_VERSIONS,
         Api::CreateTopics => CREATE_TOPICS,
         Api::DeleteTopics => DELETE_TOPICS,
@@ -67,16 +76,20 @@ pub(super) fn fields(api: Api) -> &'static [Field] {
         Api::AlterConfigs => ALTER_CONFIGS,
         Api::DescribeLogDirs => DESCRIBE_LOG_DIRS,
         Api::CreatePartitions => CREATE_PARTITIONS,
+        Api::DeleteGroups => DELETE_GROUPS,
         Api::ElectLeaders => ELECT_LEADERS,
         Api::IncrementalAlterConfigs => INCREMENTAL_ALTER_CONFIGS,
         Api::AlterPartitionReassignments => ALTER_PARTITION_REASSIGNMENTS,
         Api::ListPartitionReassignments => LIST_PARTITION_REASSIGNMENTS,
+        Api::OffsetDelete => OFFSET_DELETE,
         Api::DescribeClientQuotas => DESCRIBE_CLIENT_QUOTAS,
         Api::AlterClientQuotas => ALTER_CLIENT_QUOTAS,
         Api::DescribeQuorum => DESCRIBE_QUORUM,
         Api::UpdateFeatures => UPDATE_FEATURES,
         Api::DescribeCluster => DESCRIBE_CLUSTER,
         Api::UnregisterBroker => UNREGISTER_BROKER,
+        Api::ConsumerGroupHeartbeat => CONSUMER_GROUP_HEARTBEAT,
+        Api::ConsumerGroupDescribe => CONSUMER_GROUP_DESCRIBE,
         Api::ListConfigResources => LIST_CONFIG_RESOURCES,
         Api::DescribeTopicPartitions => DESCRIBE_TOPIC_PARTITIONS,
     }
@@ -373,4 +386,144 @@ const DESCRIBE_TOPIC_PARTITIONS: &[Field] = &[
 
 const UNREGISTER_BROKER: &[Field] = &[
     always(INT32), // broker id
+];
+
+const OFFSET_COMMIT: &[Field] = &[
+    always(Text),         // group id
+    always(INT32),        // generation or member epoch
+    always(Text),         // member id
+    since(7, Text),       // group instance id
+    between(2, 4, INT64), // retention time
+    always(Array(&Struct(&[
+        always(Text), // name
+        always(Array(&Struct(&[
+            always(INT32),   // partition
+            always(INT64),   // offset
+            since(6, INT32), // leader epoch
+            always(Text),    // metadata
+        ]))),
+    ]))),
+];
+
+const OFFSET_FETCH: &[Field] = &[
+    between(1, 7, Text), // group id
+    between(
+        1,
+        7,
+        Array(&Struct(&[
+            always(Text),          // name
+            always(Array(&INT32)), // partitions
+        ])),
+    ),
+    since(
+        8,
+        Array(&Struct(&[
+            always(Text),    // group id
+            since(9, Text),  // member id
+            since(9, INT32), // member epoch
+            always(Array(&Struct(&[
+                always(Text),          // name
+                always(Array(&INT32)), // partitions
+            ]))),
+        ])),
+    ),
+    since(7, BOOL), // require stable
+];
+
+const FIND_COORDINATOR: &[Field] = &[
+    between(0, 3, Text),    // key
+    since(1, INT8),         // key type
+    since(4, Array(&Text)), // keys
+];
+
+const JOIN_GROUP: &[Field] = &[
+    always(Text),    // group id
+    always(INT32),   // session timeout
+    since(1, INT32), // rebalance timeout
+    always(Text),    // member id
+    since(5, Text),  // group instance id
+    always(Text),    // protocol type
+    always(Array(&Struct(&[
+        always(Text), // name
+        always(Blob), // metadata
+    ]))),
+    since(8, Text), // reason
+];
+
+const HEARTBEAT: &[Field] = &[
+    always(Text),   // group id
+    always(INT32),  // generation
+    always(Text),   // member id
+    since(3, Text), // group instance id
+];
+
+const LEAVE_GROUP: &[Field] = &[
+    always(Text),        // group id
+    between(0, 2, Text), // member id
+    since(
+        3,
+        Array(&Struct(&[
+            always(Text),   // member id
+            always(Text),   // group instance id
+            since(5, Text), // reason
+        ])),
+    ),
+];
+
+const SYNC_GROUP: &[Field] = &[
+    always(Text),   // group id
+    always(INT32),  // generation
+    always(Text),   // member id
+    since(3, Text), // group instance id
+    since(5, Text), // protocol type
+    since(5, Text), // protocol name
+    always(Array(&Struct(&[
+        always(Text), // member id
+        always(Blob), // assignment
+    ]))),
+];
+
+const DESCRIBE_GROUPS: &[Field] = &[
+    always(Array(&Text)), // groups
+    since(3, BOOL),       // include authorized operations
+];
+
+const LIST_GROUPS: &[Field] = &[
+    since(4, Array(&Text)), // states
+    since(5, Array(&Text)), // types
+];
+
+const DELETE_GROUPS: &[Field] = &[
+    always(Array(&Text)), // groups
+];
+
+const OFFSET_DELETE: &[Field] = &[
+    always(Text), // group id
+    always(Array(&Struct(&[
+        always(Text), // name
+        always(Array(&Struct(&[
+            always(INT32), // partition
+        ]))),
+    ]))),
+];
+
+const CONSUMER_GROUP_HEARTBEAT: &[Field] = &[
+    always(Text),         // group id
+    always(Text),         // member id
+    always(INT32),        // member epoch
+    always(Text),         // instance id
+    always(Text),         // rack
+    always(INT32),        // rebalance timeout
+    always(Array(&Text)), // subscribed topics
+    since(1, Text),       // subscribed pattern
+    always(Text),         // assignor
+    always(Array(&Struct(&[
+        always(UUID),          // topic id
+        always(Array(&INT32)), // partitions
+    ]))),
+];
+
+const CONSUMER_GROUP_DESCRIBE: &[Field] = &[
+    always(Array(&Text)), // groups
+    always(BOOL),         // include authorized operations
 ];

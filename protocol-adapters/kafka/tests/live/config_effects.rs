@@ -2,10 +2,13 @@
 //! first test fails when a key that can be set, or a quota, has none.
 
 use std::path::Path;
+use std::time::Duration;
 
 use broker::BrokerConfig;
 use broker::catalogue::QuotaKey;
-use broker::record::{BatchProducer, Compression, Record, encode_batch};
+use broker::record::{
+    BatchProducer, Compression, Record, decode_batch, encode_batch, split_batches,
+};
 use bytes::Bytes;
 use kafka::KafkaServerConfig;
 use kafka_protocol::messages::incremental_alter_configs_request::{
@@ -73,6 +76,66 @@ async fn put(client: &mut Client, bytes: usize, before_now_ms: i64) -> (i16, i64
     (told.error_code, told.log_append_time_ms)
 }
 
+/// Bytes of a value of which a segment of the least size takes one.
+const OWN_SEGMENT: usize = 900;
+const SMALL: (&str, &str) = ("segment.bytes", "1024");
+const COMPACT: (&str, &str) = ("cleanup.policy", "compact");
+/// Whatever is sealed and new is compacted.
+const EAGER: (&str, &str) = ("min.cleanable.dirty.ratio", "0.01");
+
+/// Writes a record with this key, in a segment of its own; without a value, a tombstone.
+async fn put_key(client: &mut Client, key: &str, has_value: bool, before_now_ms: i64) {
+    let record = Record {
+        timestamp_ms: Clock::system().wall_ms() - before_now_ms,
+        key: Some(Bytes::copy_from_slice(key.as_bytes())),
+        value: has_value.then(|| Bytes::from(vec![b'v'; OWN_SEGMENT])),
+        ..Record::default()
+    };
+    let batch = encode_batch(&[record], Compression::None, BatchProducer::default());
+    let response = client.call(9, &produce("t", 0, -1, batch)).await;
+    let told = &response.responses[0].partition_responses[0];
+    assert_eq!(told.error_code, 0, "{told:?}");
+}
+
+async fn put_keys(client: &mut Client, keys: &[&str]) {
+    for key in keys {
+        put_key(client, key, true, 0).await;
+    }
+}
+
+/// The offsets of all records there are.
+async fn offsets(client: &mut Client) -> Vec<i64> {
+    let (mut next, mut offsets) = (0, Vec::new());
+    loop {
+        let response = client.call(11, &fetch("t", 0, next)).await;
+        let told = &response.responses[0].partitions[0];
+        assert_eq!(told.error_code, 0, "{told:?}");
+        let records = told.records.clone().unwrap_or_default();
+        if records.is_empty() {
+            return offsets;
+        }
+        for batch in split_batches(&records).unwrap() {
+            let records = decode_batch(&batch, 1 << 20).unwrap();
+            let new = records.iter().map(|record| record.offset);
+            offsets.extend(new.filter(|offset| *offset >= next));
+            next = offsets.last().map_or(0, |last| last + 1);
+        }
+    }
+}
+
+/// Waits until exactly these records are there.
+async fn until_left(client: &mut Client, expected: &[i64]) {
+    let begun = Instant::now();
+    loop {
+        let found = offsets(client).await;
+        if found == expected {
+            return;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{found:?} are left");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn first_offset(client: &mut Client) -> i64 {
     let partition = ListOffsetsPartition::default()
         .with_partition_index(0)
@@ -114,6 +177,91 @@ async fn until_there_are_segments(server: &Server, client: &mut Client) {
         assert!(begun.elapsed() < DEADLINE, "there is one segment");
         assert_eq!(put(client, 300, 0).await.0, 0);
     }
+}
+
+#[tokio::test]
+async fn effect_of_cleanup_policy() {
+    let (server, mut client) = node_with(&[SMALL]).await;
+    put_keys(&mut client, &["k", "k", "other", "k"]).await;
+    assert_eq!(offsets(&mut client).await, [0, 1, 2, 3]);
+    set(&mut client, &[COMPACT, ("retention.ms", "1")]).await;
+    until_left(&mut client, &[1, 2, 3]).await;
+    assert_eq!(put(&mut client, 1, 0).await.0, 87, "it has no key");
+    assert_eq!(first_offset(&mut client).await, 0, "nothing is deleted");
+    // Both: what is old goes too.
+    set(&mut client, &[("cleanup.policy", "compact,delete")]).await;
+    let begun = Instant::now();
+    while first_offset(&mut client).await == 0 {
+        assert!(begun.elapsed() < DEADLINE, "nothing is deleted");
+        put_key(&mut client, "k", true, 10_000).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn effect_of_delete_retention_ms() {
+    let configs = [SMALL, COMPACT, EAGER, ("delete.retention.ms", "0")];
+    let (server, mut client) = node_with(&configs).await;
+    put_key(&mut client, "gone", false, 0).await;
+    assert_eq!(offsets(&mut client).await, [0]);
+    let begun = Instant::now();
+    while offsets(&mut client).await.contains(&0) {
+        assert!(begun.elapsed() < DEADLINE, "the tombstone stays");
+        put_key(&mut client, "k", true, 0).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn effect_of_max_compaction_lag_ms() {
+    // No part of a log is more than all of it.
+    let never = ("min.cleanable.dirty.ratio", "1");
+    let (server, mut client) = node_with(&[SMALL, COMPACT, never]).await;
+    put_keys(&mut client, &["k", "k", "other"]).await;
+    assert_eq!(offsets(&mut client).await, [0, 1, 2]);
+    set(&mut client, &[("max.compaction.lag.ms", "1000")]).await;
+    until_left(&mut client, &[1, 2]).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn effect_of_min_cleanable_dirty_ratio() {
+    let (server, mut client) = node_with(&[SMALL]).await;
+    let keys: Vec<String> = (0..30).map(|n| format!("k{}", n / 2)).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    put_keys(&mut client, &keys).await;
+    put_keys(&mut client, &["open"]).await;
+    // At first all of it is dirty, which is enough by any measure.
+    set(&mut client, &[COMPACT]).await;
+    let mut left: Vec<i64> = (0..15).map(|n| 2 * n + 1).chain([30]).collect();
+    until_left(&mut client, &left).await;
+    // Then less than a fifth of it is, which by default would be too little.
+    put_keys(&mut client, &["twice", "twice", "open"]).await;
+    assert_eq!(offsets(&mut client).await.len(), left.len() + 3);
+    set(&mut client, &[EAGER]).await;
+    left.extend([32, 33]);
+    until_left(&mut client, &left).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn effect_of_min_compaction_lag_ms() {
+    let (server, mut client) = node_with(&[SMALL]).await;
+    for key in ["x", "k", "k"] {
+        put_key(&mut client, key, true, 7_200_000).await;
+    }
+    put_keys(&mut client, &["x", "x", "x"]).await;
+    set(
+        &mut client,
+        &[COMPACT, EAGER, ("min.compaction.lag.ms", "3600000")],
+    )
+    .await;
+    // Of the old ones the second is replaced by the third; the newer ones do not count, or the
+    // first were replaced before.
+    until_left(&mut client, &[0, 2, 3, 4, 5]).await;
+    set(&mut client, &[("min.compaction.lag.ms", "0")]).await;
+    until_left(&mut client, &[2, 4, 5]).await;
+    server.stop().await;
 }
 
 #[tokio::test]

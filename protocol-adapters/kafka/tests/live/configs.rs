@@ -141,6 +141,17 @@ async fn a_broker_tells_its_configs_with_types_defaults_and_meanings() {
         Some(server.dir().to_string_lossy().into_owned())
     );
     assert_eq!(value("num.io.threads"), None);
+    for (key, told) in [
+        ("log.cleaner.enable", "true"),
+        ("log.cleaner.dedupe.buffer.size", "67108864"),
+        ("offsets.topic.num.partitions", "50"),
+        ("offsets.retention.minutes", "10080"),
+        ("group.max.session.timeout.ms", "1800000"),
+        ("group.consumer.assignors", "uniform,range"),
+        ("group.consumer.migration.policy", "bidirectional"),
+    ] {
+        assert_eq!(value(key).as_deref(), Some(told), "{key}");
+    }
     server.stop().await;
 }
 

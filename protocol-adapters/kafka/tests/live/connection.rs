@@ -22,12 +22,20 @@ async fn every_advertised_api_is_told_in_every_version() {
     for version in 0..=4 {
         let response = client.call(version, &api_versions()).await;
         assert_eq!(response.error_code, 0);
-        assert_eq!(response.api_keys.len(), 26, "version {version}");
+        assert_eq!(response.api_keys.len(), 39, "version {version}");
         let produce = &response.api_keys[0];
         assert_eq!(
             (produce.api_key, produce.min_version, produce.max_version),
             (0, 0, 13)
         );
+        let features = response.finalized_features.iter();
+        let features: Vec<&str> = features.map(|feature| &*feature.name).collect();
+        let known: &[&str] = if version >= 3 {
+            &["group.version"]
+        } else {
+            &[]
+        };
+        assert_eq!(features, known, "version {version}");
     }
     server.stop().await;
 }

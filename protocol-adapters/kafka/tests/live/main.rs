@@ -8,6 +8,7 @@ mod configs;
 mod connection;
 mod fetch;
 mod fetch_sessions;
+mod groups;
 mod harness;
 mod hostile;
 mod metadata;

@@ -210,7 +210,11 @@ impl Client {
                 for answer in answers {
                     answer.map_err(|(_, code)| of_code(code))?;
                 }
-                Ok(())
+                // The crate says Ok for each topic of the answer, whatever the answer says of it.
+                self.topic_config(topic, name).map(|_| ()).map_err(|_| {
+                    let why = "rdkafka 0.39 does not tell that AlterConfigs refused a config";
+                    Trouble::Unable(why.to_owned())
+                })
             }
         }
     }

@@ -1,0 +1,471 @@
+//! The workload `group`: members of one consumer group poll what they own and commit it, join, leave
+//! and die, while the clients of the workload `log` write.
+//!
+//! A member follows the rules: it begins where the group stood, commits only what it has read, and
+//! holds on to nothing that it was told to give back. One that stood still for longer than its
+//! session lasts knows no better and commits what it had read, which must be refused where somebody
+//! else has taken over.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use jepsen_check::history::{Group, Key, Membership, Op, Process, Protocol};
+use tokio::time::{Instant, sleep};
+
+use super::log::{self, Session, pause};
+use crate::book::Book;
+use crate::client::ClientOptions;
+use crate::client::group::{Committed, GroupMember, SESSION_TIMEOUT};
+use crate::generator::Generator;
+use crate::random::Random;
+use crate::run::{DriveError, Factory};
+use crate::world::World;
+
+/// The one group.
+const GROUP: &str = "group-0";
+/// How often a member gives a sign of life.
+const BEAT_EVERY: Duration = Duration::from_millis(300);
+/// A pause after something that did not work.
+const PAUSE: Duration = Duration::from_millis(200);
+/// A member's life takes so long at least, and less than so much more.
+const LIFE_MS_MIN: u64 = 4_000;
+const LIFE_MS_MORE: u64 = 12_000;
+/// Members that read what is left in the end.
+const LAST_MEMBERS: u32 = 3;
+/// How long they may take: some sessions of members that died, and more on a busy machine.
+const LAST_READS: Duration = Duration::from_secs(85);
+
+/// Which protocols the members of a run speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    Classic,
+    Consumer,
+    /// Each member one or the other.
+    Mixed,
+}
+
+impl Style {
+    /// Any of them.
+    pub(crate) fn draw(random: &mut Random) -> Style {
+        match random.below(3) {
+            0 => Style::Classic,
+            1 => Style::Consumer,
+            _ => Style::Mixed,
+        }
+    }
+
+    fn protocol(self, random: &mut Random) -> Protocol {
+        match self {
+            Style::Classic => Protocol::Classic,
+            Style::Consumer => Protocol::Consumer,
+            Style::Mixed if random.chance(1, 2) => Protocol::Classic,
+            Style::Mixed => Protocol::Consumer,
+        }
+    }
+}
+
+/// One client of the workload: a row of members, one after the other.
+pub(crate) struct GroupClient<'a, W> {
+    /// Where it writes down what it does.
+    pub book: &'a Book<'a, W>,
+    /// Makes its clients.
+    pub factory: &'a Factory<'a, W>,
+    /// Is told what was read.
+    pub generator: &'a RefCell<Generator>,
+    /// Which one it is.
+    pub number: u32,
+    /// Draws what it does.
+    pub random: Random,
+    /// Which protocols its members speak.
+    pub style: Style,
+    /// The mean of its pauses.
+    pub pause: Duration,
+    /// Whether its members live to the end.
+    pub is_calm: bool,
+}
+
+/// A member with the client that reads for it.
+struct Consumer {
+    session: Session,
+    member: GroupMember,
+    /// What it owns and does not know yet from where on to read.
+    unplaced: BTreeSet<Key>,
+    beat_at: Instant,
+    ends_at: Instant,
+}
+
+impl<W: World> GroupClient<'_, W> {
+    /// Works until then, or until it is done; an operation that is under way is finished.
+    pub(crate) async fn work(mut self, until: Instant, done: &Cell<bool>) {
+        let mut consumer = self.consumer();
+        loop {
+            sleep(pause(&mut self.random, self.pause)).await;
+            if Instant::now() >= until || done.get() {
+                if self.is_calm && consumer.member.is_joined() {
+                    self.leave(&mut consumer).await;
+                }
+                return;
+            }
+            let addresses = self.book.world().kafka_addresses(self.number);
+            consumer.member.nodes.set_addresses(addresses.clone());
+            consumer.session.client.set_addresses(addresses);
+            let goes_on = match !self.is_calm && Instant::now() >= consumer.ends_at {
+                true => self.end(&mut consumer, until).await,
+                false => self.step(&mut consumer).await,
+            };
+            if !goes_on {
+                consumer = self.consumer();
+            }
+        }
+    }
+
+    fn consumer(&mut self) -> Consumer {
+        let settings = self.factory.settings();
+        let protocol = self.style.protocol(&mut self.random);
+        let options = ClientOptions::of(settings, false);
+        let nodes = self.factory.nodes(self.number, self.random.fork(3));
+        let member = GroupMember::new(
+            nodes,
+            GROUP,
+            protocol,
+            settings.keys(),
+            settings.request_timeout,
+            self.random.fork(4),
+        );
+        let life_ms = LIFE_MS_MIN + self.random.below(LIFE_MS_MORE);
+        let now = Instant::now();
+        Consumer {
+            session: Session {
+                process: self.book.process(),
+                client: self
+                    .factory
+                    .make_thin(self.number, options, self.random.fork(5)),
+                idempotent: false,
+            },
+            member,
+            unplaced: BTreeSet::new(),
+            beat_at: now,
+            ends_at: now + Duration::from_millis(life_ms),
+        }
+    }
+
+    /// The next thing a living member does. Answers whether its process may go on.
+    async fn step(&mut self, consumer: &mut Consumer) -> bool {
+        let now = Instant::now();
+        if !consumer.member.is_joined() {
+            return self.join(consumer).await;
+        }
+        if now >= consumer.beat_at || consumer.member.is_news() {
+            consumer.beat_at = now + BEAT_EVERY;
+            return self.beat(consumer).await;
+        }
+        if !consumer.unplaced.is_empty() {
+            self.place(consumer).await;
+            return true;
+        }
+        match self.random.below(10) {
+            0 | 1 => {
+                let offsets = positions(consumer, consumer.member.owned());
+                self.commit(consumer, offsets).await
+            }
+            2 if self.random.chance(1, 4) => {
+                let keys = self.factory.settings().keys();
+                let process = consumer.session.process;
+                look(self.book, process, &mut consumer.member, &keys).await;
+                true
+            }
+            _ if consumer.session.client.positions().is_empty() => true,
+            _ => log::poll(self.book, &mut consumer.session, self.generator).await,
+        }
+    }
+
+    /// A member's end, or nearly so.
+    async fn end(&mut self, consumer: &mut Consumer, until: Instant) -> bool {
+        let nap = SESSION_TIMEOUT * 4 / 3;
+        match self.random.below(4) {
+            0 => {
+                self.leave(consumer).await;
+                false
+            }
+            // It stands still, is taken for dead, and does not know it.
+            1 if Instant::now() + nap < until => {
+                sleep(nap).await;
+                let life_ms = LIFE_MS_MIN + self.random.below(LIFE_MS_MORE);
+                consumer.ends_at = Instant::now() + Duration::from_millis(life_ms);
+                let offsets = positions(consumer, consumer.member.owned());
+                self.commit(consumer, offsets).await
+            }
+            _ => {
+                self.book.invoke(consumer.session.process, Op::Crash);
+                self.book.ok(consumer.session.process, Op::Crash);
+                false
+            }
+        }
+    }
+
+    async fn join(&mut self, consumer: &mut Consumer) -> bool {
+        consumer.unplaced.clear();
+        let process = consumer.session.process;
+        let asked = membership(&consumer.member, Vec::new(), Vec::new());
+        self.book
+            .invoke(process, Op::Group(Group::Join(asked.clone())));
+        match consumer.member.join().await {
+            Ok(()) => {
+                let owned = consumer.member.owned().iter().cloned().collect();
+                let told = membership(&consumer.member, Vec::new(), owned);
+                self.book.ok(process, Op::Group(Group::Join(told)));
+                consumer.beat_at = Instant::now() + BEAT_EVERY;
+                consumer.unplaced = consumer.member.owned().clone();
+                log::assign(self.book, &mut consumer.session, Vec::new());
+            }
+            Err(error) => {
+                let why = error.to_string();
+                self.book.fail(process, Op::Group(Group::Join(asked)), why);
+                sleep(PAUSE).await;
+            }
+        }
+        true
+    }
+
+    async fn beat(&mut self, consumer: &mut Consumer) -> bool {
+        let process = consumer.session.process;
+        let before = consumer.member.owned().clone();
+        let held: Vec<Key> = before.iter().cloned().collect();
+        let asked = membership(&consumer.member, held.clone(), Vec::new());
+        self.book
+            .invoke(process, Op::Group(Group::Heartbeat(asked.clone())));
+        if let Err(error) = consumer.member.heartbeat().await {
+            let why = error.to_string();
+            self.book
+                .fail(process, Op::Group(Group::Heartbeat(asked)), why);
+            // Before it joins anew, a member may commit what it read.
+            if !consumer.member.is_joined() && self.random.chance(1, 2) {
+                let offsets = positions(consumer, &before);
+                return self.commit(consumer, offsets).await;
+            }
+            return true;
+        }
+        let owned = consumer.member.owned().clone();
+        let told = membership(&consumer.member, held, owned.iter().cloned().collect());
+        self.book.ok(process, Op::Group(Group::Heartbeat(told)));
+        if owned == before {
+            return true;
+        }
+        let lost: BTreeSet<Key> = before.difference(&owned).cloned().collect();
+        if !lost.is_empty() && self.random.chance(1, 2) {
+            let offsets = positions(consumer, &lost);
+            if !self.commit(consumer, offsets).await {
+                return false;
+            }
+        }
+        let new = owned.difference(&before).cloned();
+        consumer.unplaced.extend(new);
+        consumer.unplaced.retain(|key| owned.contains(key));
+        let kept = positions(consumer, &owned);
+        log::assign(self.book, &mut consumer.session, kept);
+        true
+    }
+
+    /// Asks where the group stands in what was not read yet, and reads on from there.
+    async fn place(&mut self, consumer: &mut Consumer) {
+        let keys: Vec<Key> = consumer.unplaced.iter().cloned().collect();
+        let process = consumer.session.process;
+        let Some(committed) = look(self.book, process, &mut consumer.member, &keys).await else {
+            sleep(PAUSE).await;
+            return;
+        };
+        consumer.unplaced.clear();
+        let mut all = positions(consumer, consumer.member.owned());
+        let new = committed.into_iter();
+        all.extend(new.map(|(key, offset)| (key, offset.max(0))));
+        log::assign(self.book, &mut consumer.session, all);
+    }
+
+    async fn commit(&mut self, consumer: &mut Consumer, offsets: Vec<(Key, i64)>) -> bool {
+        if offsets.is_empty() {
+            return true;
+        }
+        let process = consumer.session.process;
+        let op = Op::Group(Group::Commit {
+            group: GROUP.to_owned(),
+            member: consumer.member.member_id().to_owned(),
+            generation: consumer.member.generation(),
+            offsets: offsets.clone(),
+        });
+        self.book.invoke(process, op.clone());
+        match consumer.member.commit(&offsets).await {
+            Committed::Ok => self.book.ok(process, op),
+            Committed::Fail(why) => self.book.fail(process, op, why),
+            Committed::Info(why) => {
+                self.book.info(process, op, why);
+                // Mostly the next one takes leave for it; otherwise it is missed some time later.
+                if self.random.chance(2, 3) {
+                    consumer.session.process = self.book.process();
+                    self.leave(consumer).await;
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn leave(&mut self, consumer: &mut Consumer) {
+        let process = consumer.session.process;
+        let op = Op::Group(Group::Leave {
+            group: GROUP.to_owned(),
+            member: consumer.member.member_id().to_owned(),
+        });
+        self.book.invoke(process, op.clone());
+        match consumer.member.leave().await {
+            Ok(()) => self.book.ok(process, op),
+            Err(error) => self.book.info(process, op, error.to_string()),
+        }
+    }
+}
+
+fn membership(member: &GroupMember, held: Vec<Key>, owned: Vec<Key>) -> Membership {
+    Membership {
+        group: GROUP.to_owned(),
+        member: member.member_id().to_owned(),
+        protocol: member.protocol(),
+        generation: member.generation(),
+        held,
+        owned,
+    }
+}
+
+/// Where the consumer reads on in these.
+fn positions(consumer: &Consumer, of: &BTreeSet<Key>) -> Vec<(Key, i64)> {
+    let positions = consumer.session.client.positions().iter();
+    let wanted = positions.filter(|(key, _)| of.contains(key));
+    wanted.map(|(key, offset)| (key.clone(), *offset)).collect()
+}
+
+/// Looks at what is committed, and writes it down.
+async fn look<W: World>(
+    book: &Book<'_, W>,
+    process: Process,
+    member: &mut GroupMember,
+    keys: &[Key],
+) -> Option<Vec<(Key, i64)>> {
+    let op = |offsets| {
+        Op::Group(Group::Committed {
+            group: GROUP.to_owned(),
+            offsets,
+        })
+    };
+    let asked: Vec<(Key, i64)> = keys.iter().map(|key| (key.clone(), -1)).collect();
+    book.invoke(process, op(asked.clone()));
+    match member.committed(keys).await {
+        Ok(offsets) => {
+            book.ok(process, op(offsets.clone()));
+            Some(offsets)
+        }
+        Err(error) => {
+            book.fail(process, op(asked), error.to_string());
+            None
+        }
+    }
+}
+
+/// One who looks at the group from outside.
+fn outsider<W: World>(factory: &Factory<'_, W>, number: u32, random: &mut Random) -> GroupMember {
+    let settings = factory.settings();
+    let nodes = factory.nodes(number, random.fork(1));
+    GroupMember::new(
+        nodes,
+        GROUP,
+        Protocol::Classic,
+        settings.keys(),
+        settings.request_timeout,
+        random.fork(2),
+    )
+}
+
+/// Commits the beginning of every partition, so that the group is there and remembered.
+pub(crate) async fn make_ready<W: World>(
+    book: &Book<'_, W>,
+    factory: &Factory<'_, W>,
+    mut random: Random,
+) -> Result<(), DriveError> {
+    let settings = factory.settings();
+    let deadline = Instant::now() + settings.ready_timeout;
+    let mut member = outsider(factory, settings.clients, &mut random);
+    let offsets: Vec<(Key, i64)> = settings.keys().into_iter().map(|key| (key, 0)).collect();
+    let op = Op::Group(Group::Commit {
+        group: GROUP.to_owned(),
+        member: String::new(),
+        generation: -1,
+        offsets: offsets.clone(),
+    });
+    loop {
+        let process = book.process();
+        book.invoke(process, op.clone());
+        let why = match member.commit_from_outside(&offsets).await {
+            Committed::Ok => {
+                book.ok(process, op);
+                return Ok(());
+            }
+            Committed::Fail(why) => {
+                book.fail(process, op.clone(), why.clone());
+                why
+            }
+            Committed::Info(why) => {
+                book.info(process, op.clone(), why.clone());
+                why
+            }
+        };
+        if Instant::now() + PAUSE >= deadline {
+            return Err(DriveError::NotReady {
+                waited_ms: u64::try_from(settings.ready_timeout.as_millis()).unwrap_or(u64::MAX),
+                why: format!("the first commit of the group: {why}"),
+            });
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// New members read what is left and commit it, until nothing is.
+pub(crate) async fn read_the_rest<W: World>(
+    book: &Book<'_, W>,
+    factory: &Factory<'_, W>,
+    generator: &RefCell<Generator>,
+    style: Style,
+    mut random: Random,
+) {
+    let settings = factory.settings();
+    let until = Instant::now() + LAST_READS;
+    let done = Cell::new(false);
+    let mut members = Vec::new();
+    for number in 0..LAST_MEMBERS {
+        let client = GroupClient {
+            book,
+            factory,
+            generator,
+            number: number % settings.clients,
+            random: random.fork(u64::from(number)),
+            style,
+            pause: PAUSE / 4,
+            is_calm: true,
+        };
+        members.push(Box::pin(client.work(until, &done)));
+    }
+    let mut watcher = outsider(factory, settings.clients, &mut random);
+    let watch = async {
+        let keys = settings.keys();
+        let process = book.process();
+        while Instant::now() < until {
+            let committed = look(book, process, &mut watcher, &keys).await;
+            let ends = generator.borrow().ends();
+            let is_through = |(key, offset): &(Key, i64)| Some(offset) >= ends.get(key);
+            if committed.is_some_and(|committed| committed.iter().all(is_through)) {
+                break;
+            }
+            sleep(PAUSE * 2).await;
+        }
+        done.set(true);
+    };
+    join(join_all(members), watch).await;
+}
