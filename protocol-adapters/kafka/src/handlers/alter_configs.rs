@@ -1,14 +1,13 @@
 //! AlterConfigs, key 33, versions 0–2; KIP-133. Older than IncrementalAlterConfigs, and used by older
 //! clients: it gives a topic the configs it names and takes away all others.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use kafka_protocol::messages::alter_configs_request::AlterConfigsResource;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
-use kafka_protocol::protocol::StrBytes;
 
-use super::configs::{BROKER, TOPIC, check_broker_change};
+use super::configs::{BROKER, TOPIC, check_broker_change, named_once};
 use super::{Context, Refusal};
 use crate::mapping;
 
@@ -16,23 +15,13 @@ pub(super) async fn handle(
     context: &Context,
     request: AlterConfigsRequest,
 ) -> AlterConfigsResponse {
-    let mut times: HashMap<(i8, StrBytes), usize> = HashMap::new();
-    for resource in &request.resources {
-        *times
-            .entry((resource.resource_type, resource.resource_name.clone()))
-            .or_default() += 1;
-    }
-    let mut responses = Vec::with_capacity(times.len());
-    for resource in request.resources {
-        let named = (resource.resource_type, resource.resource_name.clone());
-        let Some(count) = times.remove(&named) else {
-            continue;
-        };
-        let result = match count {
-            1 => replace(context, resource, request.validate_only).await,
-            _ => Err(Refusal::request(
-                "the request names this resource more than once",
-            )),
+    let named =
+        |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for (named, resource) in named_once(request.resources, named) {
+        let result = match resource {
+            Ok(resource) => replace(context, resource, request.validate_only).await,
+            Err(refusal) => Err(refusal),
         };
         let response = AlterConfigsResourceResponse::default()
             .with_resource_type(named.0)

@@ -1,8 +1,14 @@
 //! What the handlers of configs share: Kafka's numbers for resources, sources and types.
 
+use std::collections::HashMap;
+
 use broker::{Broker, ConfigKind, ConfigSource, broker_config_refusal};
+use kafka_protocol::protocol::StrBytes;
 
 use super::Refusal;
+
+/// The type and the name of a resource.
+pub(super) type Named = (i8, StrBytes);
 
 /// Resource type of a topic.
 pub(super) const TOPIC: i8 = 2;
@@ -14,6 +20,33 @@ pub(super) const BROKER_LOGGER: i8 = 8;
 pub(super) const CLIENT_METRICS: i8 = 16;
 /// Resource type of a group.
 pub(super) const GROUP: i8 = 32;
+
+/// The resources of a request that alters, each name once and in order; refused where the request
+/// has it more than once.
+pub(super) fn named_once<R>(
+    resources: Vec<R>,
+    named: impl Fn(&R) -> Named,
+) -> Vec<(Named, Result<R, Refusal>)> {
+    let mut times: HashMap<Named, usize> = HashMap::new();
+    for resource in &resources {
+        *times.entry(named(resource)).or_default() += 1;
+    }
+    let mut once = Vec::with_capacity(times.len());
+    for resource in resources {
+        let name = named(&resource);
+        let Some(count) = times.remove(&name) else {
+            continue;
+        };
+        let resource = match count {
+            1 => Ok(resource),
+            _ => Err(Refusal::request(
+                "the request names this resource more than once",
+            )),
+        };
+        once.push((name, resource));
+    }
+    once
+}
 
 /// Whether a node's configs may be changed so, or those of all nodes (no name): none can be set, so
 /// only if there is nothing to change.

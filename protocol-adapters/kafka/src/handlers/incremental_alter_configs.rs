@@ -3,7 +3,7 @@
 //! Only topics can be altered: a node's configs are read at its start, so each is refused with its
 //! reason. A resource, or a key within one, that is named twice is refused.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use broker::{ConfigChange, ConfigOperation};
 use kafka_protocol::messages::incremental_alter_configs_request::{
@@ -11,9 +11,8 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 };
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
-use kafka_protocol::protocol::StrBytes;
 
-use super::configs::{BROKER, TOPIC, check_broker_change};
+use super::configs::{BROKER, TOPIC, check_broker_change, named_once};
 use super::{Context, Refusal};
 use crate::mapping;
 
@@ -21,23 +20,13 @@ pub(super) async fn handle(
     context: &Context,
     request: IncrementalAlterConfigsRequest,
 ) -> IncrementalAlterConfigsResponse {
-    let mut times: HashMap<(i8, StrBytes), usize> = HashMap::new();
-    for resource in &request.resources {
-        *times
-            .entry((resource.resource_type, resource.resource_name.clone()))
-            .or_default() += 1;
-    }
-    let mut responses = Vec::with_capacity(times.len());
-    for resource in request.resources {
-        let named = (resource.resource_type, resource.resource_name.clone());
-        let Some(count) = times.remove(&named) else {
-            continue;
-        };
-        let result = match count {
-            1 => alter(context, resource, request.validate_only).await,
-            _ => Err(Refusal::request(
-                "the request names this resource more than once",
-            )),
+    let named =
+        |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let mut responses = Vec::with_capacity(request.resources.len());
+    for (named, resource) in named_once(request.resources, named) {
+        let result = match resource {
+            Ok(resource) => alter(context, resource, request.validate_only).await,
+            Err(refusal) => Err(refusal),
         };
         let response = AlterConfigsResourceResponse::default()
             .with_resource_type(named.0)
@@ -115,6 +104,7 @@ fn changes(configs: Vec<AlterableConfig>) -> Result<Vec<ConfigChange>, Refusal> 
 #[cfg(test)]
 mod tests {
     use kafka_protocol::ResponseError;
+    use kafka_protocol::protocol::StrBytes;
 
     use super::*;
 
