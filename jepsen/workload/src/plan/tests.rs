@@ -1,4 +1,6 @@
+use super::maker::{LULL_MS, REST_AFTER_LIE_MS, STORM_MS};
 use super::*;
+use crate::fault::{Fault, NodeId};
 
 fn standing(nodes: u32) -> Standing {
     Standing {
@@ -48,6 +50,40 @@ fn a_brisk_plan_breaks_more_and_never_rests_for_a_whole_round() {
     assert!(brisk.iter().all(|steps| *steps >= 3), "{brisk:?}");
     let steady: usize = (0..100).map(|seed| of(seed, Pace::Steady).len()).sum();
     assert!(brisk.iter().sum::<usize>() * 2 > steady * 3, "{brisk:?}");
+}
+
+#[test]
+fn a_plan_with_lulls_breaks_as_much_between_them_and_nothing_in_them() {
+    let duration = Duration::from_secs(60);
+    for seed in 0..100 {
+        let plan = Plan::lulled(seed, duration, &Kind::ALL, 3, Pace::Brisk);
+        let mut ends_ms = 0;
+        let mut storms: Vec<(u64, u64)> = Vec::new();
+        for step in &plan.steps {
+            match storms.last_mut() {
+                Some((_, until)) if step.at_ms < *until + LULL_MS => {
+                    *until = (*until).max(step.at_ms + step.lasts_ms);
+                }
+                _ => storms.push((step.at_ms, step.at_ms + step.lasts_ms)),
+            }
+            ends_ms = ends_ms.max(step.at_ms + step.lasts_ms);
+        }
+        assert!(storms.len() >= 2, "{seed}: {storms:?}");
+        assert!(storms[0].0 >= 4_000, "{seed}: {storms:?}");
+        assert!(ends_ms <= 60_000, "{seed}");
+        // A storm goes on for a round more, and a disk that lied has its rest in it.
+        let longest = STORM_MS + 5_000 + REST_AFTER_LIE_MS + 1_000;
+        let is_short = |(from, until): &(u64, u64)| until - from <= longest;
+        assert!(storms.iter().all(is_short), "{seed}: {storms:?}");
+    }
+}
+
+#[test]
+fn a_short_plan_with_lulls_breaks_something_all_the_same() {
+    for seed in 0..100 {
+        let of = |kind| Plan::lulled(seed, Duration::from_secs(6), &[kind], 3, Pace::Brisk).steps;
+        assert!(!of(Kind::Kill).is_empty(), "{seed}");
+    }
 }
 
 #[test]
