@@ -79,7 +79,10 @@ fn seed_of_now() -> u64 {
 fn run_settings(arguments: &RunArguments, seed: u64) -> RunSettings {
     let duration = Duration::from_secs(arguments.time);
     let kinds = &arguments.nemesis.0;
-    let plan = Plan::paced(seed, duration, kinds, arguments.nodes, Pace::Brisk);
+    let plan = match arguments.workload.contains(&WorkloadKind::Group) {
+        true => Plan::lulled(seed, duration, kinds, arguments.nodes, Pace::Brisk),
+        false => Plan::paced(seed, duration, kinds, arguments.nodes, Pace::Brisk),
+    };
     let plan = match arguments.durability {
         Durability::Fsync => plan,
         Durability::Interval | Durability::Os => plan.for_relaxed(),
@@ -324,6 +327,7 @@ fn limits(run: &RunSettings, nodes: u32) -> Limits {
         polls_ok_min: least(50, has_log),
         admin_ok_min: least(10, has(WorkloadKind::Meta)),
         commits_ok_min: least(5, has(WorkloadKind::Group)),
+        group_rests_min: least(1, has(WorkloadKind::Group)),
         replicas_min: nodes.min(Limits::default().replicas_min),
         ..Limits::default()
     }

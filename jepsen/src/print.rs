@@ -43,6 +43,16 @@ pub(crate) fn verdict(verdict: &Verdict) -> Vec<String> {
         ok("poll"),
         stats.duration_us as f64 / 1e6
     )];
+    for (name, group) in &stats.groups {
+        lines.push(format!(
+            "  group {name}: {} acknowledged commits, {} generations, {} times at rest while things \
+             were broken, {} returns of static members",
+            ok("commit"),
+            group.generations,
+            group.rests,
+            group.returns
+        ));
+    }
     if !verdict.anomaly_counts.is_empty() {
         lines.push(format!("  broken: {}", counts(verdict)));
     }

@@ -187,6 +187,7 @@ fn judge(decided: &Decided, events: &[Event], violation: Option<&Violation>) -> 
         sends_ok_min: if has_log { 20 } else { 0 },
         polls_ok_min: if has_log { 10 } else { 0 },
         commits_ok_min: if has_group { 3 } else { 0 },
+        group_rests_min: u64::from(has_group),
         ..Limits::default()
     };
     let mut verdict = check(events, &limits);

@@ -66,6 +66,7 @@ impl SimSettings {
         let nodes = self.nodes.unwrap_or(if nodes == 0 { 5 } else { 3 });
         let workloads = self.workloads.clone().unwrap_or(match workloads {
             0 => vec![WorkloadKind::Log, WorkloadKind::Meta],
+            _ if draws_group(self.seed) => vec![WorkloadKind::Log, WorkloadKind::Group],
             _ => vec![WorkloadKind::Log],
         });
         // What is broken again before all has settled, and what has the time to show.
@@ -73,7 +74,10 @@ impl SimSettings {
             0 => Pace::Steady,
             _ => Pace::Brisk,
         };
-        let plan = Plan::paced(self.seed, self.duration, &nemeses, nodes, pace);
+        let plan = match workloads.contains(&WorkloadKind::Group) {
+            true => Plan::lulled(self.seed, self.duration, &nemeses, nodes, pace),
+            false => Plan::paced(self.seed, self.duration, &nemeses, nodes, pace),
+        };
         let plan = match durability {
             Durability::Fsync => plan,
             Durability::Interval | Durability::Os => plan.for_relaxed(),
@@ -97,6 +101,12 @@ impl SimSettings {
             run,
         }
     }
+}
+
+/// Whether a seed that has no topics changed has a group: one in four. Drawn apart from the rest,
+/// which is what it was before there were groups.
+fn draws_group(seed: u64) -> bool {
+    Random::new(seed ^ 0x6772_6f75_7073_2121).chance(1, 4)
 }
 
 /// One to four kinds of faults.
@@ -142,5 +152,42 @@ impl fmt::Display for Decided {
             run.topics,
             run.partitions
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fair_part_of_the_seeds_has_a_group_and_each_workload_has_its_part() {
+        let mut seeds = [0; 3];
+        for seed in 0..200 {
+            let workloads = SimSettings::new(seed).decide().run.workloads;
+            let of = match workloads[..] {
+                [WorkloadKind::Log] => 0,
+                [WorkloadKind::Log, WorkloadKind::Meta] => 1,
+                [WorkloadKind::Log, WorkloadKind::Group] => 2,
+                _ => panic!("{workloads:?}"),
+            };
+            seeds[of] += 1;
+        }
+        assert!(seeds[0] > 80 && seeds[1] > 30 && seeds[2] > 25, "{seeds:?}");
+    }
+
+    #[test]
+    fn what_a_seed_draws_beside_the_group_is_what_it_is_without() {
+        for seed in 0..100 {
+            let drawn = SimSettings::new(seed).decide();
+            let mut given = SimSettings::new(seed);
+            given.workloads = Some(vec![WorkloadKind::Log]);
+            let given = given.decide();
+            assert_eq!(drawn.nodes, given.nodes);
+            assert_eq!(drawn.nemeses, given.nemeses);
+            assert_eq!(drawn.run.clients, given.run.clients);
+            if !drawn.run.workloads.contains(&WorkloadKind::Group) {
+                assert_eq!(drawn.run.plan, given.run.plan);
+            }
+        }
     }
 }

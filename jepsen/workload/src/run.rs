@@ -24,9 +24,10 @@ use crate::random::Random;
 use crate::ready;
 use crate::settings::{ClientKind, RunSettings};
 use crate::workload::WorkloadKind;
-use crate::workload::group::{self, GroupClient, Style};
+use crate::workload::group::{self, GroupClient};
 use crate::workload::log::LogClient;
 use crate::workload::meta::{MetaClient, MetaGenerator};
+use crate::workload::style::Style;
 use crate::world::World;
 
 /// A client crashes about this often.
@@ -97,12 +98,12 @@ async fn phases<W: World>(book: &Book<'_, W>, factory: &Factory<'_, W>) -> Resul
     ready::make_ready(book, factory, random.fork(10)).await?;
 
     let has_group = settings.workloads.contains(&WorkloadKind::Group);
-    let mut style = None;
+    // A generator of its own, so that the other workloads draw what they draw without it.
+    let mut of_group = Random::new(settings.seed).fork(18);
+    let style = Style::draw(&mut of_group);
     if has_group {
-        // A generator of its own, so that the other workloads draw what they draw without it.
-        let mut random = Random::new(settings.seed).fork(18);
-        style = Some(Style::draw(&mut random));
-        group::make_ready(book, factory, random.fork(1)).await?;
+        info!(?style, "the group");
+        group::make_ready(book, factory, of_group.fork(1)).await?;
     }
     let rate_per_client = u64::from(settings.rate_per_s / settings.clients.max(1)).max(1);
     let crash_one_in = CRASH_EVERY_S * rate_per_client;
@@ -137,7 +138,7 @@ async fn phases<W: World>(book: &Book<'_, W>, factory: &Factory<'_, W>) -> Resul
                     generator,
                     number,
                     random,
-                    style: style.unwrap_or(Style::Mixed),
+                    style,
                     pause,
                     is_calm: false,
                 };
@@ -178,7 +179,7 @@ async fn phases<W: World>(book: &Book<'_, W>, factory: &Factory<'_, W>) -> Resul
         random.fork(14),
     ))
     .await;
-    if let Some(style) = style {
+    if has_group {
         info!("the group reads what is left");
         let random = Random::new(settings.seed).fork(19);
         Box::pin(group::read_the_rest(

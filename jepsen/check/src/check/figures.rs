@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::groups;
 use super::log::{Partition, lags};
 use super::run::{Run, Sent};
 use super::stats::{FaultStats, KeyStats, NodeStats, OperationStats, Quantiles, Stats};
@@ -25,6 +26,7 @@ pub(crate) fn stats(run: &Run<'_>, partitions: &[Partition]) -> Stats {
         operations: operations(run, duration_us),
         faults: faults(run),
         keys: keys(run, partitions),
+        groups: groups::stats(run),
         lag_us: quantiles(lag_us),
         nodes: nodes(run),
         phases_us: run

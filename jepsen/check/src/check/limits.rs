@@ -18,6 +18,8 @@ pub struct Limits {
     /// Fewer acknowledged commits of groups' members than this prove nothing; 0 where the workload
     /// makes none.
     pub commits_ok_min: u64,
+    /// A group that came to rest less often than this until healing began proves nothing.
+    pub group_rests_min: u64,
     /// Faults that the run was asked for, by name: each has to take effect once. Of those that
     /// were only tried, one has to.
     pub faults_expected: Vec<String>,
@@ -59,6 +61,7 @@ impl Default for Limits {
             key_sends_ok_min: 1,
             admin_ok_min: 0,
             commits_ok_min: 0,
+            group_rests_min: 0,
             faults_expected: Vec::new(),
             whole_run: true,
             replicas_min: 2,

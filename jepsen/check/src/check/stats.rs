@@ -17,6 +17,9 @@ pub struct Stats {
     pub faults: BTreeMap<String, FaultStats>,
     /// By the partition, as `topic/partition`.
     pub keys: BTreeMap<String, KeyStats>,
+    /// By the consumer group.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, GroupStats>,
     /// How far behind polls were, at least, in microseconds.
     pub lag_us: Quantiles,
     /// By the node.
@@ -91,6 +94,19 @@ pub struct KeyStats {
     pub read: u64,
     /// The highest offset known, of a read or an acknowledgement.
     pub last_offset: Option<i64>,
+}
+
+/// A consumer group, as far as its members tell, until healing began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStats {
+    /// Generations, or epochs, in which a member was told what it owns.
+    pub generations: u64,
+    /// How often it came to rest: every partition it had committed had an owner, all owners in one
+    /// generation.
+    pub rests: u64,
+    /// How often a static member came back and was told to own what it had before, in the same
+    /// generation.
+    pub returns: u64,
 }
 
 /// One node.

@@ -158,6 +158,8 @@ anomaly_names! {
     TwoOwners = "two-owners",
     /// A member's commit is acknowledged after another member was told that it owns the partition.
     ZombieCommit = "zombie-commit",
+    /// A static member that comes back in its generation is told to own other partitions.
+    StaticReassigned = "static-reassigned",
     /// A group commits past a record that none of its members had read.
     GroupSkip = "group-skip",
     /// A member reads a record again that was committed before it was told to own the partition.

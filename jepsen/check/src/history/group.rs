@@ -59,9 +59,13 @@ pub struct Membership {
     pub group: String,
     /// The member's id; empty while it has none.
     pub member: String,
+    /// The id of a static member (KIP-345), which whoever comes after it takes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// How it takes part.
     pub protocol: Protocol,
-    /// The generation (classic protocol) or the member's epoch (KIP-848); -1 while it has none.
+    /// The generation (classic protocol) or the member's epoch (KIP-848); -1 while it has none, and
+    /// where its client does not tell.
     pub generation: i32,
     /// What it holds when it asks: what it held before and is not here it has given back.
     #[serde(default)]

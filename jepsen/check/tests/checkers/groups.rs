@@ -184,6 +184,102 @@ fn a_member_that_lost_a_partition_commits_nothing() {
 }
 
 #[test]
+fn who_joins_anew_and_holds_on_owns_what_it_holds() {
+    // In a cooperative group: what was not given back is given to nobody.
+    let story = |second: &str, held: &str| {
+        format!(
+            "p1 join g m1 3 a/0 b/0
+p2 join g m2 {second}
+p1 join g m1 4 {held}"
+        )
+    };
+    is_valid(&story("4", "a/0 b/0 | a/0"));
+    is_valid(&story("4 b/0", "a/0 | a/0"));
+    shows(&["two-owners"], &story("4 b/0", "a/0 b/0 | a/0"));
+    // Whose join was refused may have been forgotten long ago.
+    is_valid(&story("4 b/0", "a/0 b/0 -> fail"));
+}
+
+#[test]
+fn an_instance_that_comes_back_in_its_generation_owns_what_it_owned() {
+    let story = |second: &str| format!("p1 join g m1:i 3 a/0 b/0\np1 crash\np2 join g {second}");
+    is_valid(&story("m2:i 3 a/0 b/0"));
+    is_valid(&story("m2:i 4 b/0"));
+    is_valid(&story("m2:j 4 b/0"));
+    shows(&["static-reassigned"], &story("m2:i 3 a/0"));
+    shows(&["static-reassigned"], &story("m2:i 3 a/0 b/0 c/0"));
+    // Another instance is not the same one.
+    shows(&["two-owners"], &story("m2:j 3 a/0"));
+    // The same member that asks again is told what is its own by then.
+    is_valid("p1 join g m1:i 3 a/0 b/0\np1 join g m1:i 3 a/0");
+    // A group of KIP-848 tells more in the same epoch, as others give it back.
+    is_valid(&story("m2:i 3 a/0\np3 join g k3 3 b/0"));
+}
+
+#[test]
+fn an_instance_that_was_taken_over_is_fenced() {
+    let story = |after: &str| {
+        with_log(&format!(
+            "p1 join g m1:i 1 a/0
+p1 assign a/0@0
+p1 poll a/0 0=1 1=2 hw=4
+p2 join g m2:i 1 a/0
+p1 {after}"
+        ))
+    };
+    is_valid(&story("commit g m1 1 a/0@2 -> fail"));
+    is_valid(&story("beat g m1:i 1 a/0 -> fail"));
+    shows(&["zombie-commit"], &story("commit g m1 1 a/0@2"));
+    shows(&["two-owners"], &story("beat g m1:i 1 a/0"));
+}
+
+#[test]
+fn a_client_that_tells_no_generation_owns_what_its_commits_prove() {
+    let story = |between: &str| {
+        with_log(&format!(
+            "p1 join g r1 -1 a/0
+p1 assign a/0@0
+p1 poll a/0 0=1 1=2 hw=4
+{between}p1 commit g r1 -1 a/0@2"
+        ))
+    };
+    is_valid(&story(""));
+    is_valid(&story("p2 join g r2 -1 b/0\n"));
+    shows(&["zombie-commit"], &story("p2 join g r2 -1 a/0\n"));
+    // That it believes to hold on to something proves nothing.
+    is_valid("p1 join g r1 -1 a/0 b/0\np2 join g r2 -1 b/0\np1 join g r1 -1 a/0 b/0 | a/0");
+}
+
+#[test]
+fn a_group_that_never_came_to_rest_proves_nothing() {
+    let limits = Limits {
+        group_rests_min: 1,
+        ..lenient()
+    };
+    let of = |story: &str| {
+        let story = format!("p9 commit g - -1 a/0@0 b/0@0\n{story}");
+        let verdict = check(&events(&story), &limits);
+        (verdict.outcome, verdict.stats.groups["g"].clone())
+    };
+    // Half of it has no owner, or the owners are not of one generation.
+    let half = of("p1 join g m1 3 a/0");
+    assert_eq!((half.0, half.1.rests), (Outcome::Unknown, 0));
+    let split = of("p1 join g m1 3 a/0\np2 join g m2 4 b/0");
+    assert_eq!((split.0, split.1.rests), (Outcome::Unknown, 0));
+    let late = of("phase heal\np1 join g m1 3 a/0 b/0");
+    assert_eq!((late.0, late.1.rests), (Outcome::Unknown, 0));
+    let both = of(
+        "p1 join g m1 3 a/0\np2 join g m2 4 b/0\np1 join g m1 4 a/0\np1 crash\np2 join g m2 5 a/0 b/0",
+    );
+    assert_eq!((both.0, both.1.rests), (Outcome::Valid, 2));
+    assert_eq!(both.1.generations, 3);
+    let silent = of("p1 join g r1 -1 a/0\np2 join g r2 -1 b/0");
+    assert_eq!((silent.0, silent.1.rests), (Outcome::Valid, 1));
+    let back = of("p1 join g m1:i 3 a/0 b/0\np1 crash\np2 join g m2:i 3 a/0 b/0");
+    assert_eq!((back.1.rests, back.1.returns), (2, 1));
+}
+
+#[test]
 fn everything_below_a_commit_was_read() {
     let story = |reads: &str, offset: i64| {
         with_log(&format!(

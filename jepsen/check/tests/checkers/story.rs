@@ -9,6 +9,8 @@
 //! p2 crash
 //! p1 create t 3; p1 delete t; p1 set t k=v; p1 describe t 3 k=v; p1 describe t gone; p1 list t u
 //! p1 join g m1 3 a/0 b/1          member m1 is told to own these in generation 3; k1 is of KIP-848
+//! p1 join g m1:i 3 a/0            of instance i; -1 for a client that tells no generation
+//! p1 join g m1 3 a/0 | a/0 b/1    holds on to what stands before the bar
 //! p1 beat g m1 3 a/0 | a/0 b/1    holds what stands before the bar, and is told what stands after it
 //! p1 beat g m1 3 a/0              the same on both sides
 //! p1 leave g m1
@@ -204,9 +206,15 @@ fn group(what: &str, rest: &[&str]) -> (Op, Op) {
                 None => (keys, keys),
             };
             let named = |words: &[&str]| words.iter().map(|name| key(name)).collect();
+            let named_member = word(1);
+            let (member, instance) = match named_member.split_once(':') {
+                Some((member, instance)) => (member, Some(instance.to_owned())),
+                None => (named_member.as_str(), None),
+            };
             let membership = |owned| Membership {
                 group: word(0),
-                member: word(1),
+                member: member.to_owned(),
+                instance: instance.clone(),
                 protocol: match word(1).starts_with('k') {
                     true => Protocol::Consumer,
                     false => Protocol::Classic,

@@ -1,24 +1,28 @@
 //! [`GroupMember`]: one member of a consumer group, of either protocol, that retries nothing.
 //!
 //! It knows what it was told to own, and asks its coordinator on a connection of its own: an answer
-//! to a join may take as long as the slowest member. Classic groups are assigned by ranges, by
-//! whichever member leads; those of KIP-848 by the server.
+//! to a join may take as long as the slowest member. Classic groups are assigned by whichever member
+//! leads, as their [`Assignor`] says; those of KIP-848 by the server.
+//!
+//! In a cooperative group a member holds on to what it owns while it joins; what it is told no more it
+//! gives back by joining again at once. It holds on to nothing where it may have been forgotten. A
+//! static member (KIP-345) has an instance id, under which whoever comes after it takes over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jepsen_check::history::{Key, Protocol};
 use kafka_client::api::{
     ConsumerGroupHeartbeat, ConsumerGroupHeartbeatAnswer, CoordinatorKind, Heartbeat, JoinGroup,
-    JoinedGroup, LeavingMember, OffsetCommit, OffsetFetch, OffsetToCommit, PartitionsById,
+    LeavingMember, OffsetCommit, OffsetFetch, OffsetToCommit, PartitionsById,
     SyncGroup,
 };
 use kafka_client::consumer_protocol::{Assignment, CONSUMER_PROTOCOL_TYPE, Subscription};
 use kafka_client::{ClientError, ConnectOptions, Connection, ErrorCode};
 use tokio::time::timeout;
 
+use super::assignor::Assignor;
 use super::nodes::Nodes;
 use crate::fault::NodeId;
 use crate::random::Random;
@@ -28,7 +32,21 @@ pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// A join waits for members that died, until their sessions are over.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(9);
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
-const ASSIGNOR: &str = "range";
+/// The epoch with which a static member of KIP-848 leaves for a while.
+const EPOCH_AWAY: i32 = -2;
+
+/// How a member takes part.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// In which group.
+    pub group: String,
+    /// Speaking what.
+    pub protocol: Protocol,
+    /// How a classic group shares.
+    pub assignor: Assignor,
+    /// The instance id of a static member.
+    pub instance: Option<String>,
+}
 
 /// What became of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +64,7 @@ pub enum Committed {
 pub struct GroupMember {
     /// What it knows of the cluster.
     pub nodes: Nodes,
-    group: String,
-    protocol: Protocol,
+    part: Part,
     keys: Vec<Key>,
     request_timeout: Duration,
     coordinator: Option<(NodeId, Rc<Connection>)>,
@@ -65,20 +82,18 @@ impl GroupMember {
     #[must_use]
     pub fn new(
         nodes: Nodes,
-        group: &str,
-        protocol: Protocol,
+        part: Part,
         keys: Vec<Key>,
         request_timeout: Duration,
         mut random: Random,
     ) -> GroupMember {
-        let member_id = match protocol {
+        let member_id = match part.protocol {
             Protocol::Classic => String::new(),
             Protocol::Consumer => format!("{:016x}{:016x}", random.next_u64(), random.next_u64()),
         };
         GroupMember {
             nodes,
-            group: group.to_owned(),
-            protocol,
+            part,
             keys,
             request_timeout,
             coordinator: None,
@@ -99,8 +114,15 @@ impl GroupMember {
 
     /// How it takes part.
     #[must_use]
-    pub fn protocol(&self) -> Protocol {
-        self.protocol
+    pub fn part(&self) -> &Part {
+        &self.part
+    }
+
+    /// Whether it holds on to what it owns while it joins.
+    #[must_use]
+    pub fn is_cooperative(&self) -> bool {
+        self.part.protocol == Protocol::Classic
+            && self.part.assignor == Assignor::CooperativeSticky
     }
 
     /// Its generation or epoch.
@@ -127,27 +149,31 @@ impl GroupMember {
         &self.owned
     }
 
-    /// Joins, owning nothing; on success it was told what to own.
+    /// Joins, owning nothing, or in a cooperative group what it owned; on success it was told what to
+    /// own. Where that is less than before, it is not joined until it has joined once more.
     ///
     /// # Errors
     ///
     /// Why it was told nothing.
     pub async fn join(&mut self) -> Result<(), ClientError> {
         self.is_joined = false;
-        self.owned.clear();
-        let joined = match self.protocol {
+        if !self.is_cooperative() {
+            self.owned.clear();
+        }
+        let before = self.owned.clone();
+        let joined = match self.part.protocol {
             Protocol::Classic => self.join_classic().await,
             Protocol::Consumer => {
                 let topics = self.topics();
                 let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-                let (group, member) = (self.group.as_str(), self.member_id.as_str());
+                let (group, member) = (self.part.group.as_str(), self.member_id.as_str());
                 let timeout_ms = millis(SESSION_TIMEOUT);
                 let beat = ConsumerGroupHeartbeat::join(group, member, &topics, timeout_ms);
                 self.beat_consumer(beat).await
             }
         };
         self.note(&joined);
-        self.is_joined = joined.is_ok();
+        self.is_joined = joined.is_ok() && before.is_subset(&self.owned);
         joined
     }
 
@@ -157,10 +183,10 @@ impl GroupMember {
     ///
     /// Why it was not acknowledged. Where the member has to join anew, it is joined no more.
     pub async fn heartbeat(&mut self) -> Result<(), ClientError> {
-        let answer = match self.protocol {
+        let answer = match self.part.protocol {
             Protocol::Classic => self.beat_classic().await,
             Protocol::Consumer => {
-                let (group, member) = (self.group.as_str(), self.member_id.as_str());
+                let (group, member) = (self.part.group.as_str(), self.member_id.as_str());
                 let mut beat = ConsumerGroupHeartbeat::unchanged(group, member, self.generation);
                 if self.is_news {
                     match self.owned_by_id() {
@@ -184,13 +210,14 @@ impl GroupMember {
         self.is_joined = false;
         self.owned.clear();
         let connection = self.coordinator().await?;
-        let left = match self.protocol {
+        let left = match self.part.protocol {
             Protocol::Classic => {
                 let leaving = [LeavingMember {
                     member_id: self.member_id.clone(),
-                    ..LeavingMember::default()
+                    instance_id: self.part.instance.clone(),
+                    reason: None,
                 }];
-                let left = connection.leave_group(&self.group, &leaving);
+                let left = connection.leave_group(&self.part.group, &leaving);
                 let left = self.within(left).await;
                 left.and_then(|left| {
                     left.error.check()?;
@@ -199,17 +226,36 @@ impl GroupMember {
                         .map_or(Ok(()), |member| member.error.check())
                 })
             }
-            Protocol::Consumer => {
-                let (group, member) = (self.group.as_str(), self.member_id.as_str());
-                let beat = ConsumerGroupHeartbeat::unchanged(group, member, -1);
-                let told = self
-                    .within(connection.consumer_group_heartbeat(&beat))
-                    .await;
-                told.and_then(|told| told.error.check_with(told.message))
-            }
+            Protocol::Consumer => self.say_epoch(&connection, -1).await,
         };
         self.note(&left);
         left
+    }
+
+    /// Makes way for the next member of its instance: one of KIP-848 has to say that it goes, a
+    /// classic one is replaced. It owns what it owned, for all that it knows.
+    ///
+    /// # Errors
+    ///
+    /// Why that may not have been heard.
+    pub async fn make_way(&mut self) -> Result<(), ClientError> {
+        match self.part.protocol {
+            Protocol::Classic => Ok(()),
+            Protocol::Consumer => {
+                let connection = self.coordinator().await?;
+                self.say_epoch(&connection, EPOCH_AWAY).await
+            }
+        }
+    }
+
+    async fn say_epoch(&self, connection: &Connection, epoch: i32) -> Result<(), ClientError> {
+        let (group, member) = (self.part.group.as_str(), self.member_id.as_str());
+        let mut beat = ConsumerGroupHeartbeat::unchanged(group, member, epoch);
+        beat.instance_id.clone_from(&self.part.instance);
+        let told = self
+            .within(connection.consumer_group_heartbeat(&beat))
+            .await?;
+        told.error.check_with(told.message)
     }
 
     /// Commits as this member.
@@ -241,10 +287,13 @@ impl GroupMember {
             metadata: None,
         };
         let commit = OffsetCommit {
-            group_id: self.group.clone(),
+            group_id: self.part.group.clone(),
             generation_or_epoch,
+            instance_id: match member_id.is_empty() {
+                true => None,
+                false => self.part.instance.clone(),
+            },
             member_id,
-            instance_id: None,
             offsets: offsets.iter().map(to_commit).collect(),
         };
         let answer = self.within(connection.offset_commit(&commit)).await;
@@ -287,7 +336,7 @@ impl GroupMember {
             .iter()
             .map(|key| (key.topic.clone(), key.partition))
             .collect();
-        let fetch = [OffsetFetch::new(self.group.clone(), Some(partitions))];
+        let fetch = [OffsetFetch::new(self.part.group.clone(), Some(partitions))];
         let answer = self.within(connection.offset_fetch(&fetch, false)).await;
         let answer = answer.and_then(|groups| {
             let group = groups.into_iter().next();
@@ -309,18 +358,22 @@ impl GroupMember {
 
     async fn join_classic(&mut self) -> Result<(), ClientError> {
         let connection = self.coordinator().await?;
+        // Those of one topic stand together, as they are sorted.
+        let owned = self.owned.iter();
         let subscription = Subscription {
             topics: self.topics(),
-            owned: Vec::new(),
+            owned: owned
+                .map(|key| (key.topic.clone(), key.partition))
+                .collect(),
         };
         let mut join = JoinGroup {
-            group_id: self.group.clone(),
+            group_id: self.part.group.clone(),
             session_timeout_ms: millis(SESSION_TIMEOUT),
             rebalance_timeout_ms: millis(SESSION_TIMEOUT),
             member_id: self.member_id.clone(),
-            instance_id: None,
+            instance_id: self.part.instance.clone(),
             protocol_type: CONSUMER_PROTOCOL_TYPE.to_owned(),
-            protocols: vec![(ASSIGNOR.to_owned(), subscription.encode())],
+            protocols: vec![(self.part.assignor.name().to_owned(), subscription.encode())],
             reason: None,
         };
         let mut joined = connection.join_group(&join).await?;
@@ -332,14 +385,14 @@ impl GroupMember {
         joined.error.check()?;
         let is_leader = joined.leader == joined.member_id && !joined.skip_assignment;
         let sync = SyncGroup {
-            group_id: self.group.clone(),
+            group_id: self.part.group.clone(),
             generation: joined.generation,
             member_id: joined.member_id.clone(),
-            instance_id: None,
+            instance_id: self.part.instance.clone(),
             protocol_type: joined.protocol_type.clone(),
             protocol_name: joined.protocol_name.clone(),
             assignments: match is_leader {
-                true => self.assign(&joined)?,
+                true => self.part.assignor.share(&self.keys, &joined.members)?,
                 false => Vec::new(),
             },
         };
@@ -353,46 +406,22 @@ impl GroupMember {
         Ok(())
     }
 
-    /// Of each topic a range of partitions to each member that wants it, in the order of their ids.
-    fn assign(&self, joined: &JoinedGroup) -> Result<Vec<(String, Bytes)>, ClientError> {
-        let mut members: Vec<(&str, Subscription, Assignment)> = Vec::new();
-        for member in &joined.members {
-            let subscription = Subscription::decode(&member.metadata)?;
-            members.push((&member.member_id, subscription, Assignment::default()));
-        }
-        members.sort_by_key(|(member_id, ..)| *member_id);
-        for topic in self.topics() {
-            let mut partitions = self.keys.iter().filter(|key| key.topic == topic);
-            let count = partitions.clone().count();
-            let mut wanting: Vec<_> = members
-                .iter_mut()
-                .filter(|(_, subscription, _)| subscription.topics.contains(&topic))
-                .collect();
-            let members = wanting.len().max(1);
-            for (at, (_, _, assignment)) in wanting.iter_mut().enumerate() {
-                let share = count / members + usize::from(at < count % members);
-                let range = partitions.by_ref().take(share);
-                let named = range.map(|key| (key.topic.clone(), key.partition));
-                assignment.0.extend(named);
-            }
-        }
-        let encoded = members.into_iter();
-        let encoded = encoded.map(|(member, _, told)| (member.to_owned(), told.encode()));
-        Ok(encoded.collect())
-    }
-
     async fn beat_classic(&mut self) -> Result<(), ClientError> {
         let connection = self.coordinator().await?;
         let beat = Heartbeat {
-            group_id: self.group.clone(),
+            group_id: self.part.group.clone(),
             generation: self.generation,
             member_id: self.member_id.clone(),
-            instance_id: None,
+            instance_id: self.part.instance.clone(),
         };
         self.within(connection.heartbeat(&beat)).await?.check()
     }
 
-    async fn beat_consumer(&mut self, beat: ConsumerGroupHeartbeat) -> Result<(), ClientError> {
+    async fn beat_consumer(
+        &mut self,
+        mut beat: ConsumerGroupHeartbeat,
+    ) -> Result<(), ClientError> {
+        beat.instance_id.clone_from(&self.part.instance);
         let connection = self.coordinator().await?;
         let told = self
             .within(connection.consumer_group_heartbeat(&beat))
@@ -495,7 +524,7 @@ impl GroupMember {
         node: NodeId,
     ) -> Result<(NodeId, Rc<Connection>), ClientError> {
         let asked = self.nodes.connection(node).await?;
-        let group = [self.group.as_str()];
+        let group = [self.part.group.as_str()];
         let found = self.within(asked.find_coordinator(CoordinatorKind::Group, &group));
         let found = match found.await {
             Ok(found) => found.into_iter().next(),
@@ -544,14 +573,18 @@ impl GroupMember {
             ErrorCode::NOT_COORDINATOR
             | ErrorCode::COORDINATOR_NOT_AVAILABLE
             | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => self.coordinator = None,
-            ErrorCode::REBALANCE_IN_PROGRESS | ErrorCode::ILLEGAL_GENERATION => {
+            ErrorCode::REBALANCE_IN_PROGRESS => self.is_joined = false,
+            ErrorCode::ILLEGAL_GENERATION => {
                 self.is_joined = false;
+                self.owned.clear();
             }
             ErrorCode::UNKNOWN_MEMBER_ID
             | ErrorCode::FENCED_MEMBER_EPOCH
+            | ErrorCode::FENCED_INSTANCE_ID
             | ErrorCode::GROUP_ID_NOT_FOUND => {
                 self.is_joined = false;
-                if self.protocol == Protocol::Classic {
+                self.owned.clear();
+                if self.part.protocol == Protocol::Classic {
                     self.member_id.clear();
                 }
             }
@@ -566,75 +599,47 @@ fn millis(duration: Duration) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use kafka_client::api::JoinedMember;
-
     use super::*;
 
-    fn member(keys: &[(&str, i32)]) -> GroupMember {
+    fn member(assignor: Assignor) -> GroupMember {
         let nodes = Nodes::new(Vec::new(), Duration::from_secs(1), Random::new(1));
-        let key = |(topic, partition): &(&str, i32)| Key {
-            topic: (*topic).to_owned(),
-            partition: *partition,
+        let part = Part {
+            group: "g".to_owned(),
+            protocol: Protocol::Classic,
+            assignor,
+            instance: None,
         };
-        let keys = keys.iter().map(key).collect();
+        let key = Key {
+            topic: "a".to_owned(),
+            partition: 0,
+        };
         let timeout = Duration::from_secs(1);
-        GroupMember::new(nodes, "g", Protocol::Classic, keys, timeout, Random::new(1))
-    }
-
-    #[test]
-    fn ranges_give_every_partition_to_one_member() {
-        let leader = member(&[("a", 0), ("a", 1), ("a", 2), ("b", 0)]);
-        let joining = |member_id: &str, topics: &[&str]| JoinedMember {
-            member_id: member_id.to_owned(),
-            instance_id: None,
-            metadata: Subscription {
-                topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
-                owned: Vec::new(),
-            }
-            .encode(),
-        };
-        let joined = JoinedGroup {
-            error: ErrorCode::NONE,
-            generation: 1,
-            protocol_type: None,
-            protocol_name: None,
-            leader: "x".to_owned(),
-            skip_assignment: false,
-            member_id: "x".to_owned(),
-            members: vec![joining("y", &["a", "b"]), joining("x", &["a"])],
-        };
-        let told = leader.assign(&joined).expect("both can be read");
-        let told: Vec<(&str, Vec<(String, i32)>)> = told
-            .iter()
-            .map(|(member, bytes)| {
-                let assignment = Assignment::decode(bytes).expect("it was encoded");
-                (member.as_str(), assignment.0)
-            })
-            .collect();
-        let named = |keys: &[(&str, i32)]| -> Vec<(String, i32)> {
-            let named = keys.iter();
-            named
-                .map(|(topic, partition)| ((*topic).to_owned(), *partition))
-                .collect()
-        };
-        assert_eq!(
-            told,
-            [
-                ("x", named(&[("a", 0), ("a", 1)])),
-                ("y", named(&[("a", 2), ("b", 0)])),
-            ]
-        );
+        let mut member = GroupMember::new(nodes, part, vec![key.clone()], timeout, Random::new(1));
+        member.member_id = "old".to_owned();
+        member.is_joined = true;
+        member.owned.insert(key);
+        member
     }
 
     #[test]
     fn a_member_nobody_knows_asks_for_a_new_id() {
-        let mut member = member(&[("a", 0)]);
-        member.member_id = "old".to_owned();
-        member.is_joined = true;
-        member.note::<()>(&Err(ErrorCode::ILLEGAL_GENERATION.into()));
+        for code in [ErrorCode::UNKNOWN_MEMBER_ID, ErrorCode::FENCED_INSTANCE_ID] {
+            let mut member = member(Assignor::Range);
+            member.note::<()>(&Err(ErrorCode::ILLEGAL_GENERATION.into()));
+            assert!(!member.is_joined());
+            assert_eq!(member.member_id(), "old");
+            member.note::<()>(&Err(code.into()));
+            assert_eq!(member.member_id(), "");
+        }
+    }
+
+    #[test]
+    fn a_member_that_may_have_been_forgotten_owns_nothing() {
+        let mut member = member(Assignor::CooperativeSticky);
+        member.note::<()>(&Err(ErrorCode::REBALANCE_IN_PROGRESS.into()));
         assert!(!member.is_joined());
-        assert_eq!(member.member_id(), "old");
-        member.note::<()>(&Err(ErrorCode::UNKNOWN_MEMBER_ID.into()));
-        assert_eq!(member.member_id(), "");
+        assert_eq!(member.owned().len(), 1);
+        member.note::<()>(&Err(ErrorCode::ILLEGAL_GENERATION.into()));
+        assert!(member.owned().is_empty());
     }
 }

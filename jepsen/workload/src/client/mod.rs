@@ -4,6 +4,7 @@
 //! they are assigned, from positions of their own. To crash one, drop it.
 
 pub mod admin;
+pub mod assignor;
 pub mod certainty;
 pub mod group;
 pub mod nodes;

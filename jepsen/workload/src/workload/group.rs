@@ -4,7 +4,7 @@
 //! A member follows the rules: it begins where the group stood, commits only what it has read, and
 //! holds on to nothing that it was told to give back. One that stood still for longer than its
 //! session lasts knows no better and commits what it had read, which must be refused where somebody
-//! else has taken over.
+//! else has taken over. So does a static member whose instance has a new one already.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -15,16 +15,18 @@ use jepsen_check::history::{Group, Key, Membership, Op, Process, Protocol};
 use tokio::time::{Instant, sleep};
 
 use super::log::{self, Session, pause};
+use super::style::Style;
 use crate::book::Book;
 use crate::client::ClientOptions;
-use crate::client::group::{Committed, GroupMember, SESSION_TIMEOUT};
+use crate::client::assignor::Assignor;
+use crate::client::group::{Committed, GroupMember, Part, SESSION_TIMEOUT};
 use crate::generator::Generator;
 use crate::random::Random;
 use crate::run::{DriveError, Factory};
 use crate::world::World;
 
 /// The one group.
-const GROUP: &str = "group-0";
+pub(super) const GROUP: &str = "group-0";
 /// How often a member gives a sign of life.
 const BEAT_EVERY: Duration = Duration::from_millis(300);
 /// A pause after something that did not work.
@@ -36,35 +38,6 @@ const LIFE_MS_MORE: u64 = 12_000;
 const LAST_MEMBERS: u32 = 3;
 /// How long they may take: some sessions of members that died, and more on a busy machine.
 const LAST_READS: Duration = Duration::from_secs(85);
-
-/// Which protocols the members of a run speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    Classic,
-    Consumer,
-    /// Each member one or the other.
-    Mixed,
-}
-
-impl Style {
-    /// Any of them.
-    pub(crate) fn draw(random: &mut Random) -> Style {
-        match random.below(3) {
-            0 => Style::Classic,
-            1 => Style::Consumer,
-            _ => Style::Mixed,
-        }
-    }
-
-    fn protocol(self, random: &mut Random) -> Protocol {
-        match self {
-            Style::Classic => Protocol::Classic,
-            Style::Consumer => Protocol::Consumer,
-            Style::Mixed if random.chance(1, 2) => Protocol::Classic,
-            Style::Mixed => Protocol::Consumer,
-        }
-    }
-}
 
 /// One client of the workload: a row of members, one after the other.
 pub(crate) struct GroupClient<'a, W> {
@@ -78,12 +51,22 @@ pub(crate) struct GroupClient<'a, W> {
     pub number: u32,
     /// Draws what it does.
     pub random: Random,
-    /// Which protocols its members speak.
+    /// How its members take part.
     pub style: Style,
     /// The mean of its pauses.
     pub pause: Duration,
     /// Whether its members live to the end.
     pub is_calm: bool,
+}
+
+/// Who goes on.
+enum Next {
+    /// The same member.
+    Same,
+    /// One that is still to be made.
+    New,
+    /// This one.
+    This(Box<Consumer>),
 }
 
 /// A member with the client that reads for it.
@@ -113,23 +96,32 @@ impl<W: World> GroupClient<'_, W> {
             consumer.session.client.set_addresses(addresses);
             let goes_on = match !self.is_calm && Instant::now() >= consumer.ends_at {
                 true => self.end(&mut consumer, until).await,
-                false => self.step(&mut consumer).await,
+                false => match self.step(&mut consumer).await {
+                    true => Next::Same,
+                    false => Next::New,
+                },
             };
-            if !goes_on {
-                consumer = self.consumer();
+            match goes_on {
+                Next::Same => {}
+                Next::New => consumer = self.consumer(),
+                Next::This(next) => consumer = *next,
             }
         }
     }
 
     fn consumer(&mut self) -> Consumer {
         let settings = self.factory.settings();
-        let protocol = self.style.protocol(&mut self.random);
+        let part = Part {
+            group: GROUP.to_owned(),
+            protocol: self.style.protocol(&mut self.random),
+            assignor: self.style.assignor,
+            instance: self.style.instance(self.number),
+        };
         let options = ClientOptions::of(settings, false);
         let nodes = self.factory.nodes(self.number, self.random.fork(3));
         let member = GroupMember::new(
             nodes,
-            GROUP,
-            protocol,
+            part,
             settings.keys(),
             settings.request_timeout,
             self.random.fork(4),
@@ -182,12 +174,15 @@ impl<W: World> GroupClient<'_, W> {
     }
 
     /// A member's end, or nearly so.
-    async fn end(&mut self, consumer: &mut Consumer, until: Instant) -> bool {
+    async fn end(&mut self, consumer: &mut Consumer, until: Instant) -> Next {
         let nap = SESSION_TIMEOUT * 4 / 3;
+        let is_static = consumer.member.part().instance.is_some();
         match self.random.below(4) {
+            // A static member mostly is back before it is missed.
+            0 if is_static && consumer.member.is_joined() => self.hand_on(consumer).await,
             0 => {
                 self.leave(consumer).await;
-                false
+                Next::New
             }
             // It stands still, is taken for dead, and does not know it.
             1 if Instant::now() + nap < until => {
@@ -195,37 +190,82 @@ impl<W: World> GroupClient<'_, W> {
                 let life_ms = LIFE_MS_MIN + self.random.below(LIFE_MS_MORE);
                 consumer.ends_at = Instant::now() + Duration::from_millis(life_ms);
                 let offsets = positions(consumer, consumer.member.owned());
-                self.commit(consumer, offsets).await
+                match self.commit(consumer, offsets).await {
+                    true => Next::Same,
+                    false => Next::New,
+                }
             }
             _ => {
-                self.book.invoke(consumer.session.process, Op::Crash);
-                self.book.ok(consumer.session.process, Op::Crash);
-                false
+                self.crash(consumer);
+                Next::New
             }
         }
     }
 
+    fn crash(&self, consumer: &Consumer) {
+        self.book.invoke(consumer.session.process, Op::Crash);
+        self.book.ok(consumer.session.process, Op::Crash);
+    }
+
+    /// The next member of the instance takes over while this one lives, which then goes on as if
+    /// nothing had happened, and must be refused.
+    async fn hand_on(&mut self, consumer: &mut Consumer) -> Next {
+        // Whether or not that was heard, the next one comes.
+        let _ = consumer.member.make_way().await;
+        let mut next = self.consumer();
+        self.join(&mut next).await;
+        let offsets = positions(consumer, consumer.member.owned());
+        match self.random.chance(1, 2) {
+            true => _ = self.commit(consumer, offsets).await,
+            false => _ = self.beat(consumer).await,
+        }
+        self.crash(consumer);
+        Next::This(Box::new(next))
+    }
+
     async fn join(&mut self, consumer: &mut Consumer) -> bool {
-        consumer.unplaced.clear();
         let process = consumer.session.process;
-        let asked = membership(&consumer.member, Vec::new(), Vec::new());
+        let before = match consumer.member.is_cooperative() {
+            true => consumer.member.owned().clone(),
+            false => BTreeSet::new(),
+        };
+        let held: Vec<Key> = before.iter().cloned().collect();
+        let asked = membership(&consumer.member, held.clone(), Vec::new());
         self.book
             .invoke(process, Op::Group(Group::Join(asked.clone())));
-        match consumer.member.join().await {
-            Ok(()) => {
-                let owned = consumer.member.owned().iter().cloned().collect();
-                let told = membership(&consumer.member, Vec::new(), owned);
-                self.book.ok(process, Op::Group(Group::Join(told)));
-                consumer.beat_at = Instant::now() + BEAT_EVERY;
-                consumer.unplaced = consumer.member.owned().clone();
-                log::assign(self.book, &mut consumer.session, Vec::new());
-            }
-            Err(error) => {
-                let why = error.to_string();
-                self.book.fail(process, Op::Group(Group::Join(asked)), why);
-                sleep(PAUSE).await;
+        if let Err(error) = consumer.member.join().await {
+            let why = error.to_string();
+            self.book.fail(process, Op::Group(Group::Join(asked)), why);
+            sleep(PAUSE).await;
+            return true;
+        }
+        let owned = consumer.member.owned().clone();
+        let told = membership(&consumer.member, held, owned.iter().cloned().collect());
+        self.book.ok(process, Op::Group(Group::Join(told)));
+        consumer.beat_at = Instant::now() + BEAT_EVERY;
+        // What it placed before and holds on to stays where it is.
+        consumer.unplaced.retain(|key| before.contains(key));
+        self.take_in(consumer, &before).await
+    }
+
+    /// Takes in what the member owns now, and may commit what it owns no more before it says that it
+    /// has given it back.
+    async fn take_in(&mut self, consumer: &mut Consumer, before: &BTreeSet<Key>) -> bool {
+        let owned = consumer.member.owned().clone();
+        let lost: BTreeSet<Key> = before.difference(&owned).cloned().collect();
+        if !lost.is_empty() && self.random.chance(1, 2) {
+            let offsets = positions(consumer, &lost);
+            if !self.commit(consumer, offsets).await {
+                return false;
             }
         }
+        let new = owned.difference(before).cloned();
+        consumer.unplaced.extend(new);
+        consumer.unplaced.retain(|key| owned.contains(key));
+        let kept = positions(consumer, &owned);
+        let is_kept = |(key, _): &(Key, i64)| !consumer.unplaced.contains(key);
+        let kept: Vec<(Key, i64)> = kept.into_iter().filter(is_kept).collect();
+        log::assign(self.book, &mut consumer.session, kept);
         true
     }
 
@@ -250,22 +290,10 @@ impl<W: World> GroupClient<'_, W> {
         let owned = consumer.member.owned().clone();
         let told = membership(&consumer.member, held, owned.iter().cloned().collect());
         self.book.ok(process, Op::Group(Group::Heartbeat(told)));
-        if owned == before {
-            return true;
+        match owned == before {
+            true => true,
+            false => self.take_in(consumer, &before).await,
         }
-        let lost: BTreeSet<Key> = before.difference(&owned).cloned().collect();
-        if !lost.is_empty() && self.random.chance(1, 2) {
-            let offsets = positions(consumer, &lost);
-            if !self.commit(consumer, offsets).await {
-                return false;
-            }
-        }
-        let new = owned.difference(&before).cloned();
-        consumer.unplaced.extend(new);
-        consumer.unplaced.retain(|key| owned.contains(key));
-        let kept = positions(consumer, &owned);
-        log::assign(self.book, &mut consumer.session, kept);
-        true
     }
 
     /// Asks where the group stands in what was not read yet, and reads on from there.
@@ -329,7 +357,8 @@ fn membership(member: &GroupMember, held: Vec<Key>, owned: Vec<Key>) -> Membersh
     Membership {
         group: GROUP.to_owned(),
         member: member.member_id().to_owned(),
-        protocol: member.protocol(),
+        instance: member.part().instance.clone(),
+        protocol: member.part().protocol,
         generation: member.generation(),
         held,
         owned,
@@ -376,8 +405,12 @@ fn outsider<W: World>(factory: &Factory<'_, W>, number: u32, random: &mut Random
     let nodes = factory.nodes(number, random.fork(1));
     GroupMember::new(
         nodes,
-        GROUP,
-        Protocol::Classic,
+        Part {
+            group: GROUP.to_owned(),
+            protocol: Protocol::Classic,
+            assignor: Assignor::Range,
+            instance: None,
+        },
         settings.keys(),
         settings.request_timeout,
         random.fork(2),

@@ -6,6 +6,7 @@
 pub(crate) mod group;
 pub(crate) mod log;
 pub mod meta;
+pub(crate) mod style;
 
 use std::fmt;
 use std::str::FromStr;

@@ -9,8 +9,11 @@ mod lag;
 mod offsets;
 mod owners;
 mod reads;
+mod rests;
 
 use std::collections::BTreeMap;
+
+pub(super) use rests::stats;
 
 use super::findings::Findings;
 use super::limits::Limits;
@@ -33,6 +36,7 @@ pub(crate) fn check(
     owners::check(run, findings);
     reads::check(run, partitions, &commits, findings);
     lag::check(run, &commits, limits, findings);
+    rests::check(run, limits, findings);
 }
 
 /// What was committed and what was seen of it, by place, each in the order of invocations.

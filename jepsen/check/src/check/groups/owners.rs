@@ -2,7 +2,8 @@
 //!
 //! No two members are told of one partition in the same generation (or member epoch), and none is
 //! told of it while another certainly owns it. A group that has lost all its members may make way for
-//! one of the other protocol, whose generations begin anew.
+//! one of the other protocol, whose generations begin anew. Who comes with the instance id of another
+//! takes over what that one owned, in its generation: all of it, and from then on alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,12 +11,13 @@ use super::super::findings::Findings;
 use super::super::run::{KeyId, Run};
 use super::super::verdict::{Anomaly, AnomalyName};
 use super::Place;
-use crate::history::{Group, Kind, Membership, Op, Process, Protocol};
+use crate::history::{Group, Key, Kind, Membership, Op, Process, Protocol};
 
 /// A member's hold on a partition.
 #[derive(Debug, Clone, Copy)]
 struct Hold<'a> {
     member: &'a str,
+    instance: Option<&'a str>,
     generation: i32,
     /// The request and the answer that told it.
     asked: usize,
@@ -37,6 +39,13 @@ impl Hold<'_> {
         let both = self.told.max(other.told) < self.until().min(other.until());
         is_told_within || both
     }
+
+    /// Whether both were told in one generation, as members that have nothing to do with each other:
+    /// then that is found where they were told.
+    fn is_of_the_same_generation(&self, other: &Hold<'_>) -> bool {
+        let is_taken_over = self.instance.is_some() && self.instance == other.instance;
+        self.generation >= 0 && self.generation == other.generation && !is_taken_over
+    }
 }
 
 /// A process as a member.
@@ -51,7 +60,9 @@ struct Walk<'a> {
     members: HashMap<Process, Member<'a>>,
     ended: BTreeMap<Place<'a>, Vec<Hold<'a>>>,
     /// Who was told of a partition in a generation first, and where.
-    told: BTreeMap<(&'a str, KeyId, i32), (&'a str, usize)>,
+    told: BTreeMap<(&'a str, KeyId, i32), (&'a Membership, usize)>,
+    /// What an instance was told in a generation when it joined, last, and where.
+    instances: BTreeMap<(&'a str, &'a str, i32), (&'a Membership, usize)>,
     /// The highest generation that anybody was told of, as it rises, by the group.
     highest: BTreeMap<&'a str, Vec<(usize, i32)>>,
     /// Of each group the protocols of its members.
@@ -79,11 +90,15 @@ pub(super) fn check<'a>(run: &Run<'a>, findings: &mut Findings) {
             }
             (Op::Group(op @ (Group::Join(member) | Group::Heartbeat(member))), Kind::Ok) => {
                 let asked = run.partner[position].unwrap_or(position);
-                if matches!(op, Group::Heartbeat(_)) {
-                    let held = member.held.iter().map(|key| run.key_id(key));
+                // Who joins anew and holds on to something is a member all the while, where the
+                // client says so by its generation.
+                let held = member.held.iter().map(|key| run.key_id(key));
+                if member.generation >= 0 {
                     walk.confirm(event.process, held, (asked, false));
-                } else {
+                }
+                if matches!(op, Group::Join(_)) {
                     walk.begin_anew(member, asked);
+                    walk.come_back(member, position, findings);
                 }
                 walk.tell(run, event.process, member, asked, position, findings);
             }
@@ -152,10 +167,51 @@ impl<'a> Walk<'a> {
         let is_anew = before
             .checked_sub(1)
             .is_some_and(|at| joined.generation <= highest[at].1);
-        if is_mixed && is_anew {
+        if is_mixed && is_anew && joined.generation >= 0 {
             self.told.retain(|(of, ..), _| *of != group);
+            self.instances.retain(|(of, ..), _| *of != group);
             self.highest.remove(group);
         }
+    }
+
+    /// Who comes with the instance id of another in the same generation is told to own what that one
+    /// was. A group with members of KIP-848 tells more as others give it back, in the same epoch.
+    fn come_back(&mut self, told: &'a Membership, position: usize, findings: &mut Findings) {
+        let (Some(instance), Protocol::Classic, 0..) =
+            (&told.instance, told.protocol, told.generation)
+        else {
+            return;
+        };
+        let group = told.group.as_str();
+        if self.protocols.get(group).is_some_and(|all| all.len() > 1) {
+            return;
+        }
+        let place = (group, instance.as_str(), told.generation);
+        let Some((before, at)) = self.instances.insert(place, (told, position)) else {
+            return;
+        };
+        let sorted = |member: &'a Membership| -> BTreeSet<&'a Key> { member.owned.iter().collect() };
+        let (owned, owned_before) = (sorted(told), sorted(before));
+        let Some(key) = owned.symmetric_difference(&owned_before).next() else {
+            return;
+        };
+        if before.member == told.member {
+            return;
+        }
+        findings.add(AnomalyName::StaticReassigned, || {
+            let what = format!(
+                "{key}: instance {instance} of group {group} came back in generation {} as member \
+                 {}, and was told to own {} partitions instead of the {} of member {}",
+                told.generation,
+                told.member,
+                owned.len(),
+                owned_before.len(),
+                before.member
+            );
+            Anomaly::new(AnomalyName::StaticReassigned, what)
+                .of_key(key)
+                .shown_by([at as u64, position as u64])
+        });
     }
 
     fn tell(
@@ -181,21 +237,26 @@ impl<'a> Walk<'a> {
             let key = run.key_id(named);
             member.holds.entry(key).or_insert(Hold {
                 member: &told.member,
+                instance: told.instance.as_deref(),
                 generation: told.generation,
                 asked,
                 told: position,
                 confirmed: None,
             });
-            let first = *self
-                .told
-                .entry((group, key, told.generation))
-                .or_insert((&told.member, position));
-            if first.0 != told.member {
+            if told.generation < 0 {
+                continue;
+            }
+            let place = (group, key, told.generation);
+            let first = *self.told.entry(place).or_insert((told, position));
+            let is_taken_over = told.instance.is_some() && first.0.instance == told.instance;
+            if is_taken_over {
+                self.told.insert(place, (told, position));
+            } else if first.0.member != told.member {
                 findings.add(AnomalyName::TwoOwners, || {
                     let what = format!(
                         "{named}: members {} and {} of group {group} were both told to own it in \
                          generation {}",
-                        first.0, told.member, told.generation
+                        first.0.member, told.member, told.generation
                     );
                     Anomaly::new(AnomalyName::TwoOwners, what)
                         .of_key(named)
@@ -216,7 +277,7 @@ fn overlaps(run: &Run<'_>, (group, key): Place<'_>, holds: &[Hold<'_>], findings
             }
             // The same generation is told of where it was told.
             if earlier.member == later.member
-                || earlier.generation == later.generation
+                || earlier.is_of_the_same_generation(later)
                 || !earlier.overlaps(later)
             {
                 continue;
