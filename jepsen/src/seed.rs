@@ -22,6 +22,9 @@ pub(crate) struct Told {
     pub(crate) why: String,
     pub(crate) sends_ok: u64,
     pub(crate) faults: u64,
+    /// How often its group came to rest while things were broken.
+    #[serde(default)]
+    pub(crate) group_rests: u64,
     pub(crate) virtual_ms: u64,
 }
 
@@ -96,6 +99,7 @@ fn told(outcome: &Outcome, exit: Exit) -> Told {
             .values()
             .map(|fault| fault.took_effect)
             .sum(),
+        group_rests: verdict.stats.groups.values().map(|group| group.rests).sum(),
         virtual_ms: outcome.virtual_ms,
     }
 }
@@ -108,6 +112,7 @@ fn limits(run: &RunSettings) -> Limits {
         sends_ok_min: if has_log { 20 } else { 0 },
         polls_ok_min: if has_log { 10 } else { 0 },
         commits_ok_min: if has_group { 3 } else { 0 },
+        group_rests_min: u64::from(has_group),
         ..Limits::default()
     }
 }

@@ -41,6 +41,7 @@ struct Tally {
     fault: u64,
     sends_ok: u64,
     faults: u64,
+    group_rests: u64,
     virtual_ms: u64,
 }
 
@@ -55,6 +56,7 @@ impl Tally {
         *count += 1;
         self.sends_ok += ran.told.sends_ok;
         self.faults += ran.told.faults;
+        self.group_rests += ran.told.group_rests;
         self.virtual_ms += ran.told.virtual_ms;
     }
 
@@ -220,7 +222,7 @@ impl Series<'_> {
         let seeds = self.arguments.seeds.0.end - self.arguments.seeds.0.start;
         format!(
             "{} of {seeds} seeds: {} valid, {} anomalies, {} unknown, {} harness faults; \
-             {} acknowledged sends, {} faults, {:.1} simulated minutes in {:.0} s",
+             {} acknowledged sends, {} faults, groups {} times at rest, {:.1} simulated minutes in {:.0} s",
             tally.all(),
             tally.valid,
             tally.anomaly,
@@ -228,6 +230,7 @@ impl Series<'_> {
             tally.fault,
             tally.sends_ok,
             tally.faults,
+            tally.group_rests,
             tally.virtual_ms as f64 / 60e3,
             self.began.elapsed().as_secs_f64()
         )

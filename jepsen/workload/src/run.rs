@@ -24,7 +24,7 @@ use crate::random::Random;
 use crate::ready;
 use crate::settings::{ClientKind, RunSettings};
 use crate::workload::WorkloadKind;
-use crate::workload::group::{self, GroupClient};
+use crate::workload::group::{self, AnyGroupClient};
 use crate::workload::log::LogClient;
 use crate::workload::meta::{MetaClient, MetaGenerator};
 use crate::workload::style::Style;
@@ -131,18 +131,17 @@ async fn phases<W: World>(book: &Book<'_, W>, factory: &Factory<'_, W>) -> Resul
                 Either::Left(Either::Left(Box::pin(client.work(until))))
             }
             WorkloadKind::Group => {
-                let (pause, generator) = (settings.pause(), &generator);
-                let client = GroupClient {
+                let member = AnyGroupClient {
                     book,
                     factory,
-                    generator,
+                    generator: &generator,
                     number,
                     random,
                     style,
-                    pause,
+                    pause: settings.pause(),
                     is_calm: false,
                 };
-                Either::Left(Either::Right(Box::pin(client.work(until, &never))))
+                Either::Left(Either::Right(Box::pin(member.work(until, &never))))
             }
             WorkloadKind::Meta => {
                 let (pause, generator) = (settings.pause(), &meta);
@@ -233,6 +232,17 @@ impl<'a, W: World> Factory<'a, W> {
             ClientKind::Thin | ClientKind::Rdkafka | ClientKind::Mixed => {
                 Client::Thin(Box::new(ThinClient::new(addresses, options, random)))
             }
+        }
+    }
+
+    /// Whether the members of this client are librdkafka's. Those of a group have odd numbers while
+    /// things break, so that both kinds are in it.
+    #[cfg(feature = "rdkafka")]
+    pub(crate) fn has_rdkafka_members(&self, number: u32) -> bool {
+        match self.settings.client {
+            ClientKind::Thin => false,
+            ClientKind::Rdkafka => true,
+            ClientKind::Mixed => number % 4 >= 2,
         }
     }
 

@@ -15,8 +15,7 @@ use std::time::Duration;
 use jepsen_check::history::{Key, Protocol};
 use kafka_client::api::{
     ConsumerGroupHeartbeat, ConsumerGroupHeartbeatAnswer, CoordinatorKind, Heartbeat, JoinGroup,
-    LeavingMember, OffsetCommit, OffsetFetch, OffsetToCommit, PartitionsById,
-    SyncGroup,
+    LeavingMember, OffsetCommit, OffsetFetch, OffsetToCommit, PartitionsById, SyncGroup,
 };
 use kafka_client::consumer_protocol::{Assignment, CONSUMER_PROTOCOL_TYPE, Subscription};
 use kafka_client::{ClientError, ConnectOptions, Connection, ErrorCode};
@@ -121,8 +120,7 @@ impl GroupMember {
     /// Whether it holds on to what it owns while it joins.
     #[must_use]
     pub fn is_cooperative(&self) -> bool {
-        self.part.protocol == Protocol::Classic
-            && self.part.assignor == Assignor::CooperativeSticky
+        self.part.protocol == Protocol::Classic && self.part.assignor == Assignor::CooperativeSticky
     }
 
     /// Its generation or epoch.
@@ -417,10 +415,7 @@ impl GroupMember {
         self.within(connection.heartbeat(&beat)).await?.check()
     }
 
-    async fn beat_consumer(
-        &mut self,
-        mut beat: ConsumerGroupHeartbeat,
-    ) -> Result<(), ClientError> {
+    async fn beat_consumer(&mut self, mut beat: ConsumerGroupHeartbeat) -> Result<(), ClientError> {
         beat.instance_id.clone_from(&self.part.instance);
         let connection = self.coordinator().await?;
         let told = self

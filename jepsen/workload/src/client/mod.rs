@@ -10,6 +10,8 @@ pub mod group;
 pub mod nodes;
 #[cfg(feature = "rdkafka")]
 pub mod rdkafka;
+#[cfg(feature = "rdkafka")]
+pub(crate) mod rdkafka_group;
 pub mod thin;
 
 use std::collections::BTreeMap;

@@ -225,7 +225,7 @@ fn producer_config(bootstrap: &str, options: &ClientOptions) -> ClientConfig {
     config
 }
 
-fn consumer_config(bootstrap: &str) -> ClientConfig {
+pub(super) fn consumer_config(bootstrap: &str) -> ClientConfig {
     let mut config = common(bootstrap);
     config
         .set("group.id", "jepsen")

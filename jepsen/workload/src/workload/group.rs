@@ -14,6 +14,8 @@ use futures_util::future::{join, join_all};
 use jepsen_check::history::{Group, Key, Membership, Op, Process, Protocol};
 use tokio::time::{Instant, sleep};
 
+#[cfg(feature = "rdkafka")]
+use super::group_rdkafka::RdkafkaGroupClient;
 use super::log::{self, Session, pause};
 use super::style::Style;
 use crate::book::Book;
@@ -31,16 +33,20 @@ pub(super) const GROUP: &str = "group-0";
 const BEAT_EVERY: Duration = Duration::from_millis(300);
 /// A pause after something that did not work.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A member's life takes so long at least, and less than so much more.
-const LIFE_MS_MIN: u64 = 4_000;
-const LIFE_MS_MORE: u64 = 12_000;
+/// A member's life takes so much of the run at least, and less than so much more; but in a long run
+/// no more than so long.
+const LIVES_MIN: u32 = 5;
+const LIVES_MORE: u32 = 2;
+const LIFE_MIN_MAX: Duration = Duration::from_secs(4);
+const LIFE_MORE_MAX: Duration = Duration::from_secs(12);
 /// Members that read what is left in the end.
 const LAST_MEMBERS: u32 = 3;
 /// How long they may take: some sessions of members that died, and more on a busy machine.
 const LAST_READS: Duration = Duration::from_secs(85);
 
-/// One client of the workload: a row of members, one after the other.
-pub(crate) struct GroupClient<'a, W> {
+/// One client of the workload: a row of members, one after the other. Whose library they are of is
+/// settled by the client's number.
+pub(crate) struct AnyGroupClient<'a, W> {
     /// Where it writes down what it does.
     pub book: &'a Book<'a, W>,
     /// Makes its clients.
@@ -79,22 +85,47 @@ struct Consumer {
     ends_at: Instant,
 }
 
+impl<W: World> AnyGroupClient<'_, W> {
+    /// Works until then, or until it is done.
+    pub(crate) async fn work(self, until: Instant, done: &Cell<bool>) {
+        #[cfg(feature = "rdkafka")]
+        if self.factory.has_rdkafka_members(self.number) {
+            return RdkafkaGroupClient(self).work(until, done).await;
+        }
+        GroupClient(self).work(until, done).await;
+    }
+}
+
+impl<W: World> AnyGroupClient<'_, W> {
+    /// How long the next member lives.
+    pub(super) fn life(&mut self) -> Duration {
+        let run = self.factory.settings().duration;
+        let least = (run / LIVES_MIN).min(LIFE_MIN_MAX);
+        let more_ms = (run / LIVES_MORE).min(LIFE_MORE_MAX).as_millis();
+        let more_ms = u64::try_from(more_ms).unwrap_or(u64::MAX).max(1);
+        least + Duration::from_millis(self.random.below(more_ms))
+    }
+}
+
+/// One whose members are our own.
+struct GroupClient<'a, W>(AnyGroupClient<'a, W>);
+
 impl<W: World> GroupClient<'_, W> {
     /// Works until then, or until it is done; an operation that is under way is finished.
-    pub(crate) async fn work(mut self, until: Instant, done: &Cell<bool>) {
+    async fn work(mut self, until: Instant, done: &Cell<bool>) {
         let mut consumer = self.consumer();
         loop {
-            sleep(pause(&mut self.random, self.pause)).await;
+            sleep(pause(&mut self.0.random, self.0.pause)).await;
             if Instant::now() >= until || done.get() {
-                if self.is_calm && consumer.member.is_joined() {
+                if self.0.is_calm && consumer.member.is_joined() {
                     self.leave(&mut consumer).await;
                 }
                 return;
             }
-            let addresses = self.book.world().kafka_addresses(self.number);
+            let addresses = self.0.book.world().kafka_addresses(self.0.number);
             consumer.member.nodes.set_addresses(addresses.clone());
             consumer.session.client.set_addresses(addresses);
-            let goes_on = match !self.is_calm && Instant::now() >= consumer.ends_at {
+            let goes_on = match !self.0.is_calm && Instant::now() >= consumer.ends_at {
                 true => self.end(&mut consumer, until).await,
                 false => match self.step(&mut consumer).await {
                     true => Next::Same,
@@ -110,36 +141,36 @@ impl<W: World> GroupClient<'_, W> {
     }
 
     fn consumer(&mut self) -> Consumer {
-        let settings = self.factory.settings();
+        let settings = self.0.factory.settings();
         let part = Part {
             group: GROUP.to_owned(),
-            protocol: self.style.protocol(&mut self.random),
-            assignor: self.style.assignor,
-            instance: self.style.instance(self.number),
+            protocol: self.0.style.protocol(&mut self.0.random),
+            assignor: self.0.style.assignor,
+            instance: self.0.style.instance(self.0.number),
         };
         let options = ClientOptions::of(settings, false);
-        let nodes = self.factory.nodes(self.number, self.random.fork(3));
+        let nodes = self.0.factory.nodes(self.0.number, self.0.random.fork(3));
         let member = GroupMember::new(
             nodes,
             part,
             settings.keys(),
             settings.request_timeout,
-            self.random.fork(4),
+            self.0.random.fork(4),
         );
-        let life_ms = LIFE_MS_MIN + self.random.below(LIFE_MS_MORE);
-        let now = Instant::now();
+        let (now, life) = (Instant::now(), self.0.life());
         Consumer {
             session: Session {
-                process: self.book.process(),
+                process: self.0.book.process(),
                 client: self
+                    .0
                     .factory
-                    .make_thin(self.number, options, self.random.fork(5)),
+                    .make_thin(self.0.number, options, self.0.random.fork(5)),
                 idempotent: false,
             },
             member,
             unplaced: BTreeSet::new(),
             beat_at: now,
-            ends_at: now + Duration::from_millis(life_ms),
+            ends_at: now + life,
         }
     }
 
@@ -157,19 +188,19 @@ impl<W: World> GroupClient<'_, W> {
             self.place(consumer).await;
             return true;
         }
-        match self.random.below(10) {
+        match self.0.random.below(10) {
             0 | 1 => {
                 let offsets = positions(consumer, consumer.member.owned());
                 self.commit(consumer, offsets).await
             }
-            2 if self.random.chance(1, 4) => {
-                let keys = self.factory.settings().keys();
+            2 if self.0.random.chance(1, 4) => {
+                let keys = self.0.factory.settings().keys();
                 let process = consumer.session.process;
-                look(self.book, process, &mut consumer.member, &keys).await;
+                look(self.0.book, process, &mut consumer.member, &keys).await;
                 true
             }
             _ if consumer.session.client.positions().is_empty() => true,
-            _ => log::poll(self.book, &mut consumer.session, self.generator).await,
+            _ => log::poll(self.0.book, &mut consumer.session, self.0.generator).await,
         }
     }
 
@@ -177,7 +208,7 @@ impl<W: World> GroupClient<'_, W> {
     async fn end(&mut self, consumer: &mut Consumer, until: Instant) -> Next {
         let nap = SESSION_TIMEOUT * 4 / 3;
         let is_static = consumer.member.part().instance.is_some();
-        match self.random.below(4) {
+        match self.0.random.below(4) {
             // A static member mostly is back before it is missed.
             0 if is_static && consumer.member.is_joined() => self.hand_on(consumer).await,
             0 => {
@@ -187,8 +218,7 @@ impl<W: World> GroupClient<'_, W> {
             // It stands still, is taken for dead, and does not know it.
             1 if Instant::now() + nap < until => {
                 sleep(nap).await;
-                let life_ms = LIFE_MS_MIN + self.random.below(LIFE_MS_MORE);
-                consumer.ends_at = Instant::now() + Duration::from_millis(life_ms);
+                consumer.ends_at = Instant::now() + self.0.life();
                 let offsets = positions(consumer, consumer.member.owned());
                 match self.commit(consumer, offsets).await {
                     true => Next::Same,
@@ -203,8 +233,8 @@ impl<W: World> GroupClient<'_, W> {
     }
 
     fn crash(&self, consumer: &Consumer) {
-        self.book.invoke(consumer.session.process, Op::Crash);
-        self.book.ok(consumer.session.process, Op::Crash);
+        self.0.book.invoke(consumer.session.process, Op::Crash);
+        self.0.book.ok(consumer.session.process, Op::Crash);
     }
 
     /// The next member of the instance takes over while this one lives, which then goes on as if
@@ -215,7 +245,7 @@ impl<W: World> GroupClient<'_, W> {
         let mut next = self.consumer();
         self.join(&mut next).await;
         let offsets = positions(consumer, consumer.member.owned());
-        match self.random.chance(1, 2) {
+        match self.0.random.chance(1, 2) {
             true => _ = self.commit(consumer, offsets).await,
             false => _ = self.beat(consumer).await,
         }
@@ -231,17 +261,20 @@ impl<W: World> GroupClient<'_, W> {
         };
         let held: Vec<Key> = before.iter().cloned().collect();
         let asked = membership(&consumer.member, held.clone(), Vec::new());
-        self.book
+        self.0
+            .book
             .invoke(process, Op::Group(Group::Join(asked.clone())));
         if let Err(error) = consumer.member.join().await {
             let why = error.to_string();
-            self.book.fail(process, Op::Group(Group::Join(asked)), why);
+            self.0
+                .book
+                .fail(process, Op::Group(Group::Join(asked)), why);
             sleep(PAUSE).await;
             return true;
         }
         let owned = consumer.member.owned().clone();
         let told = membership(&consumer.member, held, owned.iter().cloned().collect());
-        self.book.ok(process, Op::Group(Group::Join(told)));
+        self.0.book.ok(process, Op::Group(Group::Join(told)));
         consumer.beat_at = Instant::now() + BEAT_EVERY;
         // What it placed before and holds on to stays where it is.
         consumer.unplaced.retain(|key| before.contains(key));
@@ -253,7 +286,7 @@ impl<W: World> GroupClient<'_, W> {
     async fn take_in(&mut self, consumer: &mut Consumer, before: &BTreeSet<Key>) -> bool {
         let owned = consumer.member.owned().clone();
         let lost: BTreeSet<Key> = before.difference(&owned).cloned().collect();
-        if !lost.is_empty() && self.random.chance(1, 2) {
+        if !lost.is_empty() && self.0.random.chance(1, 2) {
             let offsets = positions(consumer, &lost);
             if !self.commit(consumer, offsets).await {
                 return false;
@@ -265,7 +298,7 @@ impl<W: World> GroupClient<'_, W> {
         let kept = positions(consumer, &owned);
         let is_kept = |(key, _): &(Key, i64)| !consumer.unplaced.contains(key);
         let kept: Vec<(Key, i64)> = kept.into_iter().filter(is_kept).collect();
-        log::assign(self.book, &mut consumer.session, kept);
+        log::assign(self.0.book, &mut consumer.session, kept);
         true
     }
 
@@ -274,14 +307,16 @@ impl<W: World> GroupClient<'_, W> {
         let before = consumer.member.owned().clone();
         let held: Vec<Key> = before.iter().cloned().collect();
         let asked = membership(&consumer.member, held.clone(), Vec::new());
-        self.book
+        self.0
+            .book
             .invoke(process, Op::Group(Group::Heartbeat(asked.clone())));
         if let Err(error) = consumer.member.heartbeat().await {
             let why = error.to_string();
-            self.book
+            self.0
+                .book
                 .fail(process, Op::Group(Group::Heartbeat(asked)), why);
             // Before it joins anew, a member may commit what it read.
-            if !consumer.member.is_joined() && self.random.chance(1, 2) {
+            if !consumer.member.is_joined() && self.0.random.chance(1, 2) {
                 let offsets = positions(consumer, &before);
                 return self.commit(consumer, offsets).await;
             }
@@ -289,7 +324,7 @@ impl<W: World> GroupClient<'_, W> {
         }
         let owned = consumer.member.owned().clone();
         let told = membership(&consumer.member, held, owned.iter().cloned().collect());
-        self.book.ok(process, Op::Group(Group::Heartbeat(told)));
+        self.0.book.ok(process, Op::Group(Group::Heartbeat(told)));
         match owned == before {
             true => true,
             false => self.take_in(consumer, &before).await,
@@ -300,7 +335,7 @@ impl<W: World> GroupClient<'_, W> {
     async fn place(&mut self, consumer: &mut Consumer) {
         let keys: Vec<Key> = consumer.unplaced.iter().cloned().collect();
         let process = consumer.session.process;
-        let Some(committed) = look(self.book, process, &mut consumer.member, &keys).await else {
+        let Some(committed) = look(self.0.book, process, &mut consumer.member, &keys).await else {
             sleep(PAUSE).await;
             return;
         };
@@ -308,7 +343,7 @@ impl<W: World> GroupClient<'_, W> {
         let mut all = positions(consumer, consumer.member.owned());
         let new = committed.into_iter();
         all.extend(new.map(|(key, offset)| (key, offset.max(0))));
-        log::assign(self.book, &mut consumer.session, all);
+        log::assign(self.0.book, &mut consumer.session, all);
     }
 
     async fn commit(&mut self, consumer: &mut Consumer, offsets: Vec<(Key, i64)>) -> bool {
@@ -322,15 +357,15 @@ impl<W: World> GroupClient<'_, W> {
             generation: consumer.member.generation(),
             offsets: offsets.clone(),
         });
-        self.book.invoke(process, op.clone());
+        self.0.book.invoke(process, op.clone());
         match consumer.member.commit(&offsets).await {
-            Committed::Ok => self.book.ok(process, op),
-            Committed::Fail(why) => self.book.fail(process, op, why),
+            Committed::Ok => self.0.book.ok(process, op),
+            Committed::Fail(why) => self.0.book.fail(process, op, why),
             Committed::Info(why) => {
-                self.book.info(process, op, why);
+                self.0.book.info(process, op, why);
                 // Mostly the next one takes leave for it; otherwise it is missed some time later.
-                if self.random.chance(2, 3) {
-                    consumer.session.process = self.book.process();
+                if self.0.random.chance(2, 3) {
+                    consumer.session.process = self.0.book.process();
                     self.leave(consumer).await;
                 }
                 return false;
@@ -345,10 +380,10 @@ impl<W: World> GroupClient<'_, W> {
             group: GROUP.to_owned(),
             member: consumer.member.member_id().to_owned(),
         });
-        self.book.invoke(process, op.clone());
+        self.0.book.invoke(process, op.clone());
         match consumer.member.leave().await {
-            Ok(()) => self.book.ok(process, op),
-            Err(error) => self.book.info(process, op, error.to_string()),
+            Ok(()) => self.0.book.ok(process, op),
+            Err(error) => self.0.book.info(process, op, error.to_string()),
         }
     }
 }
@@ -473,7 +508,7 @@ pub(crate) async fn read_the_rest<W: World>(
     let done = Cell::new(false);
     let mut members = Vec::new();
     for number in 0..LAST_MEMBERS {
-        let client = GroupClient {
+        let member = AnyGroupClient {
             book,
             factory,
             generator,
@@ -483,7 +518,7 @@ pub(crate) async fn read_the_rest<W: World>(
             pause: PAUSE / 4,
             is_calm: true,
         };
-        members.push(Box::pin(client.work(until, &done)));
+        members.push(Box::pin(member.work(until, &done)));
     }
     let mut watcher = outsider(factory, settings.clients, &mut random);
     let watch = async {

@@ -4,6 +4,8 @@
 //! product has them; what is listed in [`WorkloadKind::ALL`] exists.
 
 pub(crate) mod group;
+#[cfg(feature = "rdkafka")]
+pub(crate) mod group_rdkafka;
 pub(crate) mod log;
 pub mod meta;
 pub(crate) mod style;

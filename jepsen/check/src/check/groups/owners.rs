@@ -190,7 +190,8 @@ impl<'a> Walk<'a> {
         let Some((before, at)) = self.instances.insert(place, (told, position)) else {
             return;
         };
-        let sorted = |member: &'a Membership| -> BTreeSet<&'a Key> { member.owned.iter().collect() };
+        let sorted =
+            |member: &'a Membership| -> BTreeSet<&'a Key> { member.owned.iter().collect() };
         let (owned, owned_before) = (sorted(told), sorted(before));
         let Some(key) = owned.symmetric_difference(&owned_before).next() else {
             return;
