@@ -32,15 +32,21 @@ final class Crowd {
         this.settings = settings;
     }
 
-    /** Until its input ends: {@code join TAG COUNT} adds members, {@code leave} closes them all. */
+    /**
+     * Until its input ends: {@code prepare TAG COUNT} makes clients, {@code join} makes members of
+     * them, {@code leave} closes them all.
+     */
     static void run(String topic, String[] settings) throws Exception {
         Crowd crowd = new Crowd(topic, settings);
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = input.readLine(); line != null; line = input.readLine()) {
             String[] words = line.split("\t", -1);
             switch (words[0]) {
+                case "prepare":
+                    crowd.prepare(words[1], Integer.parseInt(words[2]));
+                    break;
                 case "join":
-                    crowd.join(words[1], Integer.parseInt(words[2]));
+                    crowd.people.forEach(person -> person.thread.start());
                     break;
                 case "leave":
                     crowd.leave();
@@ -53,11 +59,9 @@ final class Crowd {
         crowd.leave();
     }
 
-    private void join(String tag, int count) {
+    private void prepare(String tag, int count) {
         for (int i = 0; i < count; i++) {
-            Person person = new Person(tag + "-" + i, topic, settings);
-            people.add(person);
-            person.thread.start();
+            people.add(new Person(tag + "-" + i, topic, Driver.consumer(settings)));
         }
     }
 
@@ -100,20 +104,18 @@ final class Crowd {
         volatile boolean isLeaving;
         private final String name;
         private final String topic;
-        private final String[] settings;
-        private KafkaConsumer<byte[], byte[]> consumer;
+        private final KafkaConsumer<byte[], byte[]> consumer;
         /** Read and not yet known to be committed: the next offset of each partition. */
         private final Map<TopicPartition, OffsetAndMetadata> pending = new HashMap<>();
 
-        Person(String name, String topic, String[] settings) {
+        Person(String name, String topic, KafkaConsumer<byte[], byte[]> consumer) {
             this.name = name;
             this.topic = topic;
-            this.settings = settings;
+            this.consumer = consumer;
         }
 
         private void live() {
-            try (KafkaConsumer<byte[], byte[]> ours = Driver.consumer(settings)) {
-                consumer = ours;
+            try (KafkaConsumer<byte[], byte[]> closed = consumer) {
                 consumer.subscribe(List.of(topic), this);
                 while (!isLeaving) {
                     read();

@@ -22,7 +22,8 @@ pub(super) struct Findings {
     pub(super) commits: usize,
     /// Commits that were refused or not answered.
     pub(super) refused: usize,
-    /// Partitions that a member which lived was said to have lost.
+    /// Partitions that members lost rather than gave up: when their session had ended, or when
+    /// they closed in the middle of a rebalance.
     pub(super) lost: usize,
     /// What is wrong, the first of it.
     pub(super) anomalies: Vec<String>,

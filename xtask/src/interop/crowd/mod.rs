@@ -45,6 +45,8 @@ const JVM: [&str; 5] = [
     "-XX:CICompilerCount=1",
 ];
 
+const NICE: [&str; 3] = ["nice", "-n", "10"];
+
 type Step = fn(&mut Stage) -> Result<(), String>;
 
 const STEPS: [(&str, Step); 8] = [
@@ -85,6 +87,8 @@ pub(super) fn run(options: &Options, workshop: &Workshop, report: &mut Report) {
     program.log = workshop.log("crowd-clients");
     // After the program and the memory that it has otherwise: the last one counts.
     program.command.splice(2..2, JVM.map(str::to_owned));
+    // Two hundred clients starting at once must not starve the nodes on a small machine.
+    program.command.splice(0..0, NICE.map(str::to_owned));
     let settings = [
         format!("groups.consumer_session_timeout={}s", SESSION.as_secs()),
         format!(

@@ -76,6 +76,8 @@ pub(super) struct Rebalance {
     pub(super) took_ns: Option<u64>,
     /// How long a partition was without an owner, at the longest.
     pub(super) unowned_ns: u64,
+    /// How long no member's commit was acknowledged, at the longest.
+    pub(super) uncommitted_ns: u64,
 }
 
 /// Who owns what, and what the coordinator says, after the events so far.
@@ -165,8 +167,13 @@ impl Tracker {
     }
 }
 
-/// What came of each mark until the next.
-pub(super) fn rebalances(events: &[Event], marks: &[Mark], partitions: usize) -> Vec<Rebalance> {
+/// What came of each mark until the next, and of the last one until the end.
+pub(super) fn rebalances(
+    events: &[Event],
+    marks: &[Mark],
+    partitions: usize,
+    end_ns: u64,
+) -> Vec<Rebalance> {
     let mut ordered: Vec<&Event> = events.iter().collect();
     ordered.sort_by_key(|event| event.at_ns);
     let mut events = ordered.into_iter().peekable();
@@ -176,7 +183,7 @@ pub(super) fn rebalances(events: &[Event], marks: &[Mark], partitions: usize) ->
         while let Some(event) = events.next_if(|event| event.at_ns < mark.at_ns) {
             tracker.apply(event);
         }
-        let until_ns = marks.get(at + 1).map_or(u64::MAX, |next| next.at_ns);
+        let until_ns = marks.get(at + 1).map_or(end_ns, |next| next.at_ns);
         let before = marks[..at].last().map_or(0, |mark| mark.members);
         tracker.forget_view();
         let mut window = Window::new(mark, before);
@@ -196,6 +203,8 @@ struct Window<'a> {
     begun_ns: Option<u64>,
     settled_ns: Option<u64>,
     unowned_ns: u64,
+    last_commit_ns: u64,
+    uncommitted_ns: u64,
 }
 
 impl<'a> Window<'a> {
@@ -206,6 +215,8 @@ impl<'a> Window<'a> {
             begun_ns: (mark.cause != Cause::Killed).then_some(mark.at_ns),
             settled_ns: None,
             unowned_ns: 0,
+            last_commit_ns: mark.at_ns,
+            uncommitted_ns: 0,
         }
     }
 
@@ -216,6 +227,11 @@ impl<'a> Window<'a> {
         {
             self.begun_ns.get_or_insert(event.at_ns);
         }
+        if let What::Committed { .. } = event.what {
+            let since_ns = event.at_ns - self.last_commit_ns;
+            self.uncommitted_ns = self.uncommitted_ns.max(since_ns);
+            self.last_commit_ns = event.at_ns;
+        }
         if let Some(unowned_ns) = tracker.apply(event) {
             self.unowned_ns = self.unowned_ns.max(unowned_ns);
         }
@@ -225,13 +241,15 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// In the first window no partition had an owner to begin with.
+    /// In the first window no partition had an owner to begin with, and no member anything to commit.
     fn close(self, is_first: bool) -> Rebalance {
+        let unless_first = |ns| if is_first { 0 } else { ns };
         let took = |settled: u64| Some(settled.saturating_sub(self.begun_ns?));
         Rebalance {
             cause: self.mark.cause,
             took_ns: self.settled_ns.and_then(took),
-            unowned_ns: if is_first { 0 } else { self.unowned_ns },
+            unowned_ns: unless_first(self.unowned_ns),
+            uncommitted_ns: unless_first(self.uncommitted_ns),
         }
     }
 }
@@ -269,7 +287,7 @@ mod tests {
     }
 
     fn took(lines: &str, marks: &[Mark]) -> Vec<(Option<u64>, u64)> {
-        let found = rebalances(&events(lines), marks, 2);
+        let found = rebalances(&events(lines), marks, 2, 100);
         found
             .iter()
             .map(|one| (one.took_ns, one.unowned_ns))
@@ -300,11 +318,32 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_after_the_end_does_not_count() {
+        let lines = format!("{JOIN}\n100 closed a");
+        assert_eq!(took(&lines, &[join()]), [(Some(4), 0)]);
+    }
+
+    #[test]
     fn what_the_coordinator_said_before_does_not_count() {
         let marks = [join(), mark(Cause::NodeRestarts, 2)];
         assert_eq!(took(JOIN, &marks), [(Some(4), 0), (None, 0)]);
         let lines = format!("{JOIN}\n23 group STABLE 2 1");
         assert_eq!(took(&lines, &marks), [(Some(4), 0), (Some(3), 0)]);
+    }
+
+    #[test]
+    fn the_longest_time_without_a_commit_is_found() {
+        let lines = format!(
+            "{JOIN}
+            21 commit a 0 1 19
+            27 commit b 1 1 25
+            29 commit a 0 2 28
+            30 group STABLE 2 1"
+        );
+        let marks = [join(), mark(Cause::NodeRestarts, 2)];
+        let found = rebalances(&events(&lines), &marks, 2, 100);
+        let longest: Vec<u64> = found.iter().map(|one| one.uncommitted_ns).collect();
+        assert_eq!(longest, [0, 6]);
     }
 
     #[test]

@@ -35,9 +35,11 @@ pub(super) struct Stage {
     crowds: Vec<Crowd>,
     /// When and what the watcher's clock showed.
     clock: (Instant, u64),
-    /// Processes and batches so far: each batch has names of its own.
+    /// So far: the members of each have names of their own.
     batches: usize,
     marks: Vec<Mark>,
+    /// When nothing befell the group any more.
+    end_ns: Option<u64>,
 }
 
 /// A process with members.
@@ -45,6 +47,21 @@ struct Crowd {
     process: Process,
     /// What its members' names begin with; none while it has no members.
     tag: Option<String>,
+}
+
+impl Crowd {
+    /// Makes the clients of a batch, so that their making is in no time that is measured.
+    fn prepare(&mut self, batch: usize) -> Result<(), String> {
+        let tag = format!("batch-{batch}");
+        let count = MEMBERS_EACH.to_string();
+        self.process.ask(&["prepare", &tag, &count])?;
+        self.tag = Some(tag);
+        Ok(())
+    }
+
+    fn join(&mut self) -> Result<(), String> {
+        self.process.ask(&["join"]).map(|_| ())
+    }
 }
 
 impl Stage {
@@ -80,6 +97,7 @@ impl Stage {
             clock: (Instant::now(), 0),
             batches: 0,
             marks: Vec::new(),
+            end_ns: None,
         };
         match stage.watch() {
             Ok(()) => Ok(stage),
@@ -89,7 +107,8 @@ impl Stage {
 
     /// Ends what still runs; the cluster and what was measured remain.
     pub(super) fn strike(self) -> (Cluster, Vec<Rebalance>) {
-        let found = rebalances(&self.log.lock().events, &self.marks, PARTITIONS);
+        let end_ns = self.end_ns.unwrap_or_else(|| self.now_ns());
+        let found = rebalances(&self.log.lock().events, &self.marks, PARTITIONS, end_ns);
         (self.cluster, found)
     }
 
@@ -121,6 +140,8 @@ impl Stage {
         set("group.protocol", self.protocol.name());
         set("auto.offset.reset", "earliest");
         set("enable.auto.commit", "false");
+        // Two hundred clients in a few processes: their figures are not shown to anybody.
+        set("metric.reporters", "");
         match self.protocol {
             Protocol::Classic => {
                 set("session.timeout.ms", &SESSION.as_millis().to_string());
@@ -132,10 +153,8 @@ impl Stage {
             }
             Protocol::Consumer => set("group.remote.assignor", "uniform"),
         }
-        Ok(Crowd {
-            process: Process::start(command, &self.log)?,
-            tag: None,
-        })
+        let process = Process::start(command, &self.log)?;
+        Ok(Crowd { process, tag: None })
     }
 
     /// Something befalls the group now; in the end it has so many members.
@@ -149,14 +168,9 @@ impl Stage {
         self.log.lock().tracker.forget_view();
     }
 
-    fn join(&mut self, at: usize) -> Result<(), String> {
-        let tag = format!("batch-{}", self.batches);
+    fn next_batch(&mut self) -> usize {
         self.batches += 1;
-        let crowd = &mut self.crowds[at];
-        let count = MEMBERS_EACH.to_string();
-        crowd.process.ask(&["join", &tag, &count])?;
-        crowd.tag = Some(tag);
-        Ok(())
+        self.batches
     }
 
     /// Waits until the last mark's members are settled, and stay so for a while.
@@ -188,13 +202,12 @@ impl Stage {
 
     pub(super) fn all_join(&mut self) -> Result<(), String> {
         for _ in 0..PROCESSES {
-            let crowd = self.crowd()?;
+            let mut crowd = self.crowd()?;
+            crowd.prepare(self.next_batch())?;
             self.crowds.push(crowd);
         }
         self.mark(Cause::AllJoin, MEMBERS);
-        for at in 0..PROCESSES {
-            self.join(at)?;
-        }
+        self.crowds.iter_mut().try_for_each(Crowd::join)?;
         self.settle()
     }
 
@@ -205,8 +218,10 @@ impl Stage {
             self.crowds[at].process.ask(&["leave"])?;
             self.crowds[at].tag = None;
             self.settle()?;
+            let batch = self.next_batch();
+            self.crowds[at].prepare(batch)?;
             self.mark(Cause::BatchJoins, MEMBERS);
-            self.join(at)?;
+            self.crowds[at].join()?;
             self.settle()?;
         }
         Ok(())
@@ -224,10 +239,11 @@ impl Stage {
             }
         }
         self.settle()?;
-        let other = self.crowd()?;
-        self.crowds.push(other);
+        let mut other = self.crowd()?;
+        other.prepare(self.next_batch())?;
         self.mark(Cause::BatchJoins, MEMBERS);
-        self.join(self.crowds.len() - 1)?;
+        other.join()?;
+        self.crowds.push(other);
         self.settle()
     }
 
@@ -264,6 +280,7 @@ impl Stage {
 
     /// Ends the sending, and waits until the group has committed the end of every partition.
     pub(super) fn all_is_committed(&mut self) -> Result<(), String> {
+        self.end_ns = Some(self.now_ns());
         let watcher = self.watcher.as_mut().ok_or("nobody watches")?;
         watcher.ask(&["stop"])?;
         let deadline = Instant::now() + COMMIT_LIMIT;
@@ -308,7 +325,7 @@ impl Stage {
         } = check(&self.log.lock().events);
         println!(
             "{}: {sent} records were sent and {read} read, {commits} commits acknowledged and \
-             {refused} not, {lost} partitions lost by members that lived",
+             {refused} not, {lost} partitions lost rather than revoked",
             self.protocol.name()
         );
         if sent == 0 || commits == 0 {
