@@ -9,6 +9,7 @@ import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.Iterator;
 import java.util.List;
@@ -49,7 +50,7 @@ public final class Driver {
     public static void main(String[] arguments) throws Exception {
         bootstrap = arguments[0];
         if (arguments.length > 1) {
-            Member.run(arguments[2], arguments[3], arguments[4]);
+            playRole(arguments);
             return;
         }
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
@@ -64,6 +65,23 @@ public final class Driver {
         }
         if (admin != null) {
             admin.close(Duration.ofSeconds(1));
+        }
+    }
+
+    /** What is not behind the line protocol: the second argument says which role it is. */
+    private static void playRole(String[] arguments) throws Exception {
+        switch (arguments[1]) {
+            case "member":
+                Member.run(arguments[2], arguments[3], arguments[4]);
+                break;
+            case "crowd":
+                Crowd.run(arguments[2], Arrays.copyOfRange(arguments, 3, arguments.length));
+                break;
+            case "watcher":
+                Watcher.run(arguments[2], arguments[3], Integer.parseInt(arguments[4]));
+                break;
+            default:
+                throw new IllegalArgumentException("unknown role " + arguments[1]);
         }
     }
 

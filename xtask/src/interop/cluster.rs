@@ -33,11 +33,21 @@ impl Cluster {
         binary: Option<&Path>,
         count: usize,
     ) -> Result<Self, String> {
+        Self::start_set(workshop, binary, count, &[])
+    }
+
+    /// The same with these settings, each `KEY=VALUE`.
+    pub(crate) fn start_set(
+        workshop: &Workshop,
+        binary: Option<&Path>,
+        count: usize,
+        settings: &[String],
+    ) -> Result<Self, String> {
         let binary = match binary {
             Some(binary) => binary.to_path_buf(),
             None => build()?,
         };
-        let (nodes, proxies) = Node::start(workshop, &binary, count)?;
+        let (nodes, proxies) = Node::start(workshop, &binary, count, settings)?;
         let cluster = Self {
             nodes,
             proxies,
@@ -67,6 +77,11 @@ impl Cluster {
     /// How many nodes it has.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Its nodes' numbers.
+    pub(crate) fn ids(&self) -> Vec<u32> {
+        self.nodes.iter().map(|node| node.id).collect()
     }
 
     /// Whether it goes on without any one of its nodes.
@@ -177,6 +192,11 @@ impl Cluster {
     fn proxies(&self) -> Result<&Proxies, String> {
         let proxies = self.proxies.as_ref();
         proxies.ok_or_else(|| "nothing stands between the nodes".to_owned())
+    }
+
+    /// Asks these nodes to end (SIGTERM) and waits for exit code 0.
+    pub(crate) fn stop_nodes(&mut self, ids: &[u32]) -> Result<(), String> {
+        self.chosen(ids).try_for_each(Node::stop)
     }
 
     /// Asks every node to end (SIGTERM) and waits for exit code 0.

@@ -25,6 +25,7 @@ const CREATE_LIMIT: Duration = Duration::from_secs(150);
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How to start a driver.
+#[derive(Clone)]
 pub(crate) struct Program {
     /// The client's name.
     pub(crate) name: &'static str,
@@ -39,7 +40,8 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    fn command(&self, bootstrap: &str) -> Result<Command, String> {
+    /// With the addresses as its first argument and all its pipes.
+    pub(crate) fn command(&self, bootstrap: &str) -> Result<Command, String> {
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.map_err(|e| format!("cannot open {}: {e}", self.log.display()))?;
         let (program, arguments) = self.command.split_first().expect("a driver has a program");

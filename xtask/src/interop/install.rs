@@ -251,7 +251,8 @@ pub(crate) fn java(workshop: &Workshop) -> Result<Program, String> {
     let name = "java";
     let _held = workshop.hold(Kit::Maven);
     let of = |file: &str| sources(name).join(file);
-    let code = [of("Driver.java"), of("Checks.java"), of("Member.java")];
+    let code = ["Driver", "Checks", "Member", "Crowd", "Watcher"];
+    let code = code.map(|class| of(&format!("{class}.java")));
     let jars = workshop.installed("java-lib", &[of("pom.xml")], |folder| {
         workshop.maven_jars(name, folder)
     })?;

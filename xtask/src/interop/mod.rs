@@ -4,12 +4,14 @@
 //! read it; then it runs its own behaviours and forms consumer groups. On a cluster (`--nodes 3`)
 //! each also sends while nodes are killed, paused and cut off, and all of it is read from every
 //! replica. One line each: `passed`, `failed: why` or `not run: reason`. What cannot be installed
-//! is not run, never left out. `--matrix` writes all of it as a page.
+//! is not run, never left out. `--matrix` writes all of it as a page. `--crowd` is a run of its own:
+//! a group of two hundred members.
 
 mod checks;
 mod client;
 mod cluster;
 mod connect;
+mod crowd;
 mod driver;
 mod faults;
 mod groups;
@@ -95,6 +97,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     let options = Options::parse(arguments)?;
     let workshop = Workshop::open()?;
     let mut report = Report::default();
+    if options.is_crowd {
+        report.begin(options.nodes);
+        crowd::run(&options, &workshop, &mut report);
+        return Ok(report.close());
+    }
     for nodes in options.runs() {
         report.begin(nodes);
         report = run_on(nodes, &options, &workshop, report)?;

@@ -51,11 +51,12 @@ enum Ready {
 
 impl Node {
     /// Starts nodes on empty data directories: one alone, or several that form a cluster, each in a
-    /// rack of its own and behind a proxy.
+    /// rack of its own and behind a proxy. Each has these settings, `KEY=VALUE`, beside its own.
     pub(crate) fn start(
         workshop: &Workshop,
         binary: &Path,
         count: usize,
+        settings: &[String],
     ) -> Result<(Vec<Self>, Option<Proxies>), String> {
         let ports = free_ports(3 * count)?;
         let targets: Vec<(u32, u16)> = (1..)
@@ -83,6 +84,7 @@ impl Node {
             for (key, port) in ["kafka", "peers", "http"].iter().zip(ports) {
                 set(format!("{key}.port={port}"));
             }
+            settings.iter().cloned().for_each(&mut set);
             if let Some(proxies) = &proxies {
                 set(format!("peers.advertised_port={}", proxies.port(id)));
                 set(format!("rack={}", rack(id)));

@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::client::Protocol;
 use super::{CLIENTS, FAULTS_QUICK, SLOWEST};
+
+/// The fewest nodes of which one can be lost.
+const NODES_TO_LOSE_ONE: usize = 3;
 
 /// What answers the clients.
 #[derive(PartialEq, Eq)]
@@ -31,6 +35,10 @@ pub(crate) struct Options {
     pub(crate) is_faults_only: bool,
     /// Nothing but groups.
     pub(crate) is_groups_only: bool,
+    /// Nothing but the crowd.
+    pub(crate) is_crowd: bool,
+    /// The crowd in this protocol alone.
+    pub(crate) protocol: Option<Protocol>,
     /// Every client, against one node and against three.
     pub(crate) is_all: bool,
     /// Where the matrix is written.
@@ -49,10 +57,13 @@ impl Options {
             nodes: 1,
             is_faults_only: false,
             is_groups_only: false,
+            is_crowd: false,
+            protocol: None,
             is_all: false,
             matrix: None,
             only: Vec::new(),
         };
+        let mut nodes = None;
         let mut arguments = arguments.iter();
         while let Some(flag) = arguments.next() {
             let mut value = || {
@@ -66,6 +77,12 @@ impl Options {
                 "--all" => options.is_all = true,
                 "--faults" => options.is_faults_only = true,
                 "--groups" => options.is_groups_only = true,
+                "--crowd" => options.is_crowd = true,
+                "--protocol" => match value()?.as_str() {
+                    "classic" => options.protocol = Some(Protocol::Classic),
+                    "consumer" => options.protocol = Some(Protocol::Consumer),
+                    other => return Err(format!("no such protocol: {other}")),
+                },
                 "--matrix" => options.matrix = Some(value()?.into()),
                 "--bin" => options.binary = Some(value()?.into()),
                 "--bootstrap" => {
@@ -74,8 +91,8 @@ impl Options {
                 }
                 "--nodes" => {
                     let count = value()?;
-                    options.nodes = match count.parse() {
-                        Ok(count @ 1..=9) => count,
+                    nodes = match count.parse() {
+                        Ok(count @ 1..=9) => Some(count),
                         _ => return Err(format!("1 to 9 nodes, not {count}")),
                     };
                 }
@@ -94,13 +111,34 @@ impl Options {
                 other => return Err(format!("interop has no option {other}")),
             }
         }
-        if options.is_faults_only && (options.nodes < 3 || options.peer != Peer::Braidlog) {
+        options.nodes = nodes.unwrap_or(match options.is_crowd {
+            true => NODES_TO_LOSE_ONE,
+            false => 1,
+        });
+        options.refuse_contradictions()?;
+        Ok(options)
+    }
+
+    fn refuse_contradictions(&self) -> Result<(), String> {
+        if self.is_faults_only && (self.nodes < NODES_TO_LOSE_ONE || self.peer != Peer::Braidlog) {
             return Err("--faults needs --nodes 3 or more".to_owned());
         }
-        if options.is_all && (options.is_faults_only || options.is_groups_only) {
+        if self.is_all && (self.is_faults_only || self.is_groups_only) {
             return Err("--all is everything".to_owned());
         }
-        Ok(options)
+        if self.protocol.is_some() && !self.is_crowd {
+            return Err("--protocol goes with --crowd".to_owned());
+        }
+        if self.is_crowd {
+            let is_other = self.is_all || self.is_faults_only || self.is_groups_only;
+            if is_other || self.is_quick || self.matrix.is_some() || !self.only.is_empty() {
+                return Err("--crowd goes with --bin, --nodes and --protocol only".to_owned());
+            }
+            if self.nodes < NODES_TO_LOSE_ONE || self.peer != Peer::Braidlog {
+                return Err("--crowd needs 3 nodes of ours or more".to_owned());
+            }
+        }
+        Ok(())
     }
 
     /// What says how much was run, as on the command line.
@@ -172,6 +210,25 @@ mod tests {
         assert_eq!(options.runs(), [1, 3]);
         assert_eq!(parse("--all --nodes 5").unwrap().runs(), [5]);
         assert!(parse("--all --faults --nodes 3").is_err());
+    }
+
+    #[test]
+    fn a_crowd_has_a_cluster_and_nothing_else() {
+        let options = parse("--crowd").unwrap();
+        assert!(options.is_crowd && options.nodes == 3 && options.protocol.is_none());
+        let options = parse("--crowd --nodes 5 --protocol consumer").unwrap();
+        assert!(options.nodes == 5 && options.protocol == Some(Protocol::Consumer));
+        for line in [
+            "--crowd --nodes 1",
+            "--crowd --all",
+            "--crowd --only kcat",
+            "--crowd --quick",
+            "--crowd --peer kafka",
+            "--crowd --protocol share",
+            "--protocol classic",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 
     #[test]
