@@ -163,6 +163,13 @@ impl<O: Send + Sync + 'static> Shard<O> {
         Ok(())
     }
 
+    /// Whether the journal of this node has room for operations that carry data. While it has not they
+    /// are refused with [`ProposeError::StorageFull`].
+    #[must_use]
+    pub fn admits_data(&self) -> bool {
+        self.inner.journal.admits_data()
+    }
+
     /// Follows who leads.
     #[must_use]
     pub fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -2,6 +2,8 @@
 //! what differs between versions of a request is a flag. Authorization and the look-up of the
 //! coordinator come before.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use crate::uuid::Uuid;
@@ -233,6 +235,41 @@ pub struct ListGroups {
     pub states: Vec<String>,
     /// The types to list, in any case (v5 and later); empty: all.
     pub types: Vec<String>,
+}
+
+impl ListGroups {
+    /// A filter of these names, however many: of those that are no name of anything one is kept, which
+    /// matches nothing.
+    #[must_use]
+    pub fn new<'a>(
+        states: impl IntoIterator<Item = &'a str>,
+        types: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        const KNOWN: [&str; 9] = [
+            "empty",
+            "preparingrebalance",
+            "completingrebalance",
+            "stable",
+            "assigning",
+            "reconciling",
+            "dead",
+            "classic",
+            "consumer",
+        ];
+        fn few<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+            let name = |name: &str| {
+                let name = name.trim();
+                let known = KNOWN.iter().find(|known| name.eq_ignore_ascii_case(known));
+                known.copied().unwrap_or_default().to_owned()
+            };
+            let names: BTreeSet<String> = names.map(name).collect();
+            names.into_iter().collect()
+        }
+        Self {
+            states: few(states.into_iter()),
+            types: few(types.into_iter()),
+        }
+    }
 }
 
 /// ConsumerGroupHeartbeat, key 68, versions 0-1.

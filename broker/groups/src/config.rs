@@ -60,6 +60,19 @@ pub struct GroupsConfig {
     pub groups_max: usize,
     /// The most partitions that a group has offsets of. Kafka: none.
     pub offsets_per_group_max: usize,
+    /// The most bytes that the offsets of a group take, so that one batch can forget them all. Kafka:
+    /// none.
+    pub offsets_bytes_per_group_max: usize,
+    /// The most bytes of the offsets of one commit. Kafka: `max.message.bytes` of the topic.
+    pub commit_bytes_max: usize,
+    /// The most protocols of one member. Kafka: none.
+    pub member_protocols_max: usize,
+    /// The most bytes that the members of a group say of themselves. Kafka: none.
+    pub members_bytes_per_group_max: usize,
+    /// The most bytes that all groups of one coordinator take, offsets and members. Kafka: none.
+    pub coordinator_bytes_max: usize,
+    /// The most regular expressions of a group. Kafka: none.
+    pub regexes_per_group_max: usize,
     /// The most bytes of a subscription's regular expression. Compiled it may take a thousand times
     /// as much. Kafka: none.
     pub regex_bytes_max: usize,
@@ -101,6 +114,12 @@ impl Default for GroupsConfig {
             expiry_records_max: 1_000,
             groups_max: 100_000,
             offsets_per_group_max: 100_000,
+            offsets_bytes_per_group_max: 32 << 20,
+            commit_bytes_max: 16 << 20,
+            member_protocols_max: 100,
+            members_bytes_per_group_max: 32 << 20,
+            coordinator_bytes_max: 128 << 20,
+            regexes_per_group_max: 100,
             regex_bytes_max: 1_024,
         }
     }

@@ -6,12 +6,12 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
 #[repr(i16)]
 pub enum GroupError {
-    /// What no other code says.
-    #[error("unknown server error")]
-    UnknownServerError = -1,
     /// There is no such topic or partition, or the group has no offset of it.
     #[error("unknown topic or partition")]
     UnknownTopicOrPartition = 3,
+    /// What the leader assigns does not fit into the record of the group.
+    #[error("the assignment is larger than the log can hold")]
+    MessageTooLarge = 10,
     /// The metadata of a committed offset is over the limit.
     #[error("the metadata of the offset is too large")]
     OffsetMetadataTooLarge = 12,
@@ -39,7 +39,7 @@ pub enum GroupError {
     /// The group rebalances; join again.
     #[error("the group rebalances")]
     RebalanceInProgress = 27,
-    /// The group has offsets of as many partitions as it may have.
+    /// The group has as many offsets as it may have, or the commit is larger than one may be.
     #[error("too many committed offsets")]
     InvalidCommitOffsetSize = 28,
     /// The request's version is not enough for what the group is.

@@ -57,6 +57,43 @@ pub(crate) struct Soft {
     pub(crate) consumer: consumer::Soft,
     pub(crate) expiry: offsets::Cursor,
     pub(crate) deleted_topics: offsets::DeletedTopics,
+    /// At least what the members of all groups take in memory. Counted anew when that is too much,
+    /// but not before this time.
+    members_bytes: usize,
+    recount_at_ms: i64,
+}
+
+/// How long it is taken for granted that members take too much memory, once it was counted.
+const RECOUNT_MS: i64 = 1_000;
+
+impl Soft {
+    fn bytes_left(&self, hard: &Hard, config: &GroupsConfig) -> usize {
+        let taken = self.members_bytes + hard.offsets.bytes();
+        config.coordinator_bytes_max.saturating_sub(taken)
+    }
+
+    /// Whether there is room for so much more of members; takes it then.
+    pub(crate) fn take_member_bytes(&mut self, hard: &Hard, bytes: usize, turn: &Turn<'_>) -> bool {
+        if bytes > self.bytes_left(hard, turn.config) && turn.now_ms >= self.recount_at_ms {
+            self.members_bytes = self.count_member_bytes(hard);
+            self.recount_at_ms = turn.now_ms.saturating_add(RECOUNT_MS);
+        }
+        let has_room = bytes == 0 || bytes <= self.bytes_left(hard, turn.config);
+        if has_room {
+            self.members_bytes += bytes;
+        }
+        has_room
+    }
+
+    fn count_member_bytes(&self, hard: &Hard) -> usize {
+        let classic = self.classic.values().map(classic::Live::bytes);
+        let groups = hard.groups.values();
+        let consumer = groups.filter_map(|group| match group {
+            Group::Consumer(group) => Some(group.bytes()),
+            Group::Classic(_) => None,
+        });
+        classic.chain(consumer).sum()
+    }
 }
 
 /// What there is under the id of a group.
@@ -146,6 +183,11 @@ impl Groups {
     pub(crate) fn has_room(&self, config: &GroupsConfig) -> bool {
         let groups = self.hard.groups.len().max(self.soft.classic.len());
         groups.max(self.hard.offsets.groups().len()) < config.groups_max
+    }
+
+    /// How much more memory members and offsets may take.
+    pub(crate) fn bytes_left(&self) -> usize {
+        self.soft.bytes_left(&self.hard, &self.config)
     }
 
     /// Whether somebody has been told to come back with an id.
@@ -352,6 +394,7 @@ impl Coordinator for Groups {
         }
         let check_ms = turn.config.offsets_retention_check_interval_ms.max(1);
         turn.set_timer(Timer::Expiry, check_ms);
+        self.soft.members_bytes = self.soft.count_member_bytes(&self.hard);
     }
 
     fn hard(&self) -> &Hard {

@@ -38,6 +38,25 @@ impl Kind for GroupKind {
         Groups::new(self.config.clone())
     }
 
+    fn may_append(command: &Command) -> bool {
+        match command {
+            Command::Heartbeat(_)
+            | Command::OffsetFetch(_)
+            | Command::ListGroups(_)
+            | Command::DescribeGroups(_)
+            | Command::ConsumerGroupDescribe(_) => false,
+            Command::JoinGroup(_)
+            | Command::SyncGroup(_)
+            | Command::LeaveGroup(_)
+            | Command::OffsetCommit(_)
+            | Command::OffsetDelete(_)
+            | Command::DeleteGroups(_)
+            | Command::ConsumerGroupHeartbeat(_)
+            | Command::TopicsChanged
+            | Command::TopicsDeleted(_) => true,
+        }
+    }
+
     fn context(&self, broker: &Broker) -> Arc<Topics> {
         self.topics.newest(&broker.inner.images)
     }

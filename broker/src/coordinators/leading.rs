@@ -4,6 +4,10 @@
 //! the node began to serve, and ends when anything is not as it should be: another leader, an append
 //! that was refused or whose end is not known, a log that somebody else has written to. Then everybody
 //! who waits is told so, and if the node still leads another instance begins.
+//!
+//! While the disk has no room an instance is closed: what might append is refused at once, timers and
+//! news wait, and what only reads is answered as ever. When there is room again the timers go on with
+//! the time that they had left.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
@@ -37,6 +41,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// An instance that has led for so long has not ended early.
 const EARLY_MS_MAX: i64 = 10_000;
+/// How often a closed instance looks whether the disk has room again.
+const CLOSED_PAUSE: Duration = Duration::from_millis(500);
 /// Pause before it is asked again whether the catalogue here is current.
 const CURRENT_PAUSE: Duration = Duration::from_millis(500);
 /// The longest sleep; a timer that is due later is looked at again.
@@ -149,6 +155,8 @@ struct Leading<'a, K: Kind> {
     end: Offset,
     reads: Reads<Response<K>>,
     barrier: Option<Barrier>,
+    /// Since when the disk has no room, as of the last look.
+    closed_since_ms: Option<i64>,
 }
 
 /// What happened.
@@ -159,7 +167,7 @@ enum Event<K: Kind> {
     Confirmed(Result<(), ProposeError>),
     /// The catalogue is known to be current.
     Current,
-    /// Something may be another than it was: who leads, the catalogue.
+    /// Something may be another than it was: who leads, the catalogue, the room on the disk.
     Changed,
     Gone,
 }
@@ -188,6 +196,7 @@ impl<'a, K: Kind> Leading<'a, K> {
             end,
             reads: Reads::new(),
             barrier: None,
+            closed_since_ms: None,
         }
     }
 
@@ -216,7 +225,9 @@ impl<'a, K: Kind> Leading<'a, K> {
         let mut images = self.broker.inner.images.clone();
         let mut leadership = self.reign.watch();
         loop {
-            let sleep = self.until_timer();
+            self.look_for_room();
+            let is_closed = self.is_closed();
+            let sleep = self.until_timer().filter(|_| !is_closed);
             let has_room = self.has_room();
             let pending = self.in_flight.front_mut().map(|batch| &mut batch.pending);
             let event = tokio::select! {
@@ -228,7 +239,8 @@ impl<'a, K: Kind> Leading<'a, K> {
                 }
                 changed = leadership.changed() => changed.map_or(Event::Gone, |()| Event::Changed),
                 changed = images.changed() => changed.map_or(Event::Gone, |()| Event::Changed),
-                () = maybe(current.as_mut()) => Event::Current,
+                () = tokio::time::sleep(CLOSED_PAUSE), if is_closed => Event::Changed,
+                () = maybe(current.as_mut()), if !is_closed => Event::Current,
             };
             match event {
                 Event::Asked(asked) => self.ask(asked.ok_or(End::Stopped)?).await?,
@@ -272,7 +284,29 @@ impl<'a, K: Kind> Leading<'a, K> {
     /// Looks at what may have changed.
     async fn look(&mut self) -> Result<(), End> {
         self.check()?;
-        self.take_news().await
+        match self.is_closed() {
+            true => Ok(()),
+            false => self.take_news().await,
+        }
+    }
+
+    /// Looks whether the disk has room for what is appended.
+    fn look_for_room(&mut self) {
+        let shard = &self.reign.shard.shard;
+        let has_room = shard.admits_data() && !self.broker.inner.logs.writer_stalled();
+        let now_ms = self.clock.now_ms();
+        match self.closed_since_ms {
+            None if !has_room => self.closed_since_ms = Some(now_ms),
+            Some(since_ms) if has_room => {
+                self.closed_since_ms = None;
+                self.timers.delay(now_ms.saturating_sub(since_ms));
+            }
+            _ => {}
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed_since_ms.is_some()
     }
 
     async fn take_news(&mut self) -> Result<(), End> {
@@ -310,6 +344,10 @@ impl<'a, K: Kind> Leading<'a, K> {
             // Nobody has looked at it.
             let _ = reply.send(Err(CoordinatorError::NotCoordinator));
             return Err(end);
+        }
+        if self.is_closed() && K::may_append(&command) {
+            let _ = reply.send(Err(CoordinatorError::NotAvailable));
+            return Ok(());
         }
         let id = self.next_reply();
         self.replies.insert(id, reply);

@@ -56,6 +56,10 @@ pub(crate) trait Kind: Send + Sync + 'static {
     /// An instance without any record.
     fn fresh(&self) -> Self::State;
 
+    /// Whether a command may append something. While the disk has no room such commands are refused
+    /// and the others answered.
+    fn may_append(command: &Command<Self>) -> bool;
+
     /// What the instances see of the world, no older than what this node has told anybody. The same
     /// `Arc` as long as nothing has changed that matters to them.
     fn context(&self, broker: &Broker) -> Arc<Context<Self>>;

@@ -15,7 +15,8 @@ pub enum CoordinatorError {
     /// nothing was done. Try again here.
     #[error("the coordinator is loading or overloaded")]
     LoadInProgress,
-    /// The coordinator's partition has no leader, or does not exist yet; definite: nothing was done.
+    /// The coordinator's partition has no leader, or does not exist yet, or the disk has no room for
+    /// what would be appended; definite: nothing was done.
     #[error("the coordinator is not available")]
     NotAvailable,
     /// The leadership was lost, or an append failed, before the answer was certain. What was asked

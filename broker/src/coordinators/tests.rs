@@ -286,3 +286,54 @@ async fn a_call_with_very_many_records_is_one_batch_that_is_committed() {
     assert_eq!(offset(&broker).await, 5);
     broker.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_commits_are_refused_and_all_else_goes_on() {
+    let disk = SimDisk::new(8);
+    let (broker, _) = start(&disk).await;
+    ask(&broker, commit(1)).await;
+    disk.set_capacity(disk.used_bytes() + (64 << 10));
+    let note = "x".repeat(4_000);
+    let mut last = 1;
+    let command = |offset| {
+        let mut command = commit(offset);
+        if let Command::OffsetCommit(commit) = &mut command {
+            commit.topics[0].partitions[0].metadata = Some(note.clone());
+        }
+        command
+    };
+    let full = eventually("the disk fills", async || {
+        let pending = broker
+            .submit_to_group(GROUP, command(last + 1))
+            .await
+            .ok()?;
+        match pending.await {
+            Ok(_) => {
+                last += 1;
+                None
+            }
+            Err(CoordinatorError::NotAvailable) => Some(()),
+            Err(_) => None,
+        }
+    });
+    full.await;
+    // Whoever asks again is told so by the same instance, which reads as ever.
+    let known = offset(&broker).await;
+    assert!(known >= last, "{known} is behind {last}");
+    for _ in 0..50 {
+        let pending = broker.submit_to_group(GROUP, command(9_999)).await;
+        match pending.expect("it is taken").await {
+            Err(CoordinatorError::NotAvailable) => {}
+            // A checkpoint has made room.
+            Ok(_) => break,
+            Err(error) => panic!("{error}"),
+        }
+        let read = broker.submit_to_group(GROUP, fetch()).await;
+        read.expect("it is taken").await.expect("it is answered");
+    }
+    assert!(offset(&broker).await >= known);
+    disk.set_capacity(u64::MAX);
+    ask(&broker, commit(10_000)).await;
+    assert_eq!(offset(&broker).await, 10_000);
+    broker.shutdown().await;
+}

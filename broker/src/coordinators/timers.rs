@@ -40,6 +40,18 @@ impl<T: Ord + Clone> Timers<T> {
         }
     }
 
+    /// Puts all of them off by so much.
+    pub(super) fn delay(&mut self, ms: i64) {
+        let later = |at_ms: i64| at_ms.saturating_add(ms);
+        self.by_key
+            .values_mut()
+            .for_each(|at_ms| *at_ms = later(*at_ms));
+        let by_time = std::mem::take(&mut self.by_time).into_iter();
+        self.by_time = by_time
+            .map(|(at_ms, timer)| (later(at_ms), timer))
+            .collect();
+    }
+
     /// When the first one is due.
     pub(super) fn next_at_ms(&self) -> Option<i64> {
         self.by_time.first().map(|(at_ms, _)| *at_ms)
@@ -72,6 +84,9 @@ mod tests {
             TimerChange::Cancel("gone"),
             TimerChange::Cancel("never there"),
         ]);
+        timers.delay(4);
+        assert_eq!(timers.next_at_ms(), Some(14));
+        timers.delay(-4);
         assert_eq!(timers.next_at_ms(), Some(10));
         assert_eq!(timers.take_due(9), None);
         let fired: Vec<_> = std::iter::from_fn(|| timers.take_due(30)).collect();

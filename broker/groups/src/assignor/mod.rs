@@ -112,8 +112,9 @@ impl GroupSpec {
     }
 }
 
-/// Why the result of an assignor is of no use. Kafka answers UNKNOWN_SERVER_ERROR to the member
-/// whose request asked for it, and leaves the assignment as it was.
+/// Why the result of an assignor is of no use. The member whose request asked for it is told that the
+/// assignor is not supported, which no client takes as a reason to try the same again, and the
+/// assignment is left as it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Nonsense {
     /// Somebody who is not in the group got something.

@@ -2,7 +2,7 @@
 
 use coordinator::ReplyId;
 
-use super::live::{Live, State};
+use super::live::{Live, PENDING_BYTES, State};
 use super::member::Member;
 use super::rebalance::{self, prepare_or_complete};
 use super::session_timer;
@@ -31,6 +31,11 @@ pub(crate) fn join(groups: &mut Groups, command: JoinGroup, reply: ReplyId, turn
         refuse(&command, GroupError::GroupMaxSizeReached, reply, turn);
         return;
     }
+    let more_bytes = more_bytes(groups.soft.classic.get(&group_id), &command, turn.config);
+    if !more_bytes.is_some_and(|bytes| groups.soft.take_member_bytes(&groups.hard, bytes, turn)) {
+        refuse(&command, GroupError::GroupMaxSizeReached, reply, turn);
+        return;
+    }
     let live = groups
         .soft
         .classic
@@ -38,6 +43,7 @@ pub(crate) fn join(groups: &mut Groups, command: JoinGroup, reply: ReplyId, turn
         .or_insert_with(|| Live::new(&group_id, turn.now_ms));
     if !accepts(live, &command.member_id, turn.config) {
         live.remove(&command.member_id, turn);
+        rebalance::complete_if_all_joined(live, turn);
         let refused = Joined::refused("", GroupError::GroupMaxSizeReached);
         turn.answer(reply, Response::JoinGroup(refused));
     } else if !live.supports(&command.protocol_type, &command.protocols) {
@@ -48,6 +54,34 @@ pub(crate) fn join(groups: &mut Groups, command: JoinGroup, reply: ReplyId, turn
         join_again(live, &command, reply, turn);
     }
     groups.forget_if_vacant(&group_id);
+}
+
+/// How many bytes more the group takes with this member than without; `None`: more than it may.
+fn more_bytes(live: Option<&Live>, command: &JoinGroup, config: &GroupsConfig) -> Option<usize> {
+    let mut member = Member {
+        instance_id: command.group_instance_id.clone(),
+        ..Member::default()
+    };
+    describe(&mut member, command);
+    let more_bytes = match live {
+        Some(live) => live.more_bytes(live.member_of(command), &member, config),
+        None => Live::new("", 0).more_bytes(None, &member, config),
+    };
+    // Of who is sent back for an id only that is kept.
+    let is_sent_back = is_sent_back(command);
+    more_bytes.map(|bytes| {
+        if is_sent_back {
+            bytes.min(PENDING_BYTES)
+        } else {
+            bytes
+        }
+    })
+}
+
+/// Whether the member comes without an id and must come again with one, if it is not in the group.
+fn is_sent_back(command: &JoinGroup) -> bool {
+    let is_first = command.member_id.is_empty() && command.group_instance_id.is_none();
+    is_first && command.requires_known_member_id
 }
 
 /// Whether what the command says of itself is within the limits.
@@ -70,6 +104,7 @@ pub(crate) fn check(command: &JoinGroup, config: &GroupsConfig) -> Result<(), Gr
         || is_long(&command.client.host)
         || is_long(&command.protocol_type)
         || command.protocols.iter().any(|one| is_long(&one.name))
+        || command.protocols.len() > config.member_protocols_max
         || protocol_bytes > config.member_metadata_bytes_max;
     if is_over {
         return Err(GroupError::InvalidRequest);
@@ -107,7 +142,7 @@ fn join_first(live: &mut Live, command: &JoinGroup, reply: ReplyId, turn: &mut T
     let replaced = instance.and_then(|id| live.static_members.get(id).cloned());
     if let Some(old_id) = replaced {
         join_in_place_of(live, &old_id, &member_id, command, reply, turn);
-    } else if instance.is_some() || !command.requires_known_member_id {
+    } else if !is_sent_back(command) {
         add(live, &member_id, command, reply, turn);
     } else if live.pending.len() >= turn.config.pending_members_max {
         refuse(command, GroupError::GroupMaxSizeReached, reply, turn);

@@ -7,7 +7,8 @@ use coordinator::ReplyId;
 
 use super::member::Member;
 use super::{ClassicTimer, session_timer, timer};
-use crate::command::{Client, GroupProtocol};
+use crate::command::{Client, GroupProtocol, JoinGroup};
+use crate::config::GroupsConfig;
 use crate::error::GroupError;
 use crate::record::embedded::Subscription;
 use crate::record::{ClassicMemberValue, ClassicValue};
@@ -80,9 +81,21 @@ pub(crate) struct Live {
     awaiting_join: usize,
     /// How many members support each protocol; no zeros.
     supported: BTreeMap<String, usize>,
+    /// What all members say of themselves, in memory and at most in the group's record.
+    bytes: Size,
     /// The topics of all members, when it is known how to read that.
     subscribed_topics: Option<BTreeSet<String>>,
 }
+
+/// How large members are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    memory: usize,
+    record: usize,
+}
+
+/// About what an id takes that was given to come back with.
+pub(super) const PENDING_BYTES: usize = 1_536;
 
 impl Live {
     /// A group that nobody has joined.
@@ -102,6 +115,7 @@ impl Live {
             pending_sync: BTreeSet::new(),
             awaiting_join: 0,
             supported: BTreeMap::new(),
+            bytes: Size::default(),
             subscribed_topics: None,
         }
     }
@@ -221,6 +235,13 @@ impl Live {
         };
     }
 
+    /// The member that the command is of, or whose place it takes.
+    pub(super) fn member_of(&self, command: &JoinGroup) -> Option<&Member> {
+        let instance = command.group_instance_id.as_ref();
+        let of_instance = instance.and_then(|id| self.static_members.get(id));
+        self.members.get(of_instance.unwrap_or(&command.member_id))
+    }
+
     /// Adds a member that is not there yet, whose JoinGroup waits or not.
     pub(super) fn add(&mut self, member_id: &str, mut member: Member, join: Option<ReplyId>) {
         self.pending.remove(member_id);
@@ -231,7 +252,7 @@ impl Live {
         if self.leader.is_none() {
             self.leader = Some(member_id.to_owned());
         }
-        self.count_protocols(&member);
+        self.count(&member);
         member.join = join;
         self.awaiting_join += usize::from(join.is_some());
         self.members.insert(member_id.to_owned(), member);
@@ -247,7 +268,7 @@ impl Live {
         let Some(member) = self.members.remove(member_id) else {
             return;
         };
-        self.uncount_protocols(&member);
+        self.uncount(&member);
         if let Some(instance_id) = &member.instance_id {
             self.static_members.remove(instance_id);
         }
@@ -282,19 +303,23 @@ impl Live {
         let Some(mut member) = self.members.remove(member_id) else {
             return;
         };
-        self.uncount_protocols(&member);
+        self.uncount(&member);
         change(&mut member);
-        self.count_protocols(&member);
+        self.count(&member);
         self.members.insert(member_id.to_owned(), member);
     }
 
-    fn count_protocols(&mut self, member: &Member) {
+    fn count(&mut self, member: &Member) {
+        self.bytes.memory += member.bytes();
+        self.bytes.record += member.record_bytes();
         for name in member.protocol_names() {
             *self.supported.entry(name.to_owned()).or_default() += 1;
         }
     }
 
-    fn uncount_protocols(&mut self, member: &Member) {
+    fn uncount(&mut self, member: &Member) {
+        self.bytes.memory -= member.bytes();
+        self.bytes.record -= member.record_bytes();
         for name in member.protocol_names() {
             if let Some(members) = self.supported.get_mut(name) {
                 *members -= 1;
@@ -303,6 +328,31 @@ impl Live {
                 }
             }
         }
+    }
+
+    /// About what it takes in memory, without what members are assigned.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.memory + self.pending.len() * PENDING_BYTES
+    }
+
+    /// How many bytes more this member takes than the one in whose place it comes; `None`: more than
+    /// the group may.
+    pub(super) fn more_bytes(
+        &self,
+        before: Option<&Member>,
+        member: &Member,
+        config: &GroupsConfig,
+    ) -> Option<usize> {
+        let more = |before: Option<usize>, now: usize| now.saturating_sub(before.unwrap_or(0));
+        let memory = more(before.map(Member::bytes), member.bytes());
+        let record = more(before.map(Member::record_bytes), member.record_bytes());
+        let fits = |more, sum, max| more == 0 || sum + more <= max;
+        let is_fit = fits(
+            memory,
+            self.bytes.memory,
+            config.members_bytes_per_group_max,
+        ) && fits(record, self.bytes.record, config.record_bytes_max);
+        is_fit.then_some(memory)
     }
 
     /// Whether a member of this protocol type, with these protocols, fits in.

@@ -26,7 +26,30 @@ pub(crate) struct Member {
     pub(super) sync: Option<ReplyId>,
 }
 
+/// About what a member takes in memory besides its texts.
+const FIELDS_BYTES: usize = 256;
+
 impl Member {
+    /// About what it takes in memory, without what it is assigned.
+    pub(super) fn bytes(&self) -> usize {
+        let protocols = self.protocols.iter();
+        let protocols = protocols.map(|one| one.name.len() + one.metadata.len());
+        let protocols = protocols.map(|bytes| bytes + size_of::<GroupProtocol>());
+        self.texts_bytes() + protocols.sum::<usize>()
+    }
+
+    /// At most what it takes in the group's record, without what it is assigned.
+    pub(super) fn record_bytes(&self) -> usize {
+        let metadata = self.protocols.iter().map(|one| one.metadata.len());
+        self.texts_bytes() + metadata.max().unwrap_or(0)
+    }
+
+    fn texts_bytes(&self) -> usize {
+        let instance = self.instance_id.as_ref().map_or(0, String::len);
+        // The member's id begins with one of the two.
+        FIELDS_BYTES + 2 * (instance + self.client.id.len()) + self.client.host.len()
+    }
+
     pub(crate) fn is_static(&self) -> bool {
         self.instance_id.is_some()
     }

@@ -76,8 +76,9 @@ fn assign(live: &mut Live, command: SyncGroup, turn: &mut Turn<'_>) {
     let record = Record::Classic(live.group_id.clone(), Some(live.value()));
     let value_bytes = record.encode().value.map_or(0, |value| value.len());
     if value_bytes > turn.config.record_bytes_max {
-        // As in Kafka when the log refuses the record.
-        live.refuse_assignments(GroupError::UnknownServerError, turn);
+        // Members have been let in as far as the record has room for them: the leader gives too much.
+        // Nobody shall come again with the same.
+        live.refuse_assignments(GroupError::MessageTooLarge, turn);
         rebalance::prepare(live, turn);
         return;
     }

@@ -60,7 +60,7 @@ pub(crate) fn assign_and_reconcile(
         .or_else(|nonsense| {
             let message =
                 format!("Failed to compute a new target assignment: the assignor {nonsense}.");
-            refuse(GroupError::UnknownServerError, message)
+            refuse(GroupError::UnsupportedAssignor, message)
         })?;
     reconcile(draft, turn, id, subscription_changed, owned)
 }
@@ -92,8 +92,10 @@ pub(crate) fn subscribe(
     let known = soft.of(&group_id);
     let mut topics_changed = false;
     if !draft.group().expressions().is_empty() && known.expressions_are_due(version, turn) {
-        topics_changed = refresh(draft, turn);
-        known.expressions = Some((version, turn.now_ms));
+        let refreshed = refresh(draft, turn);
+        topics_changed = refreshed.changed;
+        // What is left is for the next heartbeat.
+        known.expressions = refreshed.is_whole.then_some((version, turn.now_ms));
     }
     let subscription_changed = names_changed || regex_changed;
     // A new group must leave epoch 0.
@@ -110,6 +112,13 @@ fn resolve_new(draft: &mut Draft<'_>, turn: &Turn<'_>, expression: &str) -> Resu
     if draft.group().expressions().contains_key(expression) {
         return Ok(());
     }
+    let expressions_max = turn.config.regexes_per_group_max;
+    if draft.group().expressions().len() >= expressions_max {
+        return refuse(
+            GroupError::InvalidRegularExpression,
+            format!("The group has {expressions_max} other regular expressions already."),
+        );
+    }
     match expressions::resolve(expression, turn.topics, turn.config.regex_bytes_max) {
         Ok(topics) => {
             let value = expression_value(topics, turn);
@@ -125,27 +134,44 @@ fn resolve_new(draft: &mut Draft<'_>, turn: &Turn<'_>, expression: &str) -> Resu
     }
 }
 
-/// Matches all expressions of the group against the topics that there are now. Whether any of
-/// them stands for other topics than before.
-fn refresh(draft: &mut Draft<'_>, turn: &Turn<'_>) -> bool {
+/// What matching expressions again has come to.
+struct Refreshed {
+    /// Some of them stand for other topics than before.
+    changed: bool,
+    /// All of them were looked at.
+    is_whole: bool,
+}
+
+/// Bytes of expressions after which a call leaves the others to the next one.
+const REFRESH_BYTES: usize = 4 << 20;
+
+/// Matches the expressions of the group against the topics that there are now, as many as one batch
+/// should hold.
+fn refresh(draft: &mut Draft<'_>, turn: &Turn<'_>) -> Refreshed {
     let known: Vec<_> = draft
         .group()
         .expressions()
         .iter()
         .map(|(expression, value)| (expression.clone(), value.clone()))
         .collect();
-    let mut changed = false;
+    let (mut changed, mut bytes) = (false, 0);
     for (expression, old) in known {
+        if bytes > REFRESH_BYTES {
+            let is_whole = false;
+            return Refreshed { changed, is_whole };
+        }
         // It was good when it was brought; if a later version of the matcher thinks otherwise,
         // it matches nothing.
         let topics = expressions::resolve(&expression, turn.topics, turn.config.regex_bytes_max)
             .unwrap_or_default();
         if topics != old.topics {
             changed = true;
+            bytes += topics.iter().map(String::len).sum::<usize>();
             draft.put_expression(&expression, Some(expression_value(topics, turn)));
         }
     }
-    changed
+    let is_whole = true;
+    Refreshed { changed, is_whole }
 }
 
 fn expression_value(

@@ -114,12 +114,12 @@ fn decide_join(
     if is_unknown && request.group_instance_id.is_none() && request.requires_known_member_id {
         return Err((GroupError::MemberIdRequired, id));
     }
-    // What Kafka answers to bytes that are no subscription.
+    // What cannot be read is of another protocol, whatever it calls itself.
     let subscription = request
         .protocols
         .first()
         .and_then(|protocol| Subscription::decode(&protocol.metadata).ok())
-        .ok_or_else(|| refused(GroupError::UnknownServerError))?;
+        .ok_or_else(|| refused(GroupError::InconsistentGroupProtocol))?;
 
     let mut draft = Draft::of(group_id, group);
     let (replaced, member, downgrades) = match &request.group_instance_id {
@@ -152,10 +152,11 @@ fn decide_join(
         })
         .collect();
     let value = updated(&member.value, request, subscription);
+    let before_bytes = draft.group().bytes();
     let all: Vec<Arc<str>> = group.members().keys().cloned().collect();
     let soft = &mut groups.soft.consumer;
     let mut downgraded = None;
-    let joined_epoch;
+    let (joined_epoch, has_room);
     if downgrades {
         let changed = change::subscribe(&mut draft, soft, turn, &id, &member.value, value)
             .map_err(|refusal| refused(refusal.error))?;
@@ -165,6 +166,7 @@ fn decide_join(
                 refused(refusal.error)
             })?;
         }
+        has_room = draft.fits(turn.config);
         joined_epoch = epoch_of(&draft, &id);
         let (classic, leader) = convert::downgrade(&mut draft, turn);
         downgraded = Some(Downgraded {
@@ -181,7 +183,16 @@ fn decide_join(
             owned: Some(&owned),
         };
         change::apply(&mut draft, soft, turn, change).map_err(|refusal| refused(refusal.error))?;
+        let more_bytes = draft.group().bytes().saturating_sub(before_bytes);
+        has_room = draft.fits(turn.config)
+            && groups
+                .soft
+                .take_member_bytes(&groups.hard, more_bytes, turn);
         joined_epoch = epoch_of(&draft, &id);
+    }
+    if !has_room {
+        groups.soft.consumer.forget_topics(group_id);
+        return Err(refused(GroupError::GroupMaxSizeReached));
     }
     let joined = Joined {
         generation_id: joined_epoch,

@@ -172,6 +172,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether what the members say of themselves is within the limit of a group.
+    pub(crate) fn fits(&self, config: &GroupsConfig) -> bool {
+        self.group.members_bytes() <= config.members_bytes_per_group_max
+    }
+
     /// Begins a new group epoch if `needed`, or if the topics that the group is subscribed to are
     /// not those of the present one any more. Whether it did.
     pub(crate) fn advance_epoch(&mut self, needed: bool, topics: &Topics) -> bool {

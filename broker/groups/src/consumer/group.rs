@@ -91,6 +91,25 @@ impl Member {
         self.value.classic.is_some()
     }
 
+    /// About what it says of itself takes in memory, and never less than in a record.
+    fn bytes(&self) -> usize {
+        const FIELDS: usize = 256;
+        let value = &self.value;
+        let texts = [
+            value.instance_id.as_ref(),
+            value.rack_id.as_ref(),
+            Some(&value.client_id),
+            Some(&value.client_host),
+            value.topic_regex.as_ref(),
+            value.server_assignor.as_ref(),
+        ];
+        let texts = texts.into_iter().flatten().map(String::len);
+        let names = value.topic_names.iter().map(name_bytes);
+        let protocols = value.classic.iter().flat_map(|classic| &classic.protocols);
+        let protocols = protocols.map(|(name, metadata)| name_bytes(name) + metadata.len());
+        FIELDS + texts.chain(names).chain(protocols).sum::<usize>()
+    }
+
     /// Whether it has what the target assignment of that epoch gives it.
     pub(crate) fn is_reconciled_to(&self, assignment_epoch: i32) -> bool {
         self.current.state == MemberState::Stable && self.current.epoch == assignment_epoch
@@ -112,7 +131,34 @@ impl Member {
     }
 }
 
+/// About what a text takes in memory in a list.
+fn name_bytes(name: &String) -> usize {
+    name.len() + 2 * size_of::<String>()
+}
+
+/// About what an assignment takes in memory.
+fn partitions_bytes(partitions: &Partitions) -> usize {
+    let topics = partitions.values();
+    topics.map(|partitions| 64 + 8 * partitions.len()).sum()
+}
+
 impl ConsumerGroup {
+    /// About what its members say of themselves takes in memory.
+    pub(crate) fn members_bytes(&self) -> usize {
+        self.members.values().map(|member| member.bytes()).sum()
+    }
+
+    /// About what it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let current = self.members.values().map(|member| &member.current);
+        let current =
+            current.map(|it| partitions_bytes(&it.assigned) + partitions_bytes(&it.revoking));
+        let target = self.target.values().map(|target| partitions_bytes(target));
+        let expressions = self.expressions.values().flat_map(|value| &value.topics);
+        let expressions = expressions.map(name_bytes);
+        self.members_bytes() + current.chain(target).chain(expressions).sum::<usize>()
+    }
+
     /// The group epoch: 0 before the first record.
     pub(crate) fn epoch(&self) -> i32 {
         self.epoch

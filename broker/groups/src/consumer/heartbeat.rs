@@ -95,8 +95,15 @@ fn check(request: &ConsumerGroupHeartbeat, config: &GroupsConfig) -> Result<(), 
             "RackId can't be empty or longer than the limit.",
         );
     }
+    if request.client.id.len() > config.id_bytes_max {
+        return refuse(InvalidRequest, "ClientId is longer than the limit.");
+    }
     let names = request.subscribed_topic_names.iter().flatten();
-    if names.map(|name| name.len() + 1).sum::<usize>() > config.member_metadata_bytes_max {
+    if names
+        .map(|name| name.len() + size_of::<String>())
+        .sum::<usize>()
+        > config.member_metadata_bytes_max
+    {
         return refuse(InvalidRequest, "The subscription is larger than the limit.");
     }
     match request.member_epoch {
@@ -197,6 +204,8 @@ fn beat(
     };
     let before = member.current.assigned.clone();
     let value = updated(&member.value, request);
+    let may_grow = request.subscribed_topic_names.is_some() || value != member.value;
+    let before_bytes = if may_grow { draft.group().bytes() } else { 0 };
     let changed = change::apply(
         &mut draft,
         &mut groups.soft.consumer,
@@ -208,6 +217,21 @@ fn beat(
             owned: request.topic_partitions.as_deref(),
         },
     )?;
+
+    if may_grow {
+        let more_bytes = draft.group().bytes().saturating_sub(before_bytes);
+        if !draft.fits(turn.config)
+            || !groups
+                .soft
+                .take_member_bytes(&groups.hard, more_bytes, turn)
+        {
+            groups.soft.consumer.forget_topics(group_id);
+            return refuse(
+                GroupError::GroupMaxSizeReached,
+                "The members of the group have said as much of themselves as there is room for.",
+            );
+        }
+    }
 
     let now = draft.group().member(&id).cloned().unwrap_or_default();
     let asks_for_all = request.rebalance_timeout_ms != -1

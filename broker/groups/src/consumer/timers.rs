@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::fence;
-use super::group::Member;
+use super::group::{AWAY_EPOCH, Member};
 use crate::groups::{Groups, Timer};
 use crate::record::consumer::MemberState;
 use crate::turn::Turn;
@@ -161,9 +161,12 @@ pub(crate) fn timer_fired(
     };
     let (id, is_late) = match timer {
         ConsumerTimer::Rebalance(id) => {
-            let late = group
-                .member(&id)
-                .is_some_and(|member| member.current.state == MemberState::UnrevokedPartitions);
+            // One that has gone for a while has given back all that it had.
+            let is_late = |member: &Arc<Member>| {
+                member.current.state == MemberState::UnrevokedPartitions
+                    && member.current.epoch != AWAY_EPOCH
+            };
+            let late = group.member(&id).is_some_and(is_late);
             (id, late)
         }
         ConsumerTimer::Session(id) | ConsumerTimer::Join(id) | ConsumerTimer::Sync(id) => {

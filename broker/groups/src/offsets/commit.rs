@@ -2,6 +2,7 @@
 
 use coordinator::ReplyId;
 
+use super::bytes_of;
 use crate::command::{CommitPartition, CommitTopic, OffsetCommit};
 use crate::config::GroupsConfig;
 use crate::error::GroupError;
@@ -14,37 +15,67 @@ use crate::turn::Turn;
 const METADATA_BYTES_MAX: usize = i16::MAX as usize;
 
 /// Answers OffsetCommit.
-pub(crate) fn commit(groups: &Groups, command: OffsetCommit, reply: ReplyId, turn: &mut Turn<'_>) {
-    let outcome = check(groups, &command, turn.config);
-    if outcome.is_ok() {
+pub(crate) fn commit(
+    groups: &mut Groups,
+    command: OffsetCommit,
+    reply: ReplyId,
+    turn: &mut Turn<'_>,
+) {
+    let outcomes = decide(groups, &command, turn);
+    let mut told = Vec::with_capacity(command.topics.len());
+    for (topic, outcomes) in command.topics.iter().zip(outcomes) {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for (partition, outcome) in topic.partitions.iter().zip(outcomes) {
+            if outcome.is_ok() {
+                let deleted = &mut groups.soft.deleted_topics;
+                deleted.committed(&command.group_id, &topic.name, partition.partition);
+                turn.append(record(&command, topic, partition, turn.now_ms));
+            }
+            partitions.push(PartitionOutcome {
+                partition: partition.partition,
+                error: outcome.err(),
+            });
+        }
+        told.push(TopicOutcome {
+            name: topic.name.clone(),
+            id: topic.id,
+            partitions,
+        });
+    }
+    turn.answer(reply, Response::OffsetCommit(told));
+}
+
+type Outcome = Result<(), GroupError>;
+
+/// What becomes of each partition.
+fn decide(groups: &Groups, command: &OffsetCommit, turn: &mut Turn<'_>) -> Vec<Vec<Outcome>> {
+    let all = check(groups, command, turn.config);
+    if all.is_ok() {
         // Who commits is alive.
         if let Some(Found::Classic(live)) = groups.find(&command.group_id) {
             live.set_session_timer(&command.member_id, turn);
         }
     }
     let mut room = Room::of(groups, &command.group_id, turn.config);
-    let mut outcomes = Vec::with_capacity(command.topics.len());
-    for topic in &command.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in &topic.partitions {
-            let outcome = outcome.and_then(|()| {
-                check_partition(topic, partition, turn)?;
-                room.take(topic, partition.partition)?;
-                turn.append(record(&command, topic, partition, turn.now_ms));
-                Ok(())
-            });
-            partitions.push(PartitionOutcome {
-                partition: partition.partition,
-                error: outcome.err(),
-            });
-        }
-        outcomes.push(TopicOutcome {
-            name: topic.name.clone(),
-            id: topic.id,
-            partitions,
-        });
+    let mut decide = |topic, partition| {
+        // Before anything of the group, as in Kafka.
+        check_partition(topic, partition, turn)?;
+        all?;
+        room.take(topic, partition)
+    };
+    let topics = command.topics.iter();
+    let decided = topics.map(|topic| {
+        let partitions = topic.partitions.iter();
+        let decided = partitions.map(|partition| decide(topic, partition));
+        decided.collect::<Vec<Outcome>>()
+    });
+    let mut decided: Vec<Vec<Outcome>> = decided.collect();
+    if room.batch_bytes > turn.config.commit_bytes_max {
+        // One batch, or nothing.
+        let accepted = decided.iter_mut().flatten().filter(|one| one.is_ok());
+        accepted.for_each(|one| *one = Err(GroupError::InvalidCommitOffsetSize));
     }
-    turn.answer(reply, Response::OffsetCommit(outcomes));
+    decided
 }
 
 /// Whether the one who asks may commit.
@@ -75,7 +106,8 @@ fn check_partition(
     partition: &CommitPartition,
     turn: &Turn<'_>,
 ) -> Result<(), GroupError> {
-    if turn.topics.by_name(&topic.name).is_none() {
+    let known = turn.topics.by_name(&topic.name);
+    if !known.is_some_and(|known| (0..known.partitions).contains(&partition.partition)) {
         return Err(GroupError::UnknownTopicOrPartition);
     }
     let metadata = partition.metadata.as_deref().unwrap_or_default();
@@ -111,29 +143,47 @@ fn record(
     Record::Offset(key, Some(value))
 }
 
-/// How many partitions more a group may have offsets of.
+/// How much more a group may have offsets of.
 struct Room<'a> {
     groups: &'a Groups,
     group_id: &'a str,
-    left: usize,
+    partitions: usize,
+    /// In memory, by [`bytes_of`].
+    bytes: usize,
+    /// What was taken of a batch.
+    batch_bytes: usize,
 }
 
 impl<'a> Room<'a> {
     fn of(groups: &'a Groups, group_id: &'a str, config: &GroupsConfig) -> Self {
-        let count = groups.hard.offsets.count(group_id);
+        let offsets = &groups.hard.offsets;
+        let of_group = offsets.bytes_of_group(group_id);
+        let of_group = config.offsets_bytes_per_group_max.saturating_sub(of_group);
         Self {
             groups,
             group_id,
-            left: config.offsets_per_group_max.saturating_sub(count),
+            partitions: (config.offsets_per_group_max).saturating_sub(offsets.count(group_id)),
+            bytes: of_group.min(groups.bytes_left()),
+            batch_bytes: 0,
         }
     }
 
-    fn take(&mut self, topic: &CommitTopic, partition: i32) -> Result<(), GroupError> {
+    /// Takes what the offset needs. One in the place of another that is no smaller needs nothing.
+    fn take(&mut self, topic: &CommitTopic, partition: &CommitPartition) -> Result<(), GroupError> {
+        let full = GroupError::InvalidCommitOffsetSize;
+        let bytes_of = |metadata: &str| bytes_of(self.group_id, &topic.name, metadata);
+        let bytes = bytes_of(partition.metadata.as_deref().unwrap_or_default());
         let offsets = &self.groups.hard.offsets;
-        if offsets.get(self.group_id, &topic.name, partition).is_none() {
-            let left = self.left.checked_sub(1);
-            self.left = left.ok_or(GroupError::InvalidCommitOffsetSize)?;
-        }
+        let before = offsets.get(self.group_id, &topic.name, partition.partition);
+        let before_bytes = before.map(|before| bytes_of(&before.metadata));
+        let partitions = match before_bytes {
+            Some(_) => self.partitions,
+            None => self.partitions.checked_sub(1).ok_or(full)?,
+        };
+        let more_bytes = bytes.saturating_sub(before_bytes.unwrap_or(0));
+        self.bytes = self.bytes.checked_sub(more_bytes).ok_or(full)?;
+        self.partitions = partitions;
+        self.batch_bytes += bytes;
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! OffsetDelete, key 47, version 0 (KIP-496).
 
+use std::collections::BTreeSet;
+
 use coordinator::ReplyId;
 
 use super::tombstone;
@@ -13,7 +15,10 @@ use crate::turn::Turn;
 /// Answers OffsetDelete.
 pub(crate) fn delete(groups: &Groups, command: &OffsetDelete, reply: ReplyId, turn: &mut Turn<'_>) {
     let outcome = check(groups, command).map(|found| {
-        let delete = |topic| delete_topic(groups, &command.group_id, &found, topic, turn);
+        // One that is named often is deleted once.
+        let mut deleted = BTreeSet::new();
+        let delete =
+            |topic| delete_topic(groups, &command.group_id, &found, topic, &mut deleted, turn);
         command.topics.iter().map(delete).collect()
     });
     turn.answer(reply, Response::OffsetDelete(outcome));
@@ -39,6 +44,7 @@ fn delete_topic(
     group_id: &str,
     found: &Found<'_>,
     topic: &FetchTopic,
+    deleted: &mut BTreeSet<(String, i32)>,
     turn: &mut Turn<'_>,
 ) -> TopicOutcome {
     if turn.topics.by_name(&topic.name).is_none() {
@@ -50,7 +56,8 @@ fn delete_topic(
     let offsets = &groups.hard.offsets;
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for &partition in &topic.partitions {
-        if offsets.get(group_id, &topic.name, partition).is_some() {
+        let is_there = offsets.get(group_id, &topic.name, partition).is_some();
+        if is_there && deleted.insert((topic.name.clone(), partition)) {
             turn.append(tombstone(group_id, &topic.name, partition));
         }
         partitions.push(PartitionOutcome {

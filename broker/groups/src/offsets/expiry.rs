@@ -2,7 +2,9 @@
 //!
 //! An offset expires `offsets.retention.minutes` after the group became empty, or, if the group has
 //! members that are known not to read the topic, or never was a group, after it was committed; an
-//! offset that was committed with a retention time of its own, after that. A group goes when it is
+//! offset that was committed with a retention time of its own, after that. One that is committed
+//! while the group is empty (by an admin, say) counts from then: Kafka would let it go with those of
+//! the members that were, which may be at once. A group goes when it is
 //! empty and its last offset has gone.
 
 use std::collections::BTreeSet;
@@ -65,7 +67,7 @@ fn expire_group(groups: &Groups, group_id: &str, room: usize, turn: &mut Turn<'_
     };
     let mut records = 0;
     let mut is_all = true;
-    for (topic, partitions) in offsets {
+    for (topic, partitions) in offsets.topics() {
         let is_read = found.is_subscribed_to(topic);
         for (&partition, value) in partitions {
             if is_read || records == room || !rule.is_over(value, turn) {
@@ -115,7 +117,8 @@ impl Rule {
         }
         let since_ms = match self {
             Self::Committed => value.commit_timestamp_ms,
-            Self::EmptySince(since_ms) => since_ms,
+            // Who commits for a group that is empty begins anew.
+            Self::EmptySince(since_ms) => since_ms.max(value.commit_timestamp_ms),
         };
         turn.now_ms.saturating_sub(since_ms) >= turn.config.offsets_retention_ms
     }

@@ -1,7 +1,8 @@
 //! OffsetFetch, key 9, versions 1-10, of one group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::GroupOffsets;
 use crate::command::{FetchTopic, OffsetFetch};
 use crate::error::GroupError;
 use crate::groups::{Found, Groups};
@@ -20,11 +21,15 @@ pub(crate) fn fetch(groups: &Groups, command: &OffsetFetch) -> OffsetFetchRespon
         return answer(Some(error), Vec::new());
     }
     let offsets = groups.hard.offsets.of_group(&command.group_id);
+    let offsets = offsets.map(GroupOffsets::topics);
     let topics = match &command.topics {
         Some(asked) => {
+            let mut seen = BTreeSet::new();
             let find = |topic: &FetchTopic| {
                 let partitions = offsets.and_then(|topics| topics.get(&topic.name));
-                asked_topic(topic, partitions)
+                asked_topic(topic, partitions, |partition| {
+                    seen.insert((topic.name.clone(), partition))
+                })
             };
             asked.iter().map(find).collect()
         }
@@ -53,18 +58,23 @@ fn check(groups: &Groups, command: &OffsetFetch) -> Result<(), GroupError> {
     }
 }
 
+/// What there is of the partitions that are asked for the first time: one that is named often would
+/// make a large answer of a small request.
 fn asked_topic(
     topic: &FetchTopic,
     partitions: Option<&BTreeMap<i32, OffsetValue>>,
+    mut is_first: impl FnMut(i32) -> bool,
 ) -> CommittedTopic {
     let find = |&partition: &i32| {
         let value = partitions.and_then(|partitions| partitions.get(&partition));
         committed(partition, value)
     };
+    let asked = topic.partitions.iter();
+    let asked = asked.filter(|partition| is_first(**partition));
     CommittedTopic {
         name: topic.name.clone(),
         id: topic.id,
-        partitions: topic.partitions.iter().map(find).collect(),
+        partitions: asked.map(find).collect(),
     }
 }
 

@@ -26,13 +26,36 @@ pub(crate) use fetch::fetch;
 use crate::groups::Groups;
 use crate::record::{OffsetKey, OffsetValue, Record};
 
-/// The offsets of a group, by topic and partition.
-pub(crate) type GroupOffsets = BTreeMap<String, BTreeMap<i32, OffsetValue>>;
+/// The offsets of a group, by topic and partition. No empty maps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct GroupOffsets {
+    topics: BTreeMap<String, BTreeMap<i32, OffsetValue>>,
+    /// How many there are.
+    count: usize,
+    /// What they take, by [`bytes_of`].
+    bytes: usize,
+}
 
-/// The hard state: offsets by group, topic and partition. No empty maps.
+/// The hard state: offsets by group, topic and partition. No group without any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offsets {
     groups: BTreeMap<String, GroupOffsets>,
+    /// What those of all groups take.
+    bytes: usize,
+}
+
+/// About what an offset takes in memory, and never less than its record, or its tombstone, in the
+/// log.
+pub(crate) fn bytes_of(group_id: &str, topic: &str, metadata: &str) -> usize {
+    const FIELDS: usize = 96;
+    FIELDS + group_id.len() + topic.len() + metadata.len()
+}
+
+impl GroupOffsets {
+    /// By topic and partition.
+    pub(crate) fn topics(&self) -> &BTreeMap<String, BTreeMap<i32, OffsetValue>> {
+        &self.topics
+    }
 }
 
 impl Groups {
@@ -40,36 +63,46 @@ impl Groups {
     #[must_use]
     pub fn topics_with_offsets(&self) -> BTreeSet<&str> {
         let groups = self.hard.offsets.groups.values();
-        let topics = groups.flat_map(BTreeMap::keys);
+        let topics = groups.flat_map(|group| group.topics.keys());
         topics.map(String::as_str).collect()
     }
 }
 
 impl Offsets {
     pub(crate) fn replay(&mut self, key: &OffsetKey, value: Option<&OffsetValue>) {
-        match value {
+        let bytes = |value: &OffsetValue| bytes_of(&key.group_id, &key.topic, &value.metadata);
+        let before = match value {
             Some(value) => {
-                let topics = self.groups.entry(key.group_id.clone()).or_default();
-                let partitions = topics.entry(key.topic.clone()).or_default();
-                partitions.insert(key.partition, value.clone());
+                let group = self.groups.entry(key.group_id.clone()).or_default();
+                let partitions = group.topics.entry(key.topic.clone()).or_default();
+                let before = partitions.insert(key.partition, value.clone());
+                group.count += usize::from(before.is_none());
+                group.bytes += bytes(value);
+                self.bytes += bytes(value);
+                before
             }
             None => self.forget(key),
+        };
+        if let Some(before) = before {
+            self.bytes -= bytes(&before);
+            if let Some(group) = self.groups.get_mut(&key.group_id) {
+                group.bytes -= bytes(&before);
+            }
         }
     }
 
-    fn forget(&mut self, key: &OffsetKey) {
-        let Some(topics) = self.groups.get_mut(&key.group_id) else {
-            return;
-        };
-        if let Some(partitions) = topics.get_mut(&key.topic) {
-            partitions.remove(&key.partition);
-            if partitions.is_empty() {
-                topics.remove(&key.topic);
-            }
+    fn forget(&mut self, key: &OffsetKey) -> Option<OffsetValue> {
+        let group = self.groups.get_mut(&key.group_id)?;
+        let partitions = group.topics.get_mut(&key.topic)?;
+        let before = partitions.remove(&key.partition)?;
+        group.count -= 1;
+        if partitions.is_empty() {
+            group.topics.remove(&key.topic);
         }
-        if topics.is_empty() {
+        if group.topics.is_empty() {
             self.groups.remove(&key.group_id);
         }
+        Some(before)
     }
 
     /// The groups that have offsets.
@@ -82,18 +115,29 @@ impl Offsets {
     }
 
     pub(crate) fn get(&self, group_id: &str, topic: &str, partition: i32) -> Option<&OffsetValue> {
-        self.groups.get(group_id)?.get(topic)?.get(&partition)
+        let group = self.groups.get(group_id)?;
+        group.topics.get(topic)?.get(&partition)
     }
 
     /// How many partitions the group has offsets of.
     pub(crate) fn count(&self, group_id: &str) -> usize {
-        let topics = self.groups.get(group_id);
-        topics.map_or(0, |topics| topics.values().map(BTreeMap::len).sum())
+        self.groups.get(group_id).map_or(0, |group| group.count)
+    }
+
+    /// What the offsets of the group take.
+    pub(crate) fn bytes_of_group(&self, group_id: &str) -> usize {
+        self.groups.get(group_id).map_or(0, |group| group.bytes)
+    }
+
+    /// What the offsets of all groups take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The records that forget all offsets of the group.
     pub(crate) fn tombstones(&self, group_id: &str) -> impl Iterator<Item = Record> {
-        let topics = self.groups.get(group_id).into_iter().flatten();
+        let group = self.groups.get(group_id).into_iter();
+        let topics = group.flat_map(|group| &group.topics);
         topics.flat_map(move |(topic, partitions)| {
             let partitions = partitions.keys();
             partitions.map(move |&partition| tombstone(group_id, topic, partition))

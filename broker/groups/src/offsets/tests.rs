@@ -481,3 +481,134 @@ fn offsets_of_a_deleted_topic_are_forgotten_by_all_groups() {
     }
     bench.driver.settle();
 }
+
+#[test]
+fn partitions_that_are_not_there_are_refused_before_the_group_is_asked() {
+    let mut bench = Bench::new();
+    let unknown = Some(GroupError::UnknownTopicOrPartition);
+    for partition in [8, -1, i32::MAX] {
+        assert_eq!(bench.commit(commit_of("g", "t0", partition, 1)), unknown);
+        let mut stale = commit_of("g", "t0", partition, 1);
+        stale.generation_id_or_member_epoch = 7;
+        assert_eq!(bench.commit(stale), unknown);
+    }
+    assert_eq!(bench.commit(commit_of("g", "t0", 7, 1)), None);
+    assert_eq!(fetch_all(&mut bench, "g")[0].partitions.len(), 1);
+}
+
+#[test]
+fn what_is_committed_for_a_topic_made_again_outlives_the_end_of_the_old_one() {
+    let config = GroupsConfig {
+        expiry_records_max: 2,
+        ..GroupsConfig::default()
+    };
+    let mut bench = Bench::with(config, 1);
+    many(&mut bench, 20);
+    let again = bench.driver.context.remove("t0").unwrap();
+    bench.driver.context.insert(crate::Topic {
+        id: Uuid(77),
+        ..again
+    });
+    let deleted = Command::TopicsDeleted(vec!["t0".to_owned()]);
+    let reply = bench.driver.send(deleted);
+    assert_eq!(bench.driver.take(reply), None, "it takes many rounds");
+    assert_eq!(bench.commit(commit_of("g9", "t0", 0, 5)), None);
+    assert_eq!(bench.commit(commit_of("new", "t0", 3, 6)), None);
+    bench.advance(1_000);
+    assert!(bench.driver.take(reply).is_some());
+    assert_eq!(bench.offset("g9", "t0", 0), 5);
+    assert_eq!(bench.offset("new", "t0", 3), 6);
+    assert_eq!(bench.offset("g8", "t0", 0), -1);
+    assert_eq!(bench.offset("g9", "t1", 0), 1);
+    bench.driver.settle();
+}
+
+#[test]
+fn a_commit_is_one_batch_of_bounded_size_or_nothing() {
+    let config = GroupsConfig {
+        commit_bytes_max: 1_000,
+        offsets_bytes_per_group_max: 4_900,
+        ..GroupsConfig::default()
+    };
+    let mut bench = Bench::with(config, 1);
+    let large = |topic: &str, partitions: std::ops::Range<i32>, note: usize| {
+        let mut command = commit_of("g", topic, 0, 1);
+        let partitions = partitions.map(|partition| CommitPartition {
+            partition,
+            metadata: Some("x".repeat(note)),
+            ..CommitPartition::default()
+        });
+        command.topics[0].partitions = partitions.collect();
+        command
+    };
+    let full = Some(GroupError::InvalidCommitOffsetSize);
+    assert_eq!(bench.commit(large("t0", 0..8, 100)), full);
+    assert!(bench.driver.log().is_empty());
+    // A request that names one partition ever again is no larger in the log.
+    let mut again = large("t0", 0..1, 100);
+    again.topics = vec![again.topics[0].clone(); 1_000];
+    assert_eq!(bench.commit(again), full);
+    assert!(bench.driver.log().is_empty());
+    // Room for 24 offsets: what is there may change, and go.
+    for topic in 0..3 {
+        assert_eq!(bench.commit(large(&format!("t{topic}"), 0..4, 100)), None);
+        assert_eq!(bench.commit(large(&format!("t{topic}"), 4..8, 100)), None);
+    }
+    assert_eq!(bench.commit(large("t3", 0..4, 100)), full);
+    assert_eq!(bench.commit(large("t0", 0..4, 100)), None);
+    assert_eq!(bench.commit(large("t0", 0..4, 0)), None);
+    assert_eq!(bench.commit(large("t3", 0..2, 100)), None);
+    assert_eq!(delete_groups(&mut bench, &["g"]), [None]);
+    assert_eq!(bench.commit(large("t3", 0..4, 100)), None);
+    bench.driver.settle();
+}
+
+#[test]
+fn an_offset_committed_for_a_group_long_empty_stays_its_time() {
+    let mut bench = Bench::new();
+    let joined = bench.stable(&[consumer("a")]).remove(0);
+    bench.commit(commit_by(&joined, "t0", 1));
+    bench.leave_one(&joined);
+    bench.advance(6 * DAY_MS);
+    assert_eq!(bench.commit(commit_of(GROUP, "t1", 0, 9)), None);
+    bench.advance(2 * DAY_MS);
+    assert_eq!(bench.offset(GROUP, "t0", 0), -1);
+    assert_eq!(bench.offset(GROUP, "t1", 0), 9);
+    bench.advance(6 * DAY_MS);
+    assert_eq!(bench.describe().error, Some(GroupError::GroupIdNotFound));
+}
+
+#[test]
+fn a_partition_that_is_named_often_is_answered_and_deleted_once() {
+    let mut bench = Bench::new();
+    let mut command = commit_of("g", "t0", 1, 1);
+    command.topics[0].partitions[0].metadata = Some("x".repeat(4_000));
+    assert_eq!(bench.commit(command), None);
+    let asked = OffsetFetch {
+        group_id: "g".to_owned(),
+        member_epoch: -1,
+        topics: Some(vec![of_topic("t0", &[1; 10_000]), of_topic("t0", &[1, 2])]),
+        ..OffsetFetch::default()
+    };
+    let fetched = fetch(&mut bench, asked);
+    let counts: Vec<usize> = fetched
+        .topics
+        .iter()
+        .map(|it| it.partitions.len())
+        .collect();
+    assert_eq!(counts, [1, 1]);
+    let before = bench.driver.log().len();
+    let deleted = delete_offsets(&mut bench, "g", &[of_topic("t0", &[1; 1_000])]);
+    assert!(deleted.unwrap().iter().all(Option::is_none));
+    bench.driver.settle();
+    assert_eq!(bench.driver.log().len(), before + 1);
+}
+
+#[test]
+fn a_filter_of_a_million_names_is_as_short_as_what_there_is() {
+    let names: Vec<String> = (0..1_000_000).map(|n| format!("{n}")).collect();
+    let command = ListGroups::new(names.iter().map(String::as_str), [" Classic ", "none"]);
+    assert_eq!(command.states, [""]);
+    assert_eq!(command.types, ["", "classic"]);
+    assert_eq!(ListGroups::new([], []), ListGroups::default());
+}

@@ -235,7 +235,7 @@ fn an_assignment_that_the_log_cannot_hold_is_refused() {
     let synced = bench.sync(&leader, &[(leader.member_id.as_str(), large.as_str())]);
     for reply in [synced, waiting] {
         let error = bench.synced(reply).error;
-        assert_eq!(error, Some(GroupError::UnknownServerError));
+        assert_eq!(error, Some(GroupError::MessageTooLarge));
     }
     assert_eq!(bench.state(), "PreparingRebalance");
     assert!(bench.driver.log().is_empty());
@@ -270,4 +270,66 @@ fn a_lowered_limit_turns_the_last_to_join_away() {
         errors.push(bench.joined(reply).error);
     }
     assert_eq!(errors, [None, None, Some(GroupError::GroupMaxSizeReached)]);
+}
+
+/// A member that says so many bytes of itself.
+fn large(client_id: &str, bytes: usize) -> JoinGroup {
+    let mut command = consumer(client_id);
+    command.requires_known_member_id = false;
+    command.protocols[0].metadata = Bytes::from(vec![7; bytes]);
+    command
+}
+
+#[test]
+fn a_group_that_says_too_much_turns_the_next_away_and_goes_on() {
+    for config in [
+        GroupsConfig {
+            members_bytes_per_group_max: 20_000,
+            ..GroupsConfig::default()
+        },
+        GroupsConfig {
+            record_bytes_max: 20_000,
+            ..GroupsConfig::default()
+        },
+        GroupsConfig {
+            coordinator_bytes_max: 20_000,
+            ..GroupsConfig::default()
+        },
+    ] {
+        let mut bench = Bench::with(config.clone(), 1);
+        let members = bench.stable(&[large("a", 6_000), large("b", 6_000)]);
+        let full = Some(GroupError::GroupMaxSizeReached);
+        assert_eq!(refused(&mut bench, large("c", 10_000)), full);
+        let mut more = large("a", 15_000);
+        more.member_id = members[0].member_id.clone();
+        assert_eq!(refused(&mut bench, more), full);
+        assert_eq!(bench.state(), "Stable");
+        assert_eq!(bench.heartbeat(&members[0]), Ok(()));
+        assert_eq!(bench.commit(commit_by(&members[0], "t0", 1)), None);
+        bench.driver.fail_over();
+        assert_eq!(refused(&mut bench, large("c", 10_000)), full, "{config:?}");
+        // Who goes makes room.
+        bench.leave_one(&members[1]);
+        bench.advance(1_100);
+        let mut again = large("a", 6_000);
+        again.member_id = members[0].member_id.clone();
+        let replies = [bench.join(again), bench.join(large("c", 10_000))];
+        bench.advance(REBALANCE_MS + 10);
+        for reply in replies {
+            assert_eq!(bench.joined(reply).error, None, "{config:?}");
+        }
+    }
+}
+
+#[test]
+fn a_member_with_very_many_protocols_is_refused() {
+    let mut bench = Bench::new();
+    let mut command = consumer("a");
+    let names: Vec<String> = (0..101).map(|n| format!("p{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    command.protocols = protocols(&names);
+    let error = refused(&mut bench, command.clone());
+    assert_eq!(error, Some(GroupError::InvalidRequest));
+    command.protocols.pop();
+    assert_eq!(bench.join_now(command).error, None);
 }

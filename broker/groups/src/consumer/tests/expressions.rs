@@ -98,3 +98,45 @@ fn what_an_expression_stands_for_survives_a_change_of_leader() {
         Some("t[12]".to_owned())
     );
 }
+
+#[test]
+fn a_group_has_a_bounded_number_of_expressions() {
+    let config = GroupsConfig {
+        regexes_per_group_max: 2,
+        ..GroupsConfig::default()
+    };
+    let mut world = World::with(config, 1);
+    for regex in ["t0", "t1", "t1"] {
+        world.poll(&mut member(regex)).unwrap();
+    }
+    let refused = world.refused(member("t2").request());
+    assert_eq!(refused, Some(GroupError::InvalidRegularExpression));
+    assert_eq!(world.group().members().len(), 3);
+}
+
+#[test]
+fn expressions_that_match_very_much_are_looked_at_a_few_at_a_time() {
+    let mut world = World::new();
+    let mut members: Vec<Consumer> = ["t.*", "(t.*)", "t+.*", ".*"].map(member).to_vec();
+    for member in &mut members {
+        world.poll(member).unwrap();
+    }
+    for n in 0..12_000 {
+        world.driver.context.insert(Topic {
+            id: Uuid(50_000 + n),
+            name: format!("t{n:0>248}"),
+            partitions: 1,
+            racks: Vec::new(),
+        });
+    }
+    assert_eq!(world.driver.ask(Command::TopicsChanged), Response::Done);
+    world.advance(10_000);
+    let resolved = |world: &World| {
+        let values = world.group().expressions().values();
+        values.filter(|value| value.topics.len() > 12_000).count()
+    };
+    for expected in [2, 4] {
+        world.poll(&mut members[0]).unwrap();
+        assert_eq!(resolved(&world), expected);
+    }
+}

@@ -104,3 +104,49 @@ fn a_static_member_that_comes_back_with_other_topics_causes_a_new_epoch() {
     assert_eq!(world.group().epoch(), 2);
     assert_eq!(world.group().members().len(), 1);
 }
+
+#[test]
+fn a_static_member_that_goes_while_it_must_give_back_is_not_hurried() {
+    let mut world = World::new();
+    let mut one = Consumer::with_instance(&["t0"], "one");
+    world.poll(&mut one).unwrap();
+    world.joined(&["t0"]);
+    let mut asked = one.request();
+    asked.rebalance_timeout_ms = 10_000;
+    let told = world.heartbeat(asked);
+    assert_eq!(told.assignment.map(|all| all[0].partitions.len()), Some(4));
+    assert_eq!(world.leave(&one, -2).error, None);
+    world.advance(20_000);
+    let mut again = Consumer::with_instance(&["t0"], "one");
+    world.poll(&mut again).unwrap();
+    assert_eq!(again.count(), 4, "its place was kept");
+    assert_eq!(world.group().epoch(), again.epoch);
+}
+
+#[test]
+fn a_group_that_says_too_much_turns_the_next_away() {
+    for config in [
+        GroupsConfig {
+            members_bytes_per_group_max: 3_000,
+            ..GroupsConfig::default()
+        },
+        GroupsConfig {
+            coordinator_bytes_max: 3_000,
+            ..GroupsConfig::default()
+        },
+    ] {
+        let mut world = World::with(config, 1);
+        let mut one = world.joined(&["t0"]);
+        let names: Vec<String> = (0..60).map(|n| format!("topic{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let full = Some(GroupError::GroupMaxSizeReached);
+        assert_eq!(world.refused(Consumer::new(&names).request()), full);
+        let mut classic = Classic::new(&names);
+        classic.names.push("t0".to_owned());
+        assert_eq!(world.join_classic(classic.request()).error, full);
+        world.poll(&mut one).unwrap();
+        world.settle(&mut [&mut one]);
+        world.joined(&["t0"]);
+        assert_eq!(world.group().members().len(), 2);
+    }
+}

@@ -19,13 +19,9 @@ pub(in crate::handlers) async fn handle(
     context: &Context,
     request: ListGroupsRequest,
 ) -> ListGroupsResponse {
-    let texts = |filter: &[kafka_protocol::protocol::StrBytes]| -> Vec<String> {
-        filter.iter().map(ToString::to_string).collect()
-    };
-    let command = Command::ListGroups(groups::ListGroups {
-        states: texts(&request.states_filter),
-        types: texts(&request.types_filter),
-    });
+    let states = request.states_filter.iter().map(|name| &**name);
+    let types = request.types_filter.iter().map(|name| &**name);
+    let command = Command::ListGroups(groups::ListGroups::new(states, types));
     let asked = context.broker.submit_to_all_groups(command);
     let listed = match tokio::time::timeout(ANSWER_WAIT, asked).await {
         Ok(answers) => merge(answers),

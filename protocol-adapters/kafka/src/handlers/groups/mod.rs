@@ -23,7 +23,7 @@ pub(super) mod sync_group;
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use broker::groups::{Client, Command, Response, Uuid};
+use broker::groups::{Client, Command, OffsetFetchResponse, Response, Uuid};
 use broker::{CoordinatorError, PendingReply};
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
@@ -88,8 +88,13 @@ async fn reply(asked: Asked) -> Settled {
 struct Answers {
     deadline: Instant,
     settled: Vec<Settled>,
+    /// About what the offsets among them take.
+    bytes: usize,
     waiting: VecDeque<Asked>,
 }
+
+/// Most bytes of offsets in one answer: what a frame may have.
+const OFFSETS_BYTES_MAX: usize = 100 << 20;
 
 impl Answers {
     /// Hands over a command for each group, a window of them at a time. When this returns, all of
@@ -98,6 +103,7 @@ impl Answers {
         let mut answers = Answers {
             deadline: Instant::now() + ANSWER_WAIT,
             settled: Vec::new(),
+            bytes: 0,
             waiting: VecDeque::new(),
         };
         for (group_id, command) in commands {
@@ -113,8 +119,20 @@ impl Answers {
     async fn settle_oldest(&mut self) {
         if let Some(asked) = self.waiting.pop_front() {
             let settled = settle_until(asked, self.deadline).await;
-            self.settled.push(settled);
+            self.settle(settled);
         }
+    }
+
+    /// Keeps an answer, as long as there is room for it.
+    fn settle(&mut self, settled: Settled) {
+        if let Ok(Response::OffsetFetch(fetched)) = &settled {
+            self.bytes = self.bytes.saturating_add(offsets_bytes(fetched));
+        }
+        let settled = match self.bytes > OFFSETS_BYTES_MAX {
+            true => Err(ResponseError::InvalidRequest),
+            false => settled,
+        };
+        self.settled.push(settled);
     }
 
     /// All answers, as many as there were commands.
@@ -124,6 +142,17 @@ impl Answers {
         }
         self.settled
     }
+}
+
+/// About what offsets take, in memory and in an answer.
+fn offsets_bytes(fetched: &OffsetFetchResponse) -> usize {
+    const PARTITION: usize = 64;
+    let topics = fetched.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter();
+        let partitions = partitions.map(|one| PARTITION + one.metadata.len());
+        topic.name.len() + partitions.sum::<usize>()
+    });
+    topics.sum()
 }
 
 /// The groups of a request, each once.
@@ -196,6 +225,34 @@ mod tests {
         let asked = Err(CoordinatorError::LoadInProgress);
         let settled = settle_until(asked, Instant::now()).await;
         assert_eq!(settled, Err(ResponseError::CoordinatorLoadInProgress));
+    }
+
+    #[test]
+    fn offsets_are_answered_as_far_as_a_frame_has_room() {
+        use broker::groups::{CommittedOffset, CommittedTopic};
+        let metadata = "x".repeat(40 << 20);
+        let offset = CommittedOffset {
+            metadata,
+            ..CommittedOffset::default()
+        };
+        let topic = CommittedTopic {
+            partitions: vec![offset],
+            ..CommittedTopic::default()
+        };
+        let mut answers = Answers {
+            deadline: Instant::now(),
+            settled: Vec::new(),
+            bytes: 0,
+            waiting: VecDeque::new(),
+        };
+        for _ in 0..4 {
+            answers.settle(Ok(Response::OffsetFetch(OffsetFetchResponse {
+                topics: vec![topic.clone()],
+                ..OffsetFetchResponse::default()
+            })));
+        }
+        let told: Vec<bool> = answers.settled.iter().map(Result::is_ok).collect();
+        assert_eq!(told, [true, true, false, false]);
     }
 
     #[test]
