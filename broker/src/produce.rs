@@ -371,6 +371,7 @@ async fn finish(
         | Outcome::Sealed(_)
         | Outcome::Activated { .. }
         | Outcome::Occupied
+        | Outcome::Unfit
         | Outcome::Outdated
         | Outcome::EndsAt(_)) => {
             unreachable!("an append came to {outcome:?}")

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use storage::batch::BatchHeader;
-use storage::partition_log::{SegmentInfo, SegmentRepair, SegmentReplacement};
+use storage::partition_log::{SegmentInfo, SegmentRepair, SegmentReplacement, TombstoneView};
 use storage::{LogId, NodeId, Offset};
 
 use crate::Broker;
 use crate::partition::Partition;
 use crate::stage::Ranges;
+use crate::stage::fitting::Fitting;
 use crate::stage::range::{RangeAnswer, ReadRange};
 use crate::stage::serve::RANGE_BYTES_MAX;
 
@@ -132,7 +133,7 @@ pub(crate) async fn repair_from(
 ) -> Result<u64, String> {
     let log = partition.log.clone();
     let mut repair: SegmentRepair = blocking(move || log.begin_repair(base)).await?;
-    let limit = repair.target_end();
+    let (limit, is_known) = (repair.target_end(), repair.is_digest_known());
     let mut bytes = 0;
     while repair.end() < limit {
         let range = ReadRange {
@@ -143,7 +144,10 @@ pub(crate) async fn repair_from(
             bytes_max: u32::try_from(RANGE_BYTES_MAX).unwrap_or(u32::MAX),
         };
         let (answer, room) = ranges.fetch(node, range).await?;
-        let batches = batches_of(answer)?;
+        let (batches, gone) = batches_of(answer)?;
+        if gone.is_some() && !is_known {
+            return Err("compaction has dropped tombstones there".to_owned());
+        }
         bytes += batches.len() as u64;
         let before = repair.end();
         repair = blocking(move || {
@@ -180,6 +184,7 @@ pub(crate) async fn copy_anew(
     let start = log.start_offset();
     let mut copy: SegmentReplacement = blocking(move || log.begin_replacement(first, to)).await?;
     let mut bytes = 0;
+    let mut fitting = Fitting::default();
     while copy.end() < to {
         let range = ReadRange {
             shard: partition.shard,
@@ -189,7 +194,8 @@ pub(crate) async fn copy_anew(
             bytes_max: u32::try_from(RANGE_BYTES_MAX).unwrap_or(u32::MAX),
         };
         let (answer, room) = ranges.fetch(node, range).await?;
-        let batches = batches_of(answer)?;
+        let (batches, gone) = batches_of(answer)?;
+        fitting.take(gone).map_err(|error| error.to_string())?;
         bytes += batches.len() as u64;
         let before = copy.end();
         copy = blocking(move || -> Result<SegmentReplacement, String> {
@@ -206,15 +212,16 @@ pub(crate) async fn copy_anew(
             return Err(format!("its batches end at {before}"));
         }
     }
+    copy.is_copied(fitting.gone_below().min(to));
     match blocking(move || copy.finish()).await? {
         true => Ok(bytes),
         false => Err("the log has changed meanwhile".to_owned()),
     }
 }
 
-fn batches_of(answer: RangeAnswer) -> Result<Bytes, String> {
+fn batches_of(answer: RangeAnswer) -> Result<(Bytes, Option<TombstoneView>), String> {
     match answer {
-        RangeAnswer::Batches { batches, .. } => Ok(batches),
+        RangeAnswer::Batches { batches, gone, .. } => Ok((batches, gone)),
         RangeAnswer::Deleted { start } => Err(format!("its log begins at {start}")),
         RangeAnswer::Behind { end } => Err(format!("its log ends at {end}")),
         RangeAnswer::NoSuchPartition { .. } => Err("it does not carry the partition".to_owned()),

@@ -165,6 +165,7 @@ mod tests {
             max_timestamp: n * 1_000,
             created_ms: n * 1_000,
             sealed: n < 3,
+            written: true,
             compacted: false,
             cleaned: false,
         };

@@ -160,7 +160,7 @@ fn run(
     let copied = copy.finish().map_err(|error| say(&error))?;
     local.start = local.start.min(local.end);
     let local = scenario.keeps_local.then_some(&local);
-    let state = LogState::with_copied(local, copied, &target, target.start).unwrap();
+    let state = LogState::with_copied(local, copied, &target, (target.start, Offset(0))).unwrap();
     assert_eq!(LogState::decode(&state.encode()), Ok(state.clone()));
     if scenario.saves_first {
         kept.saved = state.clone();
@@ -489,7 +489,8 @@ fn a_copy_on_a_full_disk_goes_on_once_there_is_room() {
         copy.append(&rest).unwrap();
     }
     let copied: Vec<SegmentState> = copy.finish().unwrap();
-    let state = LogState::with_copied(None, copied, &source.log.state(), Offset(0)).unwrap();
+    let state =
+        LogState::with_copied(None, copied, &source.log.state(), (Offset(0), Offset(0))).unwrap();
     let log = store.recover(PARTITION, log_config(), state);
     assert_eq!(read_all(&log, Offset(0), 800).unwrap(), all);
     log.verify().unwrap();
@@ -508,18 +509,27 @@ fn parts_that_do_not_fit_together_are_refused() {
     copy.append(&Bytes::from(batches[4..10].concat())).unwrap();
     let mut whole = store.begin_copy(PARTITION, from, log_config()).unwrap();
     let short = copy.finish().unwrap();
-    assert!(LogState::with_copied(None, short, &target, Offset(0)).is_err());
+    assert!(LogState::with_copied(None, short, &target, (Offset(0), Offset(0))).is_err());
     whole.append(&Bytes::from(batches[4..].concat())).unwrap();
     let whole = whole.finish().unwrap();
     // Nothing local, though the start lies below the copy.
-    assert!(LogState::with_copied(None, whole.clone(), &target, Offset(0)).is_err());
-    assert!(LogState::with_copied(None, whole.clone(), &target, from).is_ok());
+    assert!(LogState::with_copied(None, whole.clone(), &target, (Offset(0), Offset(0))).is_err());
+    assert!(LogState::with_copied(None, whole.clone(), &target, (from, Offset(0))).is_ok());
     // A local log that ends too early.
     let log = store.create(PARTITION, log_config(), Offset(0));
     append_range(&log, &source, 0, 3);
-    assert!(LogState::with_copied(Some(&log.state()), whole.clone(), &target, Offset(0)).is_err());
+    assert!(
+        LogState::with_copied(
+            Some(&log.state()),
+            whole.clone(),
+            &target,
+            (Offset(0), Offset(0))
+        )
+        .is_err()
+    );
     append_range(&log, &source, 3, 4);
-    let fits = LogState::with_copied(Some(&log.state()), whole, &target, Offset(0)).unwrap();
+    let fits =
+        LogState::with_copied(Some(&log.state()), whole, &target, (Offset(0), Offset(0))).unwrap();
     assert_eq!(
         (fits.start, fits.end, fits.epochs),
         (target.start, target.end, target.epochs)

@@ -67,7 +67,7 @@ fn replace(log: &PartitionLog, model: &Model, to: Offset) -> Result<bool, String
         }
     }
     let replaced = replacement.finish().map_err(say)?;
-    log.mark_cleaned(to);
+    assert!(log.mark_cleaned(to, log.copies_taken()));
     Ok(replaced)
 }
 

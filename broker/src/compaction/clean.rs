@@ -60,8 +60,10 @@ pub(crate) struct Cleaner<'a> {
     /// For the map of keys.
     pub(crate) memory_bytes: usize,
     pub(crate) segment_bytes: u64,
-    /// `upto` is set by each pass.
+    /// `upto` is set by each pass, and whether tombstones are kept.
     pub(crate) rules: Rules,
+    /// Whether tombstones stay for now whatever their horizon.
+    pub(crate) keeps_tombstones: &'a (dyn Fn() -> bool + Sync),
     pub(crate) throttle: &'a Throttle,
     pub(crate) pace: &'a Pace,
 }
@@ -102,10 +104,13 @@ impl Cleaner<'_> {
         };
         let mut from = plan.dirty_from;
         while from < plan.upto {
+            let copies = log.copies_taken();
             let (map, upto) = self.keys(from, plan.upto).await?;
-            cleaned.records += self.pass(Arc::new(map), upto).await?;
+            cleaned.records += self.pass(Arc::new(map), upto, copies).await?;
             cleaned.passes += 1;
-            log.mark_cleaned(upto);
+            if !log.mark_cleaned(upto, copies) {
+                return Err(CleanError::Changed);
+            }
             from = upto;
         }
         cleaned.segments_after = log.segments().len();
@@ -155,7 +160,14 @@ impl Cleaner<'_> {
     }
 
     /// Writes everything below `upto` anew; returns how many records went.
-    async fn pass(&self, map: Arc<OffsetMap>, upto: Offset) -> Result<u64, CleanError> {
+    /// Not of segments that were copied from a peer after the `copies` that there had been: below
+    /// what is dirty they may have any number of records of a key.
+    async fn pass(
+        &self,
+        map: Arc<OffsetMap>,
+        upto: Offset,
+        copies: u64,
+    ) -> Result<u64, CleanError> {
         let segments = self.partition.log.segments();
         let mut records = 0;
         let mut has_opaque = false;
@@ -166,6 +178,8 @@ impl Cleaner<'_> {
             let is_one = sources.count() == 1;
             let mut rewriter = Rewriter::new(Rules {
                 upto: upto.0,
+                // Asked for each segment: somebody may have begun to copy.
+                keeps_tombstones: (self.keeps_tombstones)(),
                 ..self.rules
             });
             if has_opaque {
@@ -175,6 +189,9 @@ impl Cleaner<'_> {
             let replacement = self
                 .step(move || Ok(log.begin_replacement(from, to)?))
                 .await?;
+            if replacement.copies_taken() != copies {
+                return Err(CleanError::Changed);
+            }
             let mut rewriting = Rewriting {
                 replacement,
                 rewriter,
@@ -308,5 +325,10 @@ fn rewrite_some(
 fn finish(mut rewriting: Rewriting) -> Result<bool, CleanError> {
     rewriting.rewriter.finish()?;
     rewriting.replacement.append(&rewriting.rewriter.take())?;
+    let tombstones_below = rewriting.rewriter.removed().tombstones_below;
+    if tombstones_below > 0 {
+        let below = Offset(tombstones_below);
+        rewriting.replacement.drop_tombstones_below(below);
+    }
     Ok(rewriting.replacement.finish()?)
 }

@@ -133,8 +133,9 @@ impl Broker {
                 upto: 0,
                 now_ms: self.inner.clock.wall_ms(),
                 delete_retention_ms: config.delete_retention_ms,
-                keeps_tombstones: catch_up.was_copied_from(self.inner.config.compaction_copied_ms),
+                keeps_tombstones: false,
             },
+            keeps_tombstones: &|| catch_up.was_copied_from(self.inner.config.compaction_copied_ms),
             throttle,
             pace: catch_up.pace(),
         };

@@ -32,7 +32,8 @@ pub(crate) fn plan(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) 
         config.min_compaction_lag_ms == 0
             || newest <= now_ms.saturating_sub(config.min_compaction_lag_ms)
     };
-    let may_be = (clean..segments.len()).take_while(|at| segments[*at].sealed);
+    let is_there = |at: &usize| segments[*at].sealed && segments[*at].written;
+    let may_be = (clean..segments.len()).take_while(is_there);
     let cleanable = may_be.take_while(is_old_enough).count();
     let upto = segments.get(clean..clean + cleanable)?.last()?.end;
     let sum = |some: &[SegmentInfo]| some.iter().map(|one| one.bytes).sum::<u64>();
@@ -95,6 +96,7 @@ mod tests {
             max_timestamp: n * 1_000,
             created_ms: n * 1_000,
             sealed: n < 4,
+            written: true,
             compacted: n < 2,
             cleaned: n < 2,
         };
@@ -125,6 +127,10 @@ mod tests {
         assert_eq!(span(&with(499_999), 9_000), Some((20, 40)));
         assert_eq!(span(&with(500_000), 9_000), None);
         assert_eq!(span(&TopicConfig::default(), 9_000), None, "not compacted");
+        let mut unwritten = segments();
+        unwritten[3].written = false;
+        let upto = plan(&with(0), &unwritten, 9_000).map(|plan| plan.upto.0);
+        assert_eq!(upto, Some(30), "not all of the next is in the files");
         let clean: Vec<SegmentInfo> = segments().into_iter().take(2).collect();
         assert_eq!(plan(&with(0), &clean, 9_000), None);
     }

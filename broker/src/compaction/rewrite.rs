@@ -47,6 +47,8 @@ pub(crate) struct Removed {
     pub(crate) records: u64,
     /// Whether what came out differs from what went in.
     pub(crate) changed: bool,
+    /// Tombstones went because of their time, all of them below this offset; 0: none did.
+    pub(crate) tombstones_below: i64,
 }
 
 /// Rewrites the batches of a log.
@@ -127,7 +129,12 @@ impl Rewriter {
             let keeps = record.offset >= self.rules.upto
                 || raw.key(record).is_some_and(|key| {
                     let is_newest = newest(key).is_none_or(|newest| newest <= record.offset);
-                    is_newest && !(record.is_tombstone && is_expired)
+                    let is_over = is_newest && record.is_tombstone && is_expired;
+                    if is_over {
+                        let below = &mut self.removed.tombstones_below;
+                        *below = (*below).max(record.offset + 1);
+                    }
+                    is_newest && !is_over
                 });
             if keeps {
                 has_tombstone |= record.is_tombstone && record.offset < self.rules.upto;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use storage::batch::BatchHeader;
-use storage::partition_log::check_copied;
+use storage::partition_log::{TombstoneView, check_copied};
 use storage::{LogId, NodeId, Offset, PartitionId, ShardId};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -60,6 +60,7 @@ enum Pulled {
         base: Offset,
         next: Offset,
         batches: Bytes,
+        gone: Option<TombstoneView>,
         /// The room that they take.
         room: OwnedSemaphorePermit,
     },
@@ -140,6 +141,7 @@ impl Drive {
         let Sealed { log, batches } = self.seal(end).await?;
         let mut end = end;
         let mut rest = batches;
+        let mut gone = None;
         loop {
             let mut ops = Vec::new();
             let mut after = end;
@@ -149,6 +151,7 @@ impl Drive {
                 ops.push(PartitionOp::Fill {
                     log: self.log,
                     at: end,
+                    gone,
                     batches: rest,
                 });
             }
@@ -179,8 +182,13 @@ impl Drive {
             end = after;
             rest = Bytes::new();
             if end < log.end {
-                rest = match self.pull(self.leader()?, end, log.end).await? {
-                    Pulled::Batches { base, batches, .. } if base == end => batches,
+                (rest, gone) = match self.pull(self.leader()?, end, log.end).await? {
+                    Pulled::Batches {
+                        base,
+                        batches,
+                        gone,
+                        ..
+                    } if base == end => (batches, gone),
                     _ => return stuck(format!("the sealed log cannot be had from {end} on")),
                 };
             }
@@ -220,6 +228,22 @@ impl Drive {
         }
     }
 
+    /// Drops what the new log has, of which what comes now is no continuation, and begins it again.
+    async fn begin_again(&self) -> Result<Offset, Stuck> {
+        let base = self.first_base().await?;
+        let log = self.log;
+        tracing::info!(partition = %self.id, from = %self.from, to = %self.moving.to, %base,
+            "begins to copy a compacted partition again: pieces of it do not fit together");
+        let ops = vec![
+            PartitionOp::Drop { logs: vec![log] },
+            PartitionOp::Begin { log, from: base },
+        ];
+        match self.propose(ops).await?.last() {
+            Some(Outcome::Filled(end)) => Ok(*end),
+            other => stuck(format!("beginning again came to {other:?}")),
+        }
+    }
+
     /// Base of the batch that the old log begins with.
     async fn first_base(&self) -> Result<Offset, Stuck> {
         let leader = self.leader()?;
@@ -243,6 +267,7 @@ impl Drive {
             .get_in(self.from, self.id)
             .is_some();
         let mut ahead = None;
+        let mut is_again = false;
         loop {
             self.check_current()?;
             let source = match is_near {
@@ -258,6 +283,7 @@ impl Drive {
                     base,
                     next,
                     batches,
+                    gone,
                     room,
                 }) => {
                     if base != end {
@@ -272,6 +298,7 @@ impl Drive {
                     let fill = self.propose_one(PartitionOp::Fill {
                         log: self.log,
                         at: end,
+                        gone,
                         batches,
                     });
                     let pull = self.pull(source, next, Offset(i64::MAX));
@@ -282,6 +309,12 @@ impl Drive {
                         Outcome::Filled(reached) => {
                             // Another leader has been at it; what was asked for ahead is void.
                             end = reached;
+                            continue;
+                        }
+                        Outcome::Unfit if !is_again => {
+                            // From the one replica that will have all of it.
+                            (is_again, is_near) = (true, false);
+                            end = self.begin_again().await?;
                             continue;
                         }
                         other => return stuck(format!("filling came to {other:?}")),
@@ -343,7 +376,11 @@ impl Drive {
         let (answer, room) = fetched.map_err(Stuck::Now)?;
         match answer {
             RangeAnswer::Batches { batches, .. } if batches.is_empty() => Ok(Pulled::Nothing),
-            RangeAnswer::Batches { next, batches } => {
+            RangeAnswer::Batches {
+                next,
+                gone,
+                batches,
+            } => {
                 // The first one may begin below what was asked for, when that is a log start.
                 let base = base_of_batches(&batches)?;
                 let end = checked(batches.clone(), base).await?;
@@ -354,6 +391,7 @@ impl Drive {
                     base,
                     next,
                     batches,
+                    gone,
                     room,
                 })
             }

@@ -135,15 +135,20 @@ impl Broker {
         let Some(partition) = partition.filter(|one| one.log_id() == log && at < end) else {
             return Bytes::new();
         };
-        let read = net::blocking(move || read_aligned(&partition.log, at, end, REST_BYTES_MAX));
+        let read = net::blocking(move || {
+            let read = read_aligned(&partition.log, at, end, REST_BYTES_MAX);
+            (read, partition.log.tombstones())
+        });
         match read.await {
-            Ok(Ok(read)) => {
+            // Whether it fits what is there is told with a range.
+            Ok((Ok(_), gone)) if gone.gone_below > at => Bytes::new(),
+            Ok((Ok(read), _)) => {
                 let mut joined = BytesMut::with_capacity(read.bytes);
                 let batches = read.batches.iter();
                 batches.for_each(|batches| joined.extend_from_slice(batches));
                 joined.freeze()
             }
-            Ok(Err(error)) => {
+            Ok((Err(error), _)) => {
                 tracing::info!(%log, %error, "the rest of a sealed log is not sent along");
                 Bytes::new()
             }

@@ -367,7 +367,15 @@ impl World {
                 }
                 let batches = read(&there, at, chunk);
                 if !batches.is_empty() {
-                    self.apply(to, PartitionOp::Fill { log, at, batches });
+                    self.apply(
+                        to,
+                        PartitionOp::Fill {
+                            log,
+                            at,
+                            gone: None,
+                            batches,
+                        },
+                    );
                 }
             }
             (2, Some(_)) => {
@@ -728,6 +736,7 @@ fn batches_that_do_not_fit_are_refused_and_change_nothing() {
     let fill = |at, batches: Bytes| PartitionOp::Fill {
         log,
         at: Offset(at),
+        gone: None,
         batches,
     };
     for batches in [

@@ -20,6 +20,7 @@ use super::producers::{Producers, Verdict};
 use super::{Directory, Partition, SealedLog};
 use crate::inspect::{Digests, digest};
 use crate::produce::{AppendError, Appended};
+use crate::stage::fitting::Fitting;
 use crate::wire::Malformed;
 
 /// What an operation came to.
@@ -51,6 +52,9 @@ pub(crate) enum Outcome {
     Occupied,
     /// The move that it was for is over.
     Outdated,
+    /// What was to be filled in does not fit what the log was filled with: compaction has dropped
+    /// tombstones of it that may delete something below.
+    Unfit,
     /// The log ends here, which is not where the batch was to be appended.
     EndsAt(Offset),
 }
@@ -60,6 +64,8 @@ pub(super) struct Hosted {
     pub(super) producers: Producers,
     /// Moves up to this generation never seal it.
     pub(super) barred: u32,
+    /// What it was filled with, while it is.
+    pub(super) filled: Fitting,
 }
 
 /// The partitions of one shard.
@@ -115,6 +121,7 @@ impl PartitionsMachine {
             partition: Arc::clone(&partition),
             producers: Producers::default(),
             barred: 0,
+            filled: Fitting::default(),
         };
         self.hosted.insert(id, hosted);
         partition
@@ -343,8 +350,9 @@ impl Apply for PartitionsMachine {
             Ok(PartitionOp::Fill {
                 log,
                 at: from,
+                gone,
                 batches,
-            }) => self.fill(at, log, from, &batches),
+            }) => self.fill(at, (log, from), gone, &batches),
             Ok(PartitionOp::Seal { log, by }) => self.seal(at, log, by),
             Ok(PartitionOp::Unseal { partition, by }) => self.unseal(partition, by),
             Ok(PartitionOp::Activate {
@@ -378,6 +386,7 @@ impl Apply for PartitionsMachine {
                 let of_log = (partition.log_id(), partition.stand, partition.epoch_base);
                 let ends = (log.start_offset(), log.end_offset(), log.latest_epoch());
                 let mut text = format!("{of_log:?} {ends:?} {} ", hosted.barred).into_bytes();
+                text.extend_from_slice(&hosted.filled.to_bytes());
                 text.extend_from_slice(&hosted.producers.to_bytes());
                 text
             })
@@ -399,6 +408,7 @@ impl Apply for PartitionsMachine {
                 generation: hosted.partition.generation(),
                 stand: hosted.partition.stand,
                 barred: hosted.barred,
+                filled: hosted.filled,
                 epoch_base: hosted.partition.epoch_base,
                 log: log.state(),
                 producers: match bugs::is_on(Bug::ProducersNotSaved) {
@@ -446,6 +456,7 @@ impl Apply for PartitionsMachine {
             let PartitionState {
                 stand,
                 barred,
+                filled,
                 epoch_base,
                 log,
                 producers,
@@ -477,6 +488,7 @@ impl Apply for PartitionsMachine {
                 partition,
                 producers,
                 barred,
+                filled,
             };
             self.hosted.insert(id, hosted);
         }

@@ -6,10 +6,14 @@
 //!   v2: generation u32, stand u8, sealed by u32, barred u32     see `Stand`
 //!   log state  length u32 + bytes (the storage crate's own encoding)
 //!   producers  checked i64, count u32, producer*
+//! v3: what the logs that are being filled were filled with, see `Fitting`: count u32, then per such
+//!   partition topic id, index, fitting
 //! v2: count u32, then per partition that was made here and has moved away: topic id, index
 //! ```
 //! Integers are big-endian. The file around it carries kind, length and checksum. Version 1 is
 //! still read: nothing was moved then.
+
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use storage::partition_log::LogState;
@@ -17,9 +21,12 @@ use storage::{LogId, PartitionId};
 
 use super::op::{put_partition, take_partition};
 use super::producers::Producers;
+use crate::stage::fitting::{FITTING_BYTES, Fitting};
 use crate::wire::{Malformed, Reader, Writer};
 
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
+/// What is written while no log is being filled.
+const VERSION_WITHOUT_FILLED: u16 = 2;
 /// Smallest encoded partition.
 const PARTITION_BYTES: usize = 20 + 8 + 4 + 12;
 
@@ -44,6 +51,8 @@ pub(crate) struct PartitionState {
     /// Moves up to this generation never seal it.
     pub(crate) barred: u32,
     pub(crate) epoch_base: i64,
+    /// What it was filled with, while it is being filled.
+    pub(crate) filled: Fitting,
     pub(crate) log: LogState,
     pub(crate) producers: Producers,
 }
@@ -100,13 +109,26 @@ fn take_stand(reader: &mut Reader) -> Result<Stand, Malformed> {
 
 pub(crate) fn encode(manifest: &Manifest) -> Bytes {
     let mut writer = Writer::default();
-    writer.u16(VERSION).count(manifest.partitions.len());
+    let is_filled = |one: &&PartitionState| one.filled != Fitting::default();
+    let filled: Vec<_> = manifest.partitions.iter().filter(is_filled).collect();
+    let version = match filled.is_empty() {
+        true => VERSION_WITHOUT_FILLED,
+        false => VERSION,
+    };
+    writer.u16(version).count(manifest.partitions.len());
     for partition in &manifest.partitions {
         put_partition(&mut writer, partition.id);
         writer.i64(partition.epoch_base).u32(partition.generation);
         put_stand(&mut writer, partition.stand);
         writer.u32(partition.barred).bytes(&partition.log.encode());
         partition.producers.encode(&mut writer);
+    }
+    if version >= 3 {
+        writer.count(filled.len());
+        for partition in filled {
+            put_partition(&mut writer, partition.id);
+            writer.raw(&partition.filled.to_bytes());
+        }
     }
     writer.count(manifest.departed.len());
     for id in &manifest.departed {
@@ -143,9 +165,27 @@ pub(crate) fn decode(manifest: Bytes) -> Result<Manifest, ManifestError> {
             stand,
             barred,
             epoch_base,
+            filled: Fitting::default(),
             log,
             producers,
         });
+    }
+    if version >= 3 {
+        let mut filled = HashMap::new();
+        for _ in 0..reader.count(20 + FITTING_BYTES)? {
+            let id = take_partition(&mut reader)?;
+            let fitting = Fitting::from_bytes(reader.array()?);
+            filled.insert(
+                id,
+                fitting.ok_or(reader.malformed("what a log was filled with"))?,
+            );
+        }
+        for partition in &mut decoded.partitions {
+            partition.filled = filled.remove(&partition.id).unwrap_or_default();
+        }
+        if !filled.is_empty() {
+            return Err(reader.malformed("a partition that is filled").into());
+        }
     }
     if version >= 2 {
         for _ in 0..reader.count(20)? {
@@ -177,6 +217,10 @@ mod tests {
             stand,
             barred: index + 1,
             epoch_base: -i64::from(index),
+            filled: match stand {
+                Stand::Filling => Fitting::after_others(),
+                _ => Fitting::default(),
+            },
             log: LogState::empty(Offset(i64::from(index))),
             producers: Producers::default(),
         }
@@ -203,6 +247,7 @@ mod tests {
                 )
             );
             assert_eq!(read.log.end, written.log.end);
+            assert_eq!(read.filled, written.filled);
         }
         for len in 0..bytes.len() {
             assert!(decode(bytes.slice(..len)).is_err());
@@ -227,7 +272,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(version in 0_u8..4, rest in proptest::collection::vec(any::<u8>(), 0..120)) {
+        fn arbitrary_bytes_never_panic(version in 0_u8..5, rest in proptest::collection::vec(any::<u8>(), 0..120)) {
             let mut bytes = vec![0, version];
             bytes.extend(rest);
             let _ = decode(bytes.into());

@@ -3,14 +3,14 @@
 //! As with every operation the log alone decides: the same entries make the same bytes on every
 //! replica. A log that is filled holds a prefix of the partition from its first entry on, and
 //! becomes the partition only with exactly the end, the producers and epochs above those that the
-//! sealed log had. Each operation names the log or the move that it means, so one that comes late
+//! sealed log had; pieces that were copied must fit together (`stage/fitting.rs`). Each operation names the log or the move that it means, so one that comes late
 //! changes nothing.
 
 use bytes::Bytes;
 use raft::EntryAt;
 use storage::batch::BatchHeader;
 use storage::bugs::{self, Bug};
-use storage::partition_log::PartitionLog;
+use storage::partition_log::{PartitionLog, TombstoneView};
 use storage::{LeaderEpoch, LogId, Offset, PartitionId};
 
 use super::machine::{Hosted, Outcome, PartitionsMachine};
@@ -18,6 +18,7 @@ use super::manifest::Stand;
 use super::producers::Producers;
 use crate::BrokerError;
 use crate::produce::AppendError;
+use crate::stage::fitting::Fitting;
 use crate::wire::Reader;
 
 /// How far a move raises the leader epoch. It must be above every epoch that the old shard comes to
@@ -72,8 +73,8 @@ impl PartitionsMachine {
     pub(super) fn fill(
         &mut self,
         at: EntryAt,
-        log: LogId,
-        from: Offset,
+        (log, from): (LogId, Offset),
+        gone: Option<TombstoneView>,
         batches: &Bytes,
     ) -> Outcome {
         let Some(hosted) = self.of(log) else {
@@ -85,6 +86,12 @@ impl PartitionsMachine {
         }
         match split(log, batches) {
             Ok(batches) => {
+                if hosted.filled.take(gone).is_err() {
+                    return Outcome::Unfit;
+                }
+                if gone.is_some() {
+                    log.note_tombstones_gone(hosted.filled.gone_below());
+                }
                 for (header, batch) in batches {
                     let epoch = LeaderEpoch(header.partition_leader_epoch);
                     log.append(batch, &header, epoch, at.time_ms);
@@ -172,6 +179,7 @@ impl PartitionsMachine {
         }
         partition.log.raise_start(start.min(end));
         hosted.producers = producers;
+        hosted.filled = Fitting::default();
         let term = i64::try_from(at.position.term.0).expect("terms stay below 2^63");
         let epoch_base = i64::from(epoch.0) + i64::from(EPOCH_STRIDE) - term;
         self.turn(log, epoch_base, Stand::Serving);

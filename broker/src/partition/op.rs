@@ -8,7 +8,8 @@
 //!   3 delete      count, partition*   body empty
 //!   4 raise start partition, offset   body empty
 //!   5 begin       log, from i64       body empty
-//!   6 fill        log, at i64         body = whole batches, as they stand in the other shard
+//!   6 fill        log, at i64         body = whole batches, as they stand in the other shard;
+//!                                     version 2: then tombstones gone below i64, number u64
 //!   7 seal        log, move u32       body empty
 //!   8 unseal      partition, move u32 body empty
 //!   9 activate    log, start i64, end i64, epoch i32   body = producers, see `producers.rs`
@@ -23,6 +24,7 @@
 
 use bytes::Bytes;
 use raft::Op;
+use storage::partition_log::TombstoneView;
 use storage::{LeaderEpoch, LogId, Offset, PartitionId, TopicId};
 
 use crate::wire::{Malformed, Reader, Writer};
@@ -30,6 +32,7 @@ use crate::wire::{Malformed, Reader, Writer};
 const VERSION: u8 = 1;
 const CREATE_VERSION: u8 = 2;
 const APPEND_VERSION: u8 = 2;
+const FILL_OF_VIEW_VERSION: u8 = 2;
 const APPEND: u8 = 1;
 const CREATE: u8 = 2;
 const DELETE: u8 = 3;
@@ -71,6 +74,8 @@ pub(crate) enum PartitionOp {
     Fill {
         log: LogId,
         at: Offset,
+        /// The tombstones that were gone where they were read; `None`: none from `at` on.
+        gone: Option<TombstoneView>,
         batches: Bytes,
     },
     /// Take no more appends until the move of this generation is over.
@@ -159,9 +164,18 @@ impl PartitionOp {
                 put_log(writer.u8(BEGIN).u8(VERSION), log);
                 writer.i64(from.0);
             }
-            PartitionOp::Fill { log, at, batches } => {
-                put_log(writer.u8(FILL).u8(VERSION), log);
+            PartitionOp::Fill {
+                log,
+                at,
+                gone,
+                batches,
+            } => {
+                let version = gone.map_or(VERSION, |_| FILL_OF_VIEW_VERSION);
+                put_log(writer.u8(FILL).u8(version), log);
                 writer.i64(at.0);
+                if let Some(gone) = gone {
+                    writer.i64(gone.gone_below.0).u64(gone.number);
+                }
                 body = batches;
             }
             PartitionOp::Seal { log, by } => {
@@ -203,7 +217,11 @@ impl PartitionOp {
     pub(crate) fn decode(op: &Op) -> Result<PartitionOp, Malformed> {
         let mut reader = Reader::new(op.head.clone());
         let (kind, version) = (reader.u8()?, reader.u8()?);
-        let newer = [(CREATE, CREATE_VERSION), (APPEND, APPEND_VERSION)];
+        let newer = [
+            (CREATE, CREATE_VERSION),
+            (APPEND, APPEND_VERSION),
+            (FILL, FILL_OF_VIEW_VERSION),
+        ];
         let is_known = version == VERSION || newer.contains(&(kind, version));
         if !is_known {
             return Err(reader.malformed("a known operation version"));
@@ -237,6 +255,13 @@ impl PartitionOp {
             FILL => PartitionOp::Fill {
                 log: take_log(&mut reader)?,
                 at: Offset(reader.i64()?),
+                gone: match version {
+                    FILL_OF_VIEW_VERSION => Some(TombstoneView {
+                        gone_below: Offset(reader.i64()?),
+                        number: reader.u64()?,
+                    }),
+                    _ => None,
+                },
                 batches: op.body.clone(),
             },
             SEAL => PartitionOp::Seal {
@@ -304,11 +329,17 @@ mod tests {
                 log,
                 from: Offset(from)
             }),
-            (log(), any::<i64>(), body()).prop_map(|(log, at, batches)| PartitionOp::Fill {
-                log,
-                at: Offset(at),
-                batches
-            }),
+            (log(), any::<i64>(), any::<Option<(i64, u64)>>(), body()).prop_map(
+                |(log, at, gone, batches)| PartitionOp::Fill {
+                    log,
+                    at: Offset(at),
+                    gone: gone.map(|(below, number)| TombstoneView {
+                        gone_below: Offset(below),
+                        number
+                    }),
+                    batches
+                }
+            ),
             (log(), any::<u32>()).prop_map(|(log, by)| PartitionOp::Seal { log, by }),
             (partition(), any::<u32>())
                 .prop_map(|(partition, by)| PartitionOp::Unseal { partition, by }),

@@ -33,15 +33,13 @@ impl Wanted {
             return Err(Outdated::Ahead(target.id));
         }
         let is_of_use = |local: &LogState| {
+            // Where a tombstone was dropped of what is missing here, its record may still be in the
+            // local log: then all of it is copied.
             let end = local.end;
-            // Where compaction has been through what is missing here, a tombstone may be gone whose
-            // record is still in the local log: then all of it is copied.
-            let is_cleaned_above =
-                |one: &storage::partition_log::SegmentState| one.cleaned && one.end > end;
             !local.segments.is_empty()
                 && end >= target.log.start
                 && !is_empty(&target.log)
-                && !target.log.segments.iter().any(is_cleaned_above)
+                && (end >= target.log.tombstones_gone_below || end >= target.log.end)
         };
         let here = local.as_ref().map(|local| local.start);
         Ok(Wanted {
@@ -103,6 +101,7 @@ mod tests {
     use super::*;
     use crate::partition::manifest::Stand;
     use crate::partition::producers::Producers;
+    use crate::stage::fitting::Fitting;
 
     fn log(start: i64, end: i64) -> LogState {
         if start == end {
@@ -123,6 +122,7 @@ mod tests {
                 cleaned: false,
             }],
             epochs: vec![(LeaderEpoch(0), Offset(start))],
+            tombstones_gone_below: Offset(0),
         }
     }
 
@@ -136,6 +136,7 @@ mod tests {
             generation: 0,
             stand: Stand::Serving,
             barred: 0,
+            filled: Fitting::default(),
             epoch_base: 0,
             log: target,
             producers: Producers::default(),
@@ -168,9 +169,16 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_lacks_what_was_compacted_is_copied_whole() {
+    fn a_log_that_lacks_a_tombstone_that_was_dropped_is_copied_whole() {
         let mut target = log(0, 10);
         target.segments[0].cleaned = true;
+        target.tombstones_gone_below = Offset(4);
+        assert_eq!(
+            missing(target.clone(), Some(log(0, 4))),
+            (Some(4), true, 600),
+            "it had that one"
+        );
+        target.tombstones_gone_below = Offset(5);
         assert_eq!(
             missing(target.clone(), Some(log(0, 4))),
             (None, true, 1_000)

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod cluster_test;
+pub(crate) mod fitting;
 pub(crate) mod holds;
 mod manifest_plan;
 pub(crate) mod pace;

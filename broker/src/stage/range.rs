@@ -9,10 +9,13 @@
 //!   3 behind             end i64             what was asked for has not come here yet
 //!   4 no such partition  leads u8            1: it was deleted; 0: this replica cannot tell
 //!   5 failed             reason (length u32 + UTF-8)
+//!   6 batches            next i64, then where tombstones at or above `from` were dropped: below i64,
+//!                        number u64 (see `TombstoneView`), then whole batches as in 1
 //! ```
 //! Integers are big-endian.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use storage::partition_log::TombstoneView;
 use storage::{Offset, PartitionId, ShardId};
 
 use crate::partition::op::{put_partition, take_partition};
@@ -24,8 +27,10 @@ const DELETED: u8 = 2;
 const BEHIND: u8 = 3;
 const NO_SUCH_PARTITION: u8 = 4;
 const FAILED: u8 = 5;
+const BATCHES_OF_VIEW: u8 = 6;
 /// Bytes of an answer before its batches.
 const BATCHES_HEAD_BYTES: usize = 10;
+const BATCHES_OF_VIEW_HEAD_BYTES: usize = 26;
 
 /// Which batches are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,8 @@ pub(crate) enum RangeAnswer {
     Batches {
         /// Offset after them; where to read on.
         next: Offset,
+        /// What the log had dropped when they were read, if that may be in the range.
+        gone: Option<TombstoneView>,
         /// The batches. Empty only when nothing of the range is here yet.
         batches: Bytes,
     },
@@ -105,12 +112,20 @@ impl ReadRange {
 
 impl RangeAnswer {
     /// The answer of pieces that are joined here, the only copy on the way.
-    pub(crate) fn encode_batches(next: Offset, pieces: &[Bytes]) -> Bytes {
+    pub(crate) fn encode_batches(
+        next: Offset,
+        gone: Option<TombstoneView>,
+        pieces: &[Bytes],
+    ) -> Bytes {
         let bytes: usize = pieces.iter().map(Bytes::len).sum();
-        let mut answer = BytesMut::with_capacity(BATCHES_HEAD_BYTES + bytes);
+        let mut answer = BytesMut::with_capacity(BATCHES_OF_VIEW_HEAD_BYTES + bytes);
         answer.put_u8(VERSION);
-        answer.put_u8(BATCHES);
+        answer.put_u8(gone.map_or(BATCHES, |_| BATCHES_OF_VIEW));
         answer.put_i64(next.0);
+        if let Some(gone) = gone {
+            answer.put_i64(gone.gone_below.0);
+            answer.put_u64(gone.number);
+        }
         pieces.iter().for_each(|piece| answer.put_slice(piece));
         answer.freeze()
     }
@@ -119,8 +134,12 @@ impl RangeAnswer {
         let mut writer = Writer::default();
         writer.u8(VERSION);
         match self {
-            RangeAnswer::Batches { next, batches } => {
-                return RangeAnswer::encode_batches(*next, std::slice::from_ref(batches));
+            RangeAnswer::Batches {
+                next,
+                gone,
+                batches,
+            } => {
+                return RangeAnswer::encode_batches(*next, *gone, std::slice::from_ref(batches));
             }
             RangeAnswer::Deleted { start } => writer.u8(DELETED).i64(start.0),
             RangeAnswer::Behind { end } => writer.u8(BEHIND).i64(end.0),
@@ -143,7 +162,23 @@ impl RangeAnswer {
             BATCHES => {
                 let next = Offset(reader.i64()?);
                 let batches = bytes.slice(BATCHES_HEAD_BYTES..);
-                return Ok(RangeAnswer::Batches { next, batches });
+                return Ok(RangeAnswer::Batches {
+                    next,
+                    gone: None,
+                    batches,
+                });
+            }
+            BATCHES_OF_VIEW => {
+                let next = Offset(reader.i64()?);
+                let gone = TombstoneView {
+                    gone_below: Offset(reader.i64()?),
+                    number: reader.u64()?,
+                };
+                return Ok(RangeAnswer::Batches {
+                    next,
+                    gone: Some(gone),
+                    batches: bytes.slice(BATCHES_OF_VIEW_HEAD_BYTES..),
+                });
             }
             DELETED => RangeAnswer::Deleted {
                 start: Offset(reader.i64()?),
@@ -174,9 +209,16 @@ mod tests {
 
     fn answer() -> impl Strategy<Value = RangeAnswer> {
         let offset = || any::<i64>().prop_map(Offset);
+        let gone = (offset(), any::<u64>())
+            .prop_map(|(gone_below, number)| TombstoneView { gone_below, number });
+        let gone = proptest::option::of(gone);
         let batches = proptest::collection::vec(any::<u8>(), 0..100).prop_map(Bytes::from);
         prop_oneof![
-            (offset(), batches).prop_map(|(next, batches)| RangeAnswer::Batches { next, batches }),
+            (offset(), gone, batches).prop_map(|(next, gone, batches)| RangeAnswer::Batches {
+                next,
+                gone,
+                batches
+            }),
             offset().prop_map(|start| RangeAnswer::Deleted { start }),
             offset().prop_map(|end| RangeAnswer::Behind { end }),
             any::<bool>().prop_map(|leads| RangeAnswer::NoSuchPartition { leads }),

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use storage::ShardId;
 use storage::clock::Clock;
-use storage::partition_log::{ReadBatches, ReadError};
+use storage::partition_log::{PartitionLog, ReadBatches, ReadError, TombstoneView};
 use storage::store::LogStore;
+use storage::{Offset, ShardId};
 use tokio::sync::Semaphore;
 
 use super::pace::Pace;
@@ -148,13 +148,38 @@ fn read_range(partition: &Partition, range: &ReadRange) -> Result<Bytes, RangeAn
         .unwrap_or(RANGE_BYTES_MAX)
         .min(RANGE_BYTES_MAX);
     let limit = range.limit.min(log.end_offset());
-    match read_aligned(log, range.from, limit, bytes_max) {
-        Ok(ReadBatches { batches, next, .. }) => Ok(RangeAnswer::encode_batches(next, &batches)),
+    match read_of_one_view(log, range.from, limit, bytes_max) {
+        Ok((ReadBatches { batches, next, .. }, gone)) => {
+            Ok(RangeAnswer::encode_batches(next, gone, &batches))
+        }
         Err(ReadError::OutOfRange { start, .. }) if range.from < start => {
             Err(RangeAnswer::Deleted { start })
         }
         Err(error) => Err(RangeAnswer::Failed {
             reason: error.to_string(),
         }),
+    }
+}
+
+/// Batches, and the tombstones that had been dropped when they were read, unless none of those may
+/// be in the range.
+fn read_of_one_view(
+    log: &PartitionLog,
+    from: Offset,
+    limit: Offset,
+    bytes_max: usize,
+) -> Result<(ReadBatches, Option<TombstoneView>), ReadError> {
+    let mut before = log.tombstones();
+    loop {
+        let read = read_aligned(log, from, limit, bytes_max)?;
+        let after = log.tombstones();
+        if after.gone_below <= from {
+            return Ok((read, None));
+        }
+        // It was cleaned meanwhile, which happens once in a long while.
+        if after == before {
+            return Ok((read, Some(after)));
+        }
+        before = after;
     }
 }

@@ -4,9 +4,13 @@
 
 use bytes::Bytes;
 use storage::batch::BatchHeader;
-use storage::partition_log::{CopyError, LogConfig, LogCopy, LogState, SegmentState, StorageError};
+use storage::partition_log::{
+    CopyError, LogConfig, LogCopy, LogState, SegmentState, StorageError, TombstoneView,
+};
 use storage::store::LogStore;
 use storage::{LogId, Offset};
+
+use super::fitting::{Fitting, Unfit};
 
 /// Where a copy stands.
 #[derive(Default)]
@@ -30,6 +34,9 @@ pub(super) struct Slot {
     after: Option<Offset>,
     /// Log start that the source raised meanwhile.
     raised: Option<Offset>,
+    /// Whether it stands alone though there is a local log.
+    is_whole: bool,
+    fitting: Fitting,
     stand: Stand,
 }
 
@@ -48,6 +55,9 @@ pub(super) enum SlotError {
     /// What came is not what was asked for; says what.
     #[error("{0}")]
     Unfit(String),
+    /// It has to be copied from the log start on.
+    #[error(transparent)]
+    Mixed(#[from] Unfit),
     /// This node's disk.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -59,6 +69,8 @@ impl Slot {
             id,
             after: None,
             raised: None,
+            is_whole: false,
+            fitting: Fitting::default(),
             stand: Stand::Nothing,
         }
     }
@@ -72,10 +84,11 @@ impl Slot {
             Stand::Copying(copy) => copy.end() <= target.end && copy.end() >= start,
             Stand::Done { end, .. } => *end == target.end,
         };
-        if !fits || self.after != after {
+        if !fits || (self.after != after && !self.is_whole) {
             self.begin_anew(after, None);
         }
-        self.end().unwrap_or(after.unwrap_or(target.start))
+        self.end()
+            .unwrap_or(self.after.unwrap_or(self.start(target)))
     }
 
     /// Drops what there is. With `raised`, the copy stands alone from this log start on.
@@ -85,6 +98,19 @@ impl Slot {
         }
         self.after = after;
         self.raised = raised;
+        self.is_whole = false;
+        self.fitting = match after {
+            Some(_) => Fitting::after_others(),
+            None => Fitting::default(),
+        };
+    }
+
+    /// Drops what there is: what comes now does not fit it, nor the local log. The copy begins at the
+    /// log start, and stays so. Returns where to read on.
+    pub(super) fn begin_whole(&mut self, target: &LogState) -> Offset {
+        self.begin_anew(None, self.raised);
+        self.is_whole = true;
+        self.start(target)
     }
 
     /// The log start that the copy gives the partition.
@@ -96,6 +122,11 @@ impl Slot {
     /// Whether the local log stays, below the copy.
     pub(super) fn keeps_local(&self) -> bool {
         self.after.is_some()
+    }
+
+    /// No tombstone was dropped from here on in what was copied.
+    pub(super) fn tombstones_gone_below(&self) -> Offset {
+        self.fitting.gone_below()
     }
 
     /// Bytes that are there.
@@ -121,8 +152,10 @@ impl Slot {
         logs: &LogStore,
         config: LogConfig,
         (from, next): (Offset, Offset),
-        batches: &Bytes,
+        (batches, gone): (&Bytes, Option<TombstoneView>),
     ) -> Result<(), SlotError> {
+        // Also of batches of which a full disk takes only a part.
+        self.fitting.take(gone)?;
         if let Stand::Nothing = self.stand {
             // A copy that stands alone begins with the batch that holds the log start.
             let base = match self.after {

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use raft::{Stage, StageError, StageProgress};
 use storage::bugs::{self, Bug};
-use storage::partition_log::{LogState, PartitionLog, SegmentState, StorageError};
+use storage::partition_log::{LogState, PartitionLog, SegmentState, StorageError, TombstoneView};
 use storage::store::LogStore;
 use storage::{LogId, NodeId, Offset, PartitionId, ShardId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -39,6 +39,8 @@ const KEPT_OPEN_BYTES_MIN: u64 = 1 << 20;
 const CAPTURES_MAX: usize = 4;
 /// Log starts that rise under one copy before it is left to the next offer.
 const RAISES_MAX: usize = 8;
+/// Times that one copy begins at the log start because pieces did not fit, before the same.
+const WHOLE_MAX: usize = 3;
 
 /// Stages one data shard's checkpoints. Cloning shares it.
 #[derive(Clone)]
@@ -62,6 +64,15 @@ struct Inner {
 type SharedSlot = Arc<Mutex<Slot>>;
 /// Lets the next staging begin once all its holders are gone.
 type Run = Arc<OwnedSemaphorePermit>;
+
+/// Batches that were asked for.
+struct Piece {
+    span: (Offset, Offset),
+    batches: Bytes,
+    gone: Option<TombstoneView>,
+    // The room that they take, until they are written.
+    _room: OwnedSemaphorePermit,
+}
 
 /// What became of one partition that lacked data.
 struct Copied {
@@ -254,7 +265,7 @@ impl Inner {
         let resume = move |slot: &mut Slot| Ok((slot.resume(after, &log), slot.size_bytes()));
         let (mut at, bytes) = with_slot(&run, &slot, resume).await?;
         self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
-        let mut raises = 0;
+        let (mut raises, mut wholes) = (0, 0);
         let mut answer = None;
         while at < target_end {
             let (found, room) = match answer.take() {
@@ -262,9 +273,19 @@ impl Inner {
                 None => self.ask(from, &wanted, at).await?,
             };
             match found {
-                RangeAnswer::Batches { next, batches } if next > at => {
+                RangeAnswer::Batches {
+                    next,
+                    gone,
+                    batches,
+                } if next > at => {
                     let bytes = batches.len() as u64;
-                    let write = self.write(&run, &slot, &wanted, (at, next), batches, room);
+                    let piece = Piece {
+                        span: (at, next),
+                        batches,
+                        gone,
+                        _room: room,
+                    };
+                    let write = self.write(&run, &slot, &wanted, piece);
                     let ahead = async {
                         match next < target_end {
                             true => Some(self.ask(from, &wanted, next).await),
@@ -272,7 +293,21 @@ impl Inner {
                         }
                     };
                     let (written, asked) = futures_util::future::join(write, ahead).await;
-                    written?;
+                    if !written? {
+                        wholes += 1;
+                        if wholes > WHOLE_MAX {
+                            let what = "it keeps dropping tombstones of what is copied";
+                            return Err(fetch_failed(from, &wanted, what.to_owned()));
+                        }
+                        tracing::info!(partition = %wanted.id(), from = %from,
+                            "copying all of a compacted log: pieces of it do not fit together");
+                        let log = wanted.target.log.clone();
+                        let whole = move |slot: &mut Slot| Ok(slot.begin_whole(&log));
+                        at = with_slot(&run, &slot, whole).await?;
+                        let bytes = wanted.target.log.segments.iter().map(|one| one.bytes);
+                        self.bytes_total.fetch_add(bytes.sum(), Ordering::Relaxed);
+                        continue;
+                    }
                     self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
                     answer = asked.transpose()?;
                     at = next;
@@ -366,24 +401,24 @@ impl Inner {
         fetched.map_err(|what| fetch_failed(from, wanted, what))
     }
 
+    /// Adds a piece; false when it does not fit those before.
     async fn write(
         &self,
         run: &Run,
         slot: &SharedSlot,
         wanted: &Wanted,
-        span: (Offset, Offset),
-        batches: Bytes,
-        room: OwnedSemaphorePermit,
-    ) -> Result<(), StageError> {
+        piece: Piece,
+    ) -> Result<bool, StageError> {
         let logs = self.logs.clone();
         let config = self.directory.log_config(wanted.id());
         let append = move |slot: &mut Slot| {
-            let appended = slot.append(&logs, config, span, &batches);
-            drop((batches, room));
+            let appended = slot.append(&logs, config, piece.span, (&piece.batches, piece.gone));
+            drop(piece);
             appended
         };
         with_slot(run, slot, move |slot| match append(slot) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(SlotError::Mixed(_)) => Ok(false),
             Err(SlotError::Storage(error)) => Err(storage_failed(error)),
             Err(SlotError::Unfit(what)) => Err(StageError::Storage(io::Error::other(what))),
         })
@@ -406,7 +441,8 @@ impl Copied {
         let segments = slot.finish().map_err(storage_failed)?;
         let start = slot.start(&wanted.target.log).max(wanted.start);
         let local = wanted.local.as_ref().filter(|_| slot.keeps_local());
-        localised(&wanted.target, local, segments, start)
+        let gone_below = slot.tombstones_gone_below();
+        localised(&wanted.target, local, segments, (start, gone_below))
     }
 }
 
@@ -414,9 +450,9 @@ fn localised(
     target: &PartitionState,
     local: Option<&LogState>,
     copied: Vec<SegmentState>,
-    start: Offset,
+    (start, gone_below): (Offset, Offset),
 ) -> Result<PartitionState, StageError> {
-    let log = LogState::with_copied(local, copied, &target.log, start);
+    let log = LogState::with_copied(local, copied, &target.log, (start, gone_below));
     let log = log.map_err(|error| {
         tracing::error!(partition = %target.id, %error, "a copied log does not fit together");
         StageError::Malformed {
@@ -444,7 +480,7 @@ fn encode(
     } in present
     {
         states.push(match &local {
-            Some(local) => localised(&target, Some(local), Vec::new(), start)?,
+            Some(local) => localised(&target, Some(local), Vec::new(), (start, Offset(0)))?,
             None => target,
         });
     }

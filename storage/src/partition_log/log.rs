@@ -18,6 +18,7 @@ use super::segment_format::{
     BATCH_BYTES_MAX, FileName, SegmentId, index_name, log_name, parse_name,
 };
 use super::tail::{StampedBatch, Tail, TailBatch};
+use super::tombstones::TombstoneView;
 use super::{Damage, LogState, StorageError};
 use crate::batch::{BatchHeader, is_filler, stamp};
 use crate::store_core::Core;
@@ -58,6 +59,8 @@ pub struct SegmentInfo {
     pub created_ms: i64,
     /// Whether it takes no more batches.
     pub sealed: bool,
+    /// Whether all of it is in the files.
+    pub written: bool,
     /// Whether it was written anew by compaction: replicas need not have the same bytes there.
     pub compacted: bool,
     /// Whether compaction has been through it and all before it.
@@ -106,6 +109,9 @@ pub(crate) struct Memory {
     pub(crate) replacements: u64,
     /// What it was when a state was captured last for a checkpoint.
     pub(crate) captured_replacements: u64,
+    /// How many of them brought what a peer has.
+    pub(crate) copies_taken: u64,
+    pub(crate) tombstones: TombstoneView,
 }
 
 impl PartitionLog {
@@ -137,6 +143,8 @@ impl PartitionLog {
             replaced: Vec::new(),
             replacements: 0,
             captured_replacements: 0,
+            copies_taken: 0,
+            tombstones: TombstoneView::new(state.tombstones_gone_below),
         };
         let shared = Shared {
             id,
@@ -345,11 +353,12 @@ impl PartitionLog {
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let memory = self.memory();
         let last = memory.segments.len().saturating_sub(1);
+        let written_end = memory.written_end();
         memory
             .segments
             .iter()
             .enumerate()
-            .map(|(n, segment)| segment.info(n < last))
+            .map(|(n, segment)| segment.info(n < last, written_end))
             .collect()
     }
 
@@ -457,6 +466,7 @@ impl Memory {
             end: self.end,
             segments: self.segments.iter().map(Segment::state).collect(),
             epochs: self.epochs.entries().to_vec(),
+            tombstones_gone_below: self.tombstones.gone_below,
         }
     }
 

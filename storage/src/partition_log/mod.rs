@@ -21,6 +21,7 @@ pub(crate) mod staged;
 mod state;
 pub(crate) mod tail;
 mod timestamps;
+mod tombstones;
 pub(crate) mod walk;
 
 pub use copy::{CopyError, LogCopy, check_copied};
@@ -30,3 +31,4 @@ pub use read::ReadBatches;
 pub use repair::SegmentRepair;
 pub use replace::{ReplacedFiles, SegmentReplacement};
 pub use state::{LogState, LogStateError, SegmentState};
+pub use tombstones::TombstoneView;

@@ -34,9 +34,10 @@ impl PartitionLog {
         let memory = self.memory();
         let newest = memory.segments.last().map(|newest| newest.base);
         let damaged = memory.damaged.keys();
+        let written_end = memory.written_end();
         damaged
             .filter_map(|base| memory.segment(*base))
-            .map(|segment| segment.info(Some(segment.base) != newest))
+            .map(|segment| segment.info(Some(segment.base) != newest, written_end))
             .collect()
     }
 
@@ -94,6 +95,12 @@ impl SegmentRepair {
     #[must_use]
     pub fn target_end(&self) -> Offset {
         self.end
+    }
+
+    /// Whether it is known what the batches must be, byte for byte, before they are taken.
+    #[must_use]
+    pub fn is_digest_known(&self) -> bool {
+        self.digest.is_some()
     }
 
     /// Adds whole batches, back to back, continuing at [`SegmentRepair::end`]; those that begin at

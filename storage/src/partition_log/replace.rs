@@ -38,6 +38,12 @@ pub struct SegmentReplacement {
     end: Offset,
     sealed: Vec<Segment>,
     open: Option<SegmentFiles>,
+    /// Some tombstones below this were dropped, if any were.
+    tombstones_gone_below: Option<Offset>,
+    /// Whether it is what a peer has.
+    is_copy: bool,
+    /// How many copies the log had taken when it was begun.
+    copies_taken: u64,
     /// Files that were made, and go unless they are taken over.
     made: Vec<PathBuf>,
 }
@@ -80,6 +86,7 @@ impl PartitionLog {
         };
         let sources = sources.to_vec();
         let (config, epochs) = (memory.config, memory.epochs.clone());
+        let copies_taken = memory.copies_taken;
         drop(memory);
         drop(files);
         // Never 0, which is the version of what appends wrote.
@@ -95,16 +102,30 @@ impl PartitionLog {
             end: from,
             sealed: Vec::new(),
             open: None,
+            tombstones_gone_below: None,
+            is_copy: false,
+            copies_taken,
             made: Vec::new(),
         })
     }
 
     /// Says that compaction has been through everything below `to`; a segment that goes on beyond
-    /// it does not count.
-    pub fn mark_cleaned(&self, to: Offset) {
+    /// it does not count. `copies_taken` is what it was when that began: nothing happens when a copy
+    /// of a peer's segments has come since, which it has not been through. Returns whether it has.
+    pub fn mark_cleaned(&self, to: Offset, copies_taken: u64) -> bool {
         let mut memory = self.memory();
+        if memory.copies_taken != copies_taken {
+            return false;
+        }
         let below = memory.segments.iter_mut().filter(|one| one.end <= to);
         below.for_each(|segment| segment.cleaned = true);
+        true
+    }
+
+    /// How often segments of this handle were replaced by those of a peer.
+    #[must_use]
+    pub fn copies_taken(&self) -> u64 {
+        self.memory().copies_taken
     }
 
     /// The files that the log has gone over from. They may be deleted once a checkpoint is the
@@ -225,6 +246,25 @@ impl SegmentReplacement {
         Ok(())
     }
 
+    /// How many copies of a peer's segments the log had taken when this was begun.
+    #[must_use]
+    pub fn copies_taken(&self) -> u64 {
+        self.copies_taken
+    }
+
+    /// Says that tombstones below this were dropped on the way, see
+    /// [`TombstoneView`](super::TombstoneView).
+    pub fn drop_tombstones_below(&mut self, below: Offset) {
+        self.tombstones_gone_below = self.tombstones_gone_below.max(Some(below));
+    }
+
+    /// Says that the batches come from a peer, where tombstones below this were dropped: whether
+    /// compaction has been through them here says nothing of them.
+    pub fn is_copied(&mut self, tombstones_gone_below: Offset) {
+        self.is_copy = true;
+        self.drop_tombstones_below(tombstones_gone_below);
+    }
+
     /// Fills the offsets up to `to` with batches that have no records, for offsets below the log
     /// start that a peer has deleted.
     ///
@@ -244,7 +284,8 @@ impl SegmentReplacement {
     }
 
     /// Syncs the new files and makes the log go over to them; returns whether it did. It does not
-    /// when one of the segments was dropped or replaced meanwhile.
+    /// when one of the segments was dropped or replaced meanwhile, nor when tombstones were dropped
+    /// of it or above it and segments of a peer have come or come with it.
     ///
     /// # Errors
     /// When the batches do not reach [`SegmentReplacement::target_end`], or the disk fails. The log
@@ -273,13 +314,26 @@ impl SegmentReplacement {
         if !sources(memory, self.from, self.to).is_some_and(is_same) {
             return Ok(false);
         }
+        // What deletes a record may only go where the record is known not to be: not beside what a
+        // peer may still have.
+        let gone_below = memory.tombstones.gone_below;
+        let is_apart = match (self.is_copy, self.tombstones_gone_below) {
+            (true, _) => gone_below <= self.to,
+            (false, Some(_)) => memory.copies_taken == self.copies_taken,
+            (false, None) => true,
+        };
+        if !is_apart {
+            return Ok(false);
+        }
         let first = memory
             .segments
             .partition_point(|segment| segment.base < self.from);
         let replaced = first..first + ids.len();
-        memory
-            .segments
-            .splice(replaced, std::mem::take(&mut self.sealed));
+        let mut sealed = std::mem::take(&mut self.sealed);
+        if self.is_copy {
+            sealed.iter_mut().for_each(|one| one.cleaned = false);
+        }
+        memory.segments.splice(replaced, sealed);
         // Their places in the old files are void. All of them are written.
         let dropped = memory.tail.drop_below(self.to);
         core.release(dropped);
@@ -289,6 +343,10 @@ impl SegmentReplacement {
             core.fd_cache.forget_segment(log.id(), id);
         }
         memory.replacements += 1;
+        memory.copies_taken += u64::from(self.is_copy);
+        if let Some(below) = self.tombstones_gone_below {
+            memory.tombstones.drop_below(below);
+        }
         self.made.clear();
         Ok(true)
     }

@@ -125,7 +125,8 @@ impl Segment {
         }
     }
 
-    pub(crate) fn info(&self, sealed: bool) -> SegmentInfo {
+    /// `written_end`: below it everything is in the files.
+    pub(crate) fn info(&self, sealed: bool, written_end: Offset) -> SegmentInfo {
         SegmentInfo {
             base: self.base,
             end: self.end,
@@ -133,6 +134,7 @@ impl Segment {
             max_timestamp: self.max_timestamp,
             created_ms: self.created_ms,
             sealed,
+            written: self.end <= written_end,
             compacted: self.version != 0,
             cleaned: self.cleaned,
         }

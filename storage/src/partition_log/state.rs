@@ -1,7 +1,8 @@
 //! [`LogState`]: what a checkpoint says about one partition log, and its encoding.
 //!
 //! ```text
-//!  0  version        u8    2, or 3 when a segment was compacted or looked through for that
+//!  0  version        u8    2; 3 when a segment was compacted or looked through for that;
+//!                          4 when tombstones were dropped
 //!  1  start          i64
 //!  9  end            i64
 //! 17  segment count  u32
@@ -9,16 +10,18 @@
 //! 25  segments, 41 to 61 bytes each:
 //!       base i64, end i64, bytes u64, max timestamp i64, created i64,
 //!       has u8 (1 digest, 2 copy, v3: 4 version, 8 cleaned), digest u32?, copy u64?, version u64?
-//!     epochs, 12 bytes each: epoch i32, first offset i64            little-endian
+//!     epochs, 12 bytes each: epoch i32, first offset i64
+//!     v4: tombstones gone below i64                                 little-endian
 //! ```
 //! Version 1 knew no copies and is read as well.
 
 use super::epochs::Epochs;
 use crate::{LeaderEpoch, Offset};
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// What is written while no segment has anything that only a later version knows.
 const VERSION_UNCOMPACTED: u8 = 2;
+const VERSION_WITH_TOMBSTONES: u8 = 3;
 const HAS_DIGEST: u8 = 1;
 const HAS_COPY: u8 = 2;
 const HAS_VERSION: u8 = 4;
@@ -38,6 +41,8 @@ pub struct LogState {
     pub segments: Vec<SegmentState>,
     /// Leader epochs with their first offsets, both rising.
     pub epochs: Vec<(LeaderEpoch, Offset)>,
+    /// Compaction has dropped no tombstone from here on.
+    pub tombstones_gone_below: Offset,
 }
 
 /// What a checkpoint says about one segment.
@@ -90,6 +95,7 @@ impl LogState {
             end: start,
             segments: Vec::new(),
             epochs: Vec::new(),
+            tombstones_gone_below: Offset(0),
         }
     }
 
@@ -108,11 +114,13 @@ impl LogState {
     pub fn encode(&self) -> Vec<u8> {
         let count = |len: usize| u32::try_from(len).expect("bounded by the log's segments");
         let mut out = Vec::with_capacity(
-            25 + self.segments.len() * (SEGMENT_BYTES_MIN + 20) + self.epochs.len() * EPOCH_BYTES,
+            33 + self.segments.len() * (SEGMENT_BYTES_MIN + 20) + self.epochs.len() * EPOCH_BYTES,
         );
         let is_compacted = |segment: &SegmentState| segment.cleaned || segment.version != 0;
+        let has_tombstones_gone = self.tombstones_gone_below > Offset(0);
         out.push(match self.segments.iter().any(is_compacted) {
-            true => VERSION,
+            _ if has_tombstones_gone => VERSION,
+            true => VERSION_WITH_TOMBSTONES,
             false => VERSION_UNCOMPACTED,
         });
         out.extend_from_slice(&self.start.0.to_le_bytes());
@@ -143,6 +151,9 @@ impl LogState {
         for (epoch, offset) in &self.epochs {
             out.extend_from_slice(&epoch.0.to_le_bytes());
             out.extend_from_slice(&offset.0.to_le_bytes());
+        }
+        if has_tombstones_gone {
+            out.extend_from_slice(&self.tombstones_gone_below.0.to_le_bytes());
         }
         out
     }
@@ -212,14 +223,22 @@ impl LogState {
             let epoch = LeaderEpoch(i32::from_le_bytes(take(&mut rest)?));
             epochs.push((epoch, Offset(i64::from_le_bytes(take(&mut rest)?))));
         }
+        let tombstones_gone_below = match version {
+            VERSION => Offset(i64::from_le_bytes(take(&mut rest)?)),
+            _ => Offset(0),
+        };
         if !rest.is_empty() {
             return Err(LogStateError::Excess(rest.len()));
+        }
+        if version == VERSION && tombstones_gone_below <= Offset(0) {
+            return Err(LogStateError::Inconsistent("tombstones gone below 0"));
         }
         let state = LogState {
             start,
             end,
             segments,
             epochs,
+            tombstones_gone_below,
         };
         state.check()?;
         Ok(state)
@@ -229,6 +248,7 @@ impl LogState {
     /// copy began; `None` when nothing local is kept) what lies below the copy, then the copied
     /// segments; end and epochs of `target`, the source's state; the start is `start` when that is
     /// above `target`'s, because the source deleted meanwhile. Segments wholly below the start go.
+    /// From `tombstones_gone_below` on no tombstone was dropped from what was copied.
     ///
     /// # Errors
     /// When the parts do not fit together: a hole, another end, epochs that do not cover it.
@@ -236,7 +256,7 @@ impl LogState {
         local: Option<&LogState>,
         copied: Vec<SegmentState>,
         target: &LogState,
-        start: Offset,
+        (start, tombstones_gone_below): (Offset, Offset),
     ) -> Result<LogState, LogStateError> {
         let from = copied.first().map_or(target.end, |first| first.base);
         let local_segments = local.map_or(&[][..], |local| &local.segments);
@@ -271,6 +291,9 @@ impl LogState {
             end: target.end,
             segments,
             epochs: epochs.entries().to_vec(),
+            tombstones_gone_below: local.map_or(tombstones_gone_below, |local| {
+                local.tombstones_gone_below.max(tombstones_gone_below)
+            }),
         };
         state.check()?;
         Ok(state)
@@ -347,6 +370,7 @@ mod tests {
             end: Offset(40),
             segments: vec![segment(10, 30, Some(9)), segment(30, 40, None)],
             epochs: vec![(LeaderEpoch(1), Offset(10)), (LeaderEpoch(3), Offset(25))],
+            tombstones_gone_below: Offset(12),
         }
     }
 
@@ -365,7 +389,10 @@ mod tests {
 
     #[test]
     fn only_a_compacted_log_needs_the_newest_version() {
-        let mut plain = state();
+        let mut plain = LogState {
+            tombstones_gone_below: Offset(0),
+            ..state()
+        };
         plain.segments[0].version = 0;
         plain.segments[0].cleaned = false;
         assert_eq!(plain.encode()[0], 2);
@@ -373,9 +400,13 @@ mod tests {
         plain.segments[0].cleaned = true;
         let newer = plain.encode();
         assert_eq!(newer[0], 3);
-        assert_eq!(LogState::decode(&newer), Ok(plain));
+        assert_eq!(LogState::decode(&newer), Ok(plain.clone()));
         let older = [vec![2], newer[1..].to_vec()].concat();
         assert!(LogState::decode(&older).is_err());
+        plain.tombstones_gone_below = Offset(12);
+        let newest = plain.encode();
+        assert_eq!(newest[0], 4);
+        assert_eq!(LogState::decode(&newest), Ok(plain));
     }
 
     #[test]
@@ -390,8 +421,8 @@ mod tests {
         }
         let longer = [bytes.clone(), vec![0]].concat();
         assert_eq!(LogState::decode(&longer), Err(LogStateError::Excess(1)));
-        let other = [vec![4], bytes[1..].to_vec()].concat();
-        assert_eq!(LogState::decode(&other), Err(LogStateError::Version(4)));
+        let other = [vec![5], bytes[1..].to_vec()].concat();
+        assert_eq!(LogState::decode(&other), Err(LogStateError::Version(5)));
     }
 
     #[test]
