@@ -52,6 +52,8 @@ pub struct CleanupPolicy {
     pub compacts: bool,
 }
 
+/// Longest value: it is kept as it was given.
+const VALUE_BYTES_MAX: usize = 1024;
 /// Smallest `segment.bytes`.
 const SEGMENT_BYTES_MIN: i64 = 1024;
 /// Largest `max.message.bytes`: a batch must fit a frame of 100 MiB with room for its request.
@@ -115,6 +117,11 @@ impl TopicConfig {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), BrokerError> {
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(invalid(format!(
+                "{key}: a value has at most {VALUE_BYTES_MAX} bytes"
+            )));
+        }
         match key {
             "retention.ms" => self.retention_ms = number(key, value, -1, i64::MAX)?,
             "retention.bytes" => self.retention_bytes = number(key, value, -1, i64::MAX)?,
@@ -292,6 +299,7 @@ mod tests {
             ("retention.ms", "-2"),
             ("retention.ms", "soon"),
             ("segment.bytes", "3"),
+            ("segment.bytes", &"0".repeat(1024).replacen('0', "4096", 1)),
             ("message.timestamp.type", "createtime"),
         ] {
             let error = parse(key, value).expect_err(key).to_string();

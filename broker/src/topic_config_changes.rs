@@ -187,21 +187,38 @@ fn apply_change(
     Ok(())
 }
 
+/// A list with items added that are not in it, or without some.
 fn change_list(present: &str, value: &str, append: bool) -> String {
-    let named: Vec<&str> = value
-        .split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-        .collect();
-    let mut items: Vec<&str> = present.split(',').filter(|item| !item.is_empty()).collect();
-    if append {
-        items.extend(
-            named
-                .iter()
-                .filter(|item| !present.split(',').any(|old| old == **item)),
-        );
-    } else {
-        items.retain(|item| !named.contains(item));
+    let items = |list: &'_ str| -> Vec<String> {
+        let items = list.split(',').map(str::trim);
+        let items = items.filter(|item| !item.is_empty());
+        items.map(str::to_owned).collect()
+    };
+    let (mut changed, named) = (items(present), items(value));
+    for item in named {
+        match append {
+            true if changed.contains(&item) => {}
+            true => changed.push(item),
+            false => changed.retain(|kept| *kept != item),
+        }
     }
-    items.join(",")
+    changed.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_stands_in_a_list_once_and_is_taken_out_however_it_is_written() {
+        for (present, value, append, expected) in [
+            ("delete", "compact,compact", true, "delete,compact"),
+            ("compact, delete", "delete", true, "compact,delete"),
+            ("compact, delete", " delete", false, "compact"),
+            ("delete,delete", "delete", false, ""),
+            ("delete", ",, ,", true, "delete"),
+        ] {
+            assert_eq!(change_list(present, value, append), expected, "{present} {value}");
+        }
+    }
 }

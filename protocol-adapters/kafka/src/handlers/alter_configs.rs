@@ -7,7 +7,7 @@ use kafka_protocol::messages::alter_configs_request::AlterConfigsResource;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
-use super::configs::{BROKER, TOPIC, check_broker_change, named_once};
+use super::configs::{BROKER, TOPIC, check_broker_change, check_topic_change, named_once};
 use super::{Context, Refusal};
 use crate::mapping;
 
@@ -56,6 +56,7 @@ async fn replace(
     }
     match resource.resource_type {
         TOPIC => {
+            check_topic_change(name)?;
             let altered = context
                 .broker
                 .replace_topic_configs(name, configs, validate_only)

@@ -48,6 +48,14 @@ pub(super) fn named_once<R>(
     once
 }
 
+/// Topics have no defaults of their own: only a topic with a name has configs to change.
+pub(super) fn check_topic_change(name: &str) -> Result<(), Refusal> {
+    match name.is_empty() {
+        true => Err(Refusal::request("a topic without a name has no configs")),
+        false => Ok(()),
+    }
+}
+
 /// Whether a node's configs may be changed so, or those of all nodes (no name): none can be set, so
 /// only if there is nothing to change.
 pub(super) fn check_broker_change<'a>(

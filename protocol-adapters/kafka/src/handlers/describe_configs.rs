@@ -5,9 +5,10 @@
 //! set; null or empty keys ask for all. The cluster's own defaults (a broker without a name) cannot
 //! be set and are none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use broker::{ConfigEntry, ConfigKind, ConfigSource};
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -27,17 +28,21 @@ pub(super) fn handle(
     version: i16,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
-    let results = request.resources.into_iter().map(|resource| {
+    // Once each, however often it is named: answers are much longer than what asks for them.
+    let mut named = HashSet::new();
+    let resources = request.resources.into_iter();
+    let resources = resources
+        .filter(|resource| named.insert((resource.resource_type, resource.resource_name.clone())));
+    let results = resources.map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         match entries(context, &resource) {
             Ok(entries) => {
-                let wanted = |entry: &ConfigEntry| match &resource.configuration_keys {
-                    Some(keys) if !keys.is_empty() => {
-                        keys.iter().any(|key| key.as_str() == entry.definition.key)
-                    }
-                    _ => true,
+                let keys = resource.configuration_keys.unwrap_or_default();
+                let keys: HashSet<&str> = keys.iter().map(|key| key.as_str()).collect();
+                let wanted = |entry: &ConfigEntry| {
+                    keys.is_empty() || keys.contains(entry.definition.key)
                 };
                 let entries = entries.into_iter().filter(wanted);
                 let told = entries.map(|entry| {
@@ -64,6 +69,10 @@ fn entries(
 ) -> Result<Vec<ConfigEntry>, Refusal> {
     let name = resource.resource_name.as_str();
     match resource.resource_type {
+        TOPIC if name.is_empty() => Err(Refusal::new(
+            ResponseError::InvalidTopicException,
+            "a topic has a name",
+        )),
         TOPIC => context
             .broker
             .topic_configs(name)

@@ -12,7 +12,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::configs::{BROKER, TOPIC, check_broker_change, named_once};
+use super::configs::{BROKER, TOPIC, check_broker_change, check_topic_change, named_once};
 use super::{Context, Refusal};
 use crate::mapping;
 
@@ -47,7 +47,7 @@ async fn alter(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     match resource.resource_type {
-        TOPIC => {}
+        TOPIC => check_topic_change(&resource.resource_name)?,
         BROKER => {
             let keys = resource.configs.iter().map(|config| config.name.as_str());
             return check_broker_change(&context.broker, &resource.resource_name, keys);

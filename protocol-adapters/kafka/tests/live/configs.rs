@@ -180,6 +180,58 @@ async fn resources_with_configs_are_listed_by_type() {
 }
 
 #[tokio::test]
+async fn what_a_request_repeats_is_answered_once() {
+    let server = Server::start().await;
+    let mut client = server.client_and_topic("t", 1).await;
+    // Names of one letter each, which together would take more memory than there is.
+    let resource = |kind, name: &str| {
+        DescribeConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(text(name))
+            .with_configuration_keys(None)
+    };
+    let mut resources = vec![resource(4, "1"); 100_000];
+    resources.extend(vec![resource(2, "t"); 100_000]);
+    let request = DescribeConfigsRequest::default()
+        .with_resources(resources)
+        .with_include_documentation(true);
+    let response = client.call(4, &request).await;
+    assert_eq!(response.results.len(), 2);
+    let mut keys = vec![text("no.such.key"); 200_000];
+    keys.push(text("node.id"));
+    let asked = resource(4, "1").with_configuration_keys(Some(keys));
+    let request = DescribeConfigsRequest::default().with_resources(vec![asked]);
+    let response = client.call(4, &request).await;
+    assert_eq!(response.results[0].configs.len(), 1);
+    let types = ListConfigResourcesRequest::default().with_resource_types(vec![4; 200_000]);
+    assert_eq!(client.call(1, &types).await.config_resources.len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_value_is_refused_in_few_words() {
+    let server = Server::start().await;
+    let mut client = server.client_and_topic("t", 1).await;
+    let long = "0".repeat(32_000) + "5";
+    for (version, key, value) in [
+        (1, "retention.ms", &*long),
+        (1, &*long, "5"),
+        (2, "retention.ms", &*long),
+        (1, "segment.bytes", &*"9".repeat(1_000)),
+    ] {
+        let response = client.call(version, &alter(2, "t", &[(key, Some(value))])).await;
+        let told = &response.responses[0];
+        assert_eq!(told.error_code, 40);
+        assert!(told.error_message.as_ref().unwrap().len() <= 1_024);
+    }
+    // No topic is meant, and none has no name.
+    let response = client.call(2, &alter(2, "", &[])).await;
+    assert_eq!(response.responses[0].error_code, 42);
+    assert_eq!(overrides(&mut client).await, BTreeMap::new());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn no_feature_can_be_updated() {
     let server = Server::start().await;
     let mut client = server.connect().await;

@@ -43,7 +43,8 @@ async fn stop(servers: Vec<Server>) {
     futures_util::future::join_all(stops).await;
 }
 
-/// Creates a topic with these replicas of partition 0, through node 2.
+/// Creates a topic with these replicas of partition 0, through node 2, and has the first of them
+/// lead it: by itself it would only once it has been in sync for a while.
 async fn create(servers: &[Server], name: &str, replicas: &[i32]) {
     let topic = CreatableTopic::default()
         .with_name(topic_name(name))
@@ -61,6 +62,16 @@ async fn create(servers: &[Server], name: &str, replicas: &[i32]) {
     let told = client.call(7, &request).await.topics.remove(0);
     assert_eq!(told.error_code, 0, "{told:?}");
     assert_eq!(usize::try_from(told.replication_factor), Ok(replicas.len()));
+    let leader = replicas[0];
+    until(&format!("{name} led by {leader}"), || async {
+        let shard = servers[1].broker.catalogue().topics[name].partitions[0].shard;
+        let leader_node = NodeId(u32::try_from(leader).unwrap());
+        // Refused until the shard has a leader and this one is in sync; asked again.
+        let _asked = servers[1].broker.transfer_leader(shard, leader_node).await;
+        let told = described(&mut servers[1].connect().await, name).await?;
+        (told.leader_id == BrokerId(leader)).then_some(())
+    })
+    .await;
 }
 
 async fn described(client: &mut Client, name: &str) -> Option<MetadataResponsePartition> {
