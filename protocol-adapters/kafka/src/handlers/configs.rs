@@ -56,22 +56,25 @@ pub(super) fn check_topic_change(name: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a node's configs may be changed so, or those of all nodes (no name): none can be set, so
-/// only if there is nothing to change.
-pub(super) fn check_broker_change<'a>(
+/// Whether all brokers are meant (no name), or one: none of its configs can be set, so it is refused
+/// unless there is nothing to change.
+pub(super) fn is_all_brokers<'a>(
     broker: &Broker,
     name: &str,
     mut keys: impl Iterator<Item = &'a str>,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     let is_node = |name: &str| {
         let catalogue = broker.catalogue();
         catalogue.nodes.keys().any(|node| node.to_string() == name)
     };
-    if !name.is_empty() && !is_node(name) {
+    if name.is_empty() {
+        return Ok(true);
+    }
+    if !is_node(name) {
         return Err(Refusal::request(&format!("there is no broker {name:?}")));
     }
     match keys.next() {
-        None => Ok(()),
+        None => Ok(false),
         Some(key) => Err(Refusal::controller(&broker_config_refusal(key))),
     }
 }
@@ -80,6 +83,7 @@ pub(super) fn check_broker_change<'a>(
 pub(super) fn source_code(source: ConfigSource) -> i8 {
     match source {
         ConfigSource::Topic => 1,
+        ConfigSource::AllBrokers => 3,
         ConfigSource::StaticBroker => 4,
         ConfigSource::Default => 5,
     }

@@ -2,8 +2,8 @@
 //! documentation, 3).
 //!
 //! Every known config of a topic or of this node is told, with its default, whether or not it was
-//! set; null or empty keys ask for all. The cluster's own defaults (a broker without a name) cannot
-//! be set and are none.
+//! set; null or empty keys ask for all. A broker without a name stands for all of them, and has what
+//! was set for all.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -41,9 +41,8 @@ pub(super) fn handle(
             Ok(entries) => {
                 let keys = resource.configuration_keys.unwrap_or_default();
                 let keys: HashSet<&str> = keys.iter().map(|key| key.as_str()).collect();
-                let wanted = |entry: &ConfigEntry| {
-                    keys.is_empty() || keys.contains(entry.definition.key)
-                };
+                let wanted =
+                    |entry: &ConfigEntry| keys.is_empty() || keys.contains(entry.definition.key);
                 let entries = entries.into_iter().filter(wanted);
                 let told = entries.map(|entry| {
                     told(
@@ -77,7 +76,12 @@ fn entries(
             .broker
             .topic_configs(name)
             .map_err(|error| Refusal::controller(&error)),
-        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER if name.is_empty() => {
+            let entries = context.broker.broker_configs(&told_by(context)).into_iter();
+            Ok(entries
+                .filter(|entry| entry.all_brokers.is_some())
+                .collect())
+        }
         BROKER if name == context.broker.node_id().0.to_string() => {
             Ok(context.broker.broker_configs(&told_by(context)))
         }
@@ -167,12 +171,15 @@ fn synonyms(entry: &ConfigEntry) -> Vec<DescribeConfigsSynonym> {
             .with_value(Some(mapping::text(value)))
             .with_source(source_code(source))
     };
-    let set = (entry.value.as_deref()).filter(|_| entry.source != ConfigSource::Default);
+    let own = [ConfigSource::Topic, ConfigSource::StaticBroker].contains(&entry.source);
+    let set = (entry.value.as_deref()).filter(|_| own);
     let set = set.map(|value| synonym(definition.key, value, entry.source));
     let default_name = definition.broker_key.unwrap_or(definition.key);
+    let all_brokers = (entry.all_brokers.as_deref())
+        .map(|value| synonym(default_name, value, ConfigSource::AllBrokers));
     let default =
         (definition.default).map(|value| synonym(default_name, value, ConfigSource::Default));
-    set.into_iter().chain(default).collect()
+    set.into_iter().chain(all_brokers).chain(default).collect()
 }
 
 #[cfg(test)]
@@ -188,7 +195,28 @@ mod tests {
             definition: topic_config_definitions()[0],
             value: Some("value".to_owned()),
             source,
+            all_brokers: None,
         }
+    }
+
+    #[test]
+    fn what_is_set_for_all_brokers_stands_between_the_topic_and_the_default() {
+        let mut entry = entry(ConfigSource::Topic);
+        entry.all_brokers = Some("compact".to_owned());
+        let sources = |entry: ConfigEntry| {
+            let synonyms = told(4, entry, true, true).synonyms.into_iter();
+            let synonyms = synonyms.map(|synonym| (synonym.name.to_string(), synonym.source));
+            synonyms.collect::<Vec<_>>()
+        };
+        let below = [
+            ("log.cleanup.policy".to_owned(), 3),
+            ("log.cleanup.policy".to_owned(), 5),
+        ];
+        let set = ("cleanup.policy".to_owned(), 1);
+        assert_eq!(sources(entry.clone())[0], set);
+        assert_eq!(sources(entry.clone())[1..], below);
+        entry.source = ConfigSource::AllBrokers;
+        assert_eq!(sources(entry), below);
     }
 
     #[test]

@@ -29,7 +29,8 @@ use super::quotas::FetchMeter;
 use super::{Begun, Call, Context, leader_hint};
 use crate::budget;
 use crate::fetch_sessions::{
-    Ask, Continuity, EPOCH_FIRST, EPOCH_LAST, Ends, FetchSessions, News, PartitionKey, SessionName, Wanted,
+    Ask, Continuity, EPOCH_FIRST, EPOCH_LAST, Ends, FetchSessions, News, PartitionKey, SessionName,
+    Wanted,
 };
 use crate::mapping::{self, Surface, TopicKey};
 use crate::session::Outcome;
