@@ -3,6 +3,8 @@
 //! A key that can be set is enforced; one that is listed as fixed describes how this broker
 //! behaves and is refused when set; any other key is refused as unknown.
 
+use std::collections::BTreeMap;
+
 /// The type of a config's value, as Kafka's DescribeConfigs names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigKind {
@@ -31,6 +33,8 @@ pub enum ConfigKind {
 pub enum ConfigSource {
     /// Set on the topic.
     Topic,
+    /// Set for all brokers.
+    AllBrokers,
     /// From this node's configuration.
     StaticBroker,
     /// Built in.
@@ -63,4 +67,29 @@ pub struct ConfigEntry {
     pub value: Option<String>,
     /// Where the value comes from.
     pub source: ConfigSource,
+    /// What is set for all brokers, whether or not it is the value; `None` when nothing is.
+    pub all_brokers: Option<String>,
+}
+
+impl ConfigEntry {
+    /// A topic's config that was set to `own`, or not, where these are set for all brokers.
+    #[must_use]
+    pub fn of_topic(
+        definition: &ConfigDefinition,
+        own: Option<String>,
+        defaults: &BTreeMap<String, String>,
+    ) -> ConfigEntry {
+        let all_brokers = definition.broker_key.and_then(|key| defaults.get(key));
+        let (value, source) = match (own, all_brokers) {
+            (Some(own), _) => (Some(own), ConfigSource::Topic),
+            (None, Some(value)) => (Some(value.clone()), ConfigSource::AllBrokers),
+            (None, None) => (definition.default.map(str::to_owned), ConfigSource::Default),
+        };
+        ConfigEntry {
+            definition: *definition,
+            value,
+            source,
+            all_brokers: all_brokers.cloned(),
+        }
+    }
 }

@@ -63,6 +63,7 @@ pub use fetch::{FetchPartition, FetchRequest, Fetched, FetchedPartition, Isolati
 pub use groups;
 pub use list_offsets::{FoundOffset, OffsetQuery};
 pub use produce::{AppendError, Appended, PendingAppend, RecordError, RequiredAcks};
+pub use quotas::QuotaStanding;
 pub use start::{Env, StartError};
 pub use statuses::Statuses;
 pub use topic_config::TopicConfig;

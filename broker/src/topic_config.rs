@@ -6,7 +6,7 @@ use storage::batch::TimestampType;
 use storage::partition_log::LogConfig;
 
 use crate::topic_config_table::TOPIC_CONFIGS;
-use crate::{BrokerError, ConfigDefinition, ConfigEntry, ConfigSource};
+use crate::{BrokerError, ConfigDefinition, ConfigEntry};
 
 /// A topic's configs, parsed; `overrides` holds what was set, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct CleanupPolicy {
     pub compacts: bool,
 }
 
+/// Longest value: it is kept as it was given.
+const VALUE_BYTES_MAX: usize = 1024;
 /// Smallest `segment.bytes`.
 const SEGMENT_BYTES_MIN: i64 = 1024;
 /// Largest `max.message.bytes`: a batch must fit a frame of 100 MiB with room for its request.
@@ -83,9 +85,21 @@ impl Default for TopicConfig {
 }
 
 impl TopicConfig {
-    /// Parses what was set; any unknown, fixed or malformed config is refused by name.
-    pub fn parse(overrides: BTreeMap<String, String>) -> Result<TopicConfig, BrokerError> {
+    /// Parses what was set on a topic, and for all brokers under the names that brokers have for it;
+    /// any unknown, fixed or malformed config is refused by name.
+    pub fn parse(
+        overrides: BTreeMap<String, String>,
+        defaults: &BTreeMap<String, String>,
+    ) -> Result<TopicConfig, BrokerError> {
         let mut config = TopicConfig::default();
+        for (key, value) in defaults {
+            let Some(definition) = default_definition(key) else {
+                return Err(invalid(format!("{key}: not a config of all brokers")));
+            };
+            config
+                .set(definition.key, value)
+                .map_err(|error| invalid(format!("{key}: topics cannot have {error}")))?;
+        }
         for (key, value) in &overrides {
             config.set(key, value)?;
         }
@@ -115,6 +129,11 @@ impl TopicConfig {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), BrokerError> {
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(invalid(format!(
+                "{key}: a value has at most {VALUE_BYTES_MAX} bytes"
+            )));
+        }
         match key {
             "retention.ms" => self.retention_ms = number(key, value, -1, i64::MAX)?,
             "retention.bytes" => self.retention_bytes = number(key, value, -1, i64::MAX)?,
@@ -161,23 +180,21 @@ impl TopicConfig {
         Ok(())
     }
 
-    /// Every known key with its value.
+    /// Every known key with its value, where these are set for all brokers.
     #[must_use]
-    pub fn entries(&self) -> Vec<ConfigEntry> {
-        let entry = |definition: &ConfigDefinition| match self.overrides.get(definition.key) {
-            Some(value) => ConfigEntry {
-                definition: *definition,
-                value: Some(value.clone()),
-                source: ConfigSource::Topic,
-            },
-            None => ConfigEntry {
-                definition: *definition,
-                value: definition.default.map(str::to_owned),
-                source: ConfigSource::Default,
-            },
+    pub fn entries(&self, defaults: &BTreeMap<String, String>) -> Vec<ConfigEntry> {
+        let entry = |definition: &ConfigDefinition| {
+            let own = self.overrides.get(definition.key).cloned();
+            ConfigEntry::of_topic(definition, own, defaults)
         };
         TOPIC_CONFIGS.iter().map(entry).collect()
     }
+}
+
+/// The config of topics whose default has this name when it is set for all brokers.
+pub(crate) fn default_definition(key: &str) -> Option<&'static ConfigDefinition> {
+    let mut settable = TOPIC_CONFIGS.iter().filter(|known| known.settable);
+    settable.find(|known| known.broker_key == Some(key))
 }
 
 /// A fixed config may be "set" to the value it has; anything else is refused, as is an unknown key.
@@ -259,7 +276,31 @@ mod tests {
     use super::*;
 
     fn parse(key: &str, value: &str) -> Result<TopicConfig, BrokerError> {
-        TopicConfig::parse(BTreeMap::from([(key.to_owned(), value.to_owned())]))
+        let overrides = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        TopicConfig::parse(overrides, &BTreeMap::new())
+    }
+
+    #[test]
+    fn a_topic_has_what_all_brokers_have_until_it_says_otherwise() {
+        let set = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let defaults = set("log.retention.ms", "77");
+        let plain = TopicConfig::parse(BTreeMap::new(), &defaults).unwrap();
+        assert_eq!(plain.retention_ms, 77);
+        let own = TopicConfig::parse(set("retention.ms", "5"), &defaults).unwrap();
+        assert_eq!(own.retention_ms, 5);
+        for (key, value) in [
+            ("log.retention.ms", "-2"),
+            ("retention.ms", "5"),
+            ("compression.type", "producer"),
+            ("num.partitions", "5"),
+        ] {
+            let error = TopicConfig::parse(BTreeMap::new(), &set(key, value));
+            let error = error.expect_err(key).to_string();
+            assert!(error.contains(key), "{error}");
+        }
+        // Together they may contradict one another.
+        let lag = set("log.cleaner.min.compaction.lag.ms", "9");
+        assert!(TopicConfig::parse(set("max.compaction.lag.ms", "8"), &lag).is_err());
     }
 
     #[test]
@@ -292,6 +333,7 @@ mod tests {
             ("retention.ms", "-2"),
             ("retention.ms", "soon"),
             ("segment.bytes", "3"),
+            ("segment.bytes", &"0".repeat(1024).replacen('0', "4096", 1)),
             ("message.timestamp.type", "createtime"),
         ] {
             let error = parse(key, value).expect_err(key).to_string();
@@ -313,10 +355,11 @@ mod tests {
     #[test]
     fn the_least_lag_is_not_above_the_greatest() {
         let both = |min: &str, max: &str| {
-            TopicConfig::parse(BTreeMap::from([
+            let overrides = BTreeMap::from([
                 ("min.compaction.lag.ms".to_owned(), min.to_owned()),
                 ("max.compaction.lag.ms".to_owned(), max.to_owned()),
-            ]))
+            ]);
+            TopicConfig::parse(overrides, &BTreeMap::new())
         };
         assert!(both("5", "5").is_ok());
         assert!(matches!(
@@ -328,11 +371,12 @@ mod tests {
     #[test]
     fn a_segment_of_a_compacted_topic_is_no_older_than_the_greatest_lag() {
         let age = |policy: &str, lag: &str| {
-            let config = TopicConfig::parse(BTreeMap::from([
+            let overrides = BTreeMap::from([
                 ("cleanup.policy".to_owned(), policy.to_owned()),
                 ("max.compaction.lag.ms".to_owned(), lag.to_owned()),
                 ("segment.ms".to_owned(), "7000".to_owned()),
-            ]));
+            ]);
+            let config = TopicConfig::parse(overrides, &BTreeMap::new());
             config.expect("is accepted").log_config().segment_ms
         };
         assert_eq!(age("compact", "5000"), 5_000);

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use crate::catalogue::command::Command;
-use crate::{Broker, BrokerError, ConfigEntry, TopicConfig};
+use crate::{Broker, BrokerError, ConfigDefinition, ConfigEntry, TopicConfig};
 
 /// How often a change of configs is planned anew because they were changed meanwhile.
-const CONFIG_ATTEMPTS: usize = 5;
+pub(crate) const CONFIG_ATTEMPTS: usize = 5;
 /// Pause before it is planned anew.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What to do with one config (KIP-339).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Broker {
             .topics
             .get(topic)
             .ok_or(BrokerError::UnknownTopicOrPartition)?;
-        Ok(topic.config.entries())
+        Ok(topic.config.entries(&catalogue.broker_configs))
     }
 
     /// Changes configs of a topic, all or none.
@@ -53,7 +53,7 @@ impl Broker {
         changes: Vec<ConfigChange>,
         validate_only: bool,
     ) -> Result<(), BrokerError> {
-        let changed = |before: &BTreeMap<_, _>| changed_overrides(before, &changes);
+        let changed = |before: &BTreeMap<_, _>| changed_configs(before, &changes, topic_config);
         self.change_topic_config(topic, validate_only, changed)
             .await
     }
@@ -66,7 +66,6 @@ impl Broker {
         validate_only: bool,
     ) -> Result<(), BrokerError> {
         let overrides = overrides_of(configs)?;
-        TopicConfig::parse(overrides.clone())?;
         let changed = |_: &BTreeMap<_, _>| Ok(overrides.clone());
         self.change_topic_config(topic, validate_only, changed)
             .await
@@ -87,6 +86,7 @@ impl Broker {
                 .ok_or(BrokerError::UnknownTopicOrPartition)?;
             let before = topic.config.overrides.clone();
             let overrides = changed(&before)?;
+            TopicConfig::parse(overrides.clone(), &catalogue.broker_configs)?;
             if validate_only {
                 return Ok(());
             }
@@ -123,10 +123,11 @@ pub(crate) fn overrides_of(
     Ok(overrides)
 }
 
-/// The configs after all changes, checked.
-fn changed_overrides(
+/// The configs after all changes of those that `known` finds.
+pub(crate) fn changed_configs(
     before: &BTreeMap<String, String>,
     changes: &[ConfigChange],
+    known: impl Fn(&str) -> Result<&'static ConfigDefinition, BrokerError>,
 ) -> Result<BTreeMap<String, String>, BrokerError> {
     let mut overrides = before.clone();
     let mut seen = HashSet::new();
@@ -136,31 +137,31 @@ fn changed_overrides(
                 reason: format!("{} is changed twice", change.key),
             });
         }
-        apply_change(&mut overrides, change.clone())?;
+        apply_change(&mut overrides, change.clone(), known(&change.key)?)?;
     }
-    TopicConfig::parse(overrides.clone())?;
     Ok(overrides)
+}
+
+fn topic_config(key: &str) -> Result<&'static ConfigDefinition, BrokerError> {
+    let known = crate::topic_config_definitions().iter();
+    let mut known = known.filter(|known| known.key == key);
+    known.next().ok_or_else(|| BrokerError::InvalidConfig {
+        reason: format!("{key}: not a config that this broker enforces"),
+    })
 }
 
 fn apply_change(
     overrides: &mut BTreeMap<String, String>,
     change: ConfigChange,
+    definition: &ConfigDefinition,
 ) -> Result<(), BrokerError> {
     let ConfigChange {
         key,
         operation,
         value,
     } = change;
-    let definition = crate::topic_config_definitions()
-        .iter()
-        .find(|known| known.key == key);
     match (operation, value) {
         (ConfigOperation::Delete, _) => {
-            if definition.is_none() {
-                return Err(BrokerError::InvalidConfig {
-                    reason: format!("{key}: not a config that this broker enforces"),
-                });
-            }
             overrides.remove(&key);
         }
         (_, None) => {
@@ -172,12 +173,11 @@ fn apply_change(
             overrides.insert(key, value);
         }
         (ConfigOperation::Append | ConfigOperation::Subtract, Some(value)) => {
-            let list = definition.filter(|known| known.kind == crate::ConfigKind::List);
-            let Some(definition) = list else {
+            if definition.kind != crate::ConfigKind::List {
                 return Err(BrokerError::InvalidConfig {
                     reason: format!("{key}: not a list, cannot append or subtract"),
                 });
-            };
+            }
             let default = definition.default.unwrap_or_default();
             let present = overrides.get(&key).map_or(default, String::as_str);
             let changed = change_list(present, &value, operation == ConfigOperation::Append);
@@ -187,21 +187,42 @@ fn apply_change(
     Ok(())
 }
 
+/// A list with items added that are not in it, or without some.
 fn change_list(present: &str, value: &str, append: bool) -> String {
-    let named: Vec<&str> = value
-        .split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-        .collect();
-    let mut items: Vec<&str> = present.split(',').filter(|item| !item.is_empty()).collect();
-    if append {
-        items.extend(
-            named
-                .iter()
-                .filter(|item| !present.split(',').any(|old| old == **item)),
-        );
-    } else {
-        items.retain(|item| !named.contains(item));
+    let items = |list: &'_ str| -> Vec<String> {
+        let items = list.split(',').map(str::trim);
+        let items = items.filter(|item| !item.is_empty());
+        items.map(str::to_owned).collect()
+    };
+    let (mut changed, named) = (items(present), items(value));
+    for item in named {
+        match append {
+            true if changed.contains(&item) => {}
+            true => changed.push(item),
+            false => changed.retain(|kept| *kept != item),
+        }
     }
-    items.join(",")
+    changed.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_stands_in_a_list_once_and_is_taken_out_however_it_is_written() {
+        for (present, value, append, expected) in [
+            ("delete", "compact,compact", true, "delete,compact"),
+            ("compact, delete", "delete", true, "compact,delete"),
+            ("compact, delete", " delete", false, "compact"),
+            ("delete,delete", "delete", false, ""),
+            ("delete", ",, ,", true, "delete"),
+        ] {
+            assert_eq!(
+                change_list(present, value, append),
+                expected,
+                "{present} {value}"
+            );
+        }
+    }
 }

@@ -373,7 +373,7 @@ impl Broker {
             (count, factor, shards)
         };
         let overrides = overrides_of(topic.configs)?;
-        TopicConfig::parse(overrides.clone())?;
+        TopicConfig::parse(overrides.clone(), &catalogue.broker_configs)?;
         let id = self.new_topic_id(catalogue);
         let created = CreatedTopic {
             name: topic.name.clone(),

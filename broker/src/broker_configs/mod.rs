@@ -1,10 +1,12 @@
 //! Every config that Kafka's brokers have, as this node has it: one list, one row a key.
 //!
-//! None can be set while a node runs. What a node was started with is told with its value; what
+//! Those that topics go by which have none of their own can be set, for all brokers at once
+//! (`changes.rs`); nothing else can while a node runs. What a node was started with is told with its value; what
 //! every node does, as fixed; and what nothing here goes by has no value, so that nobody takes
 //! Kafka's for ours. Each says so in its documentation, which is also the reason when setting it
 //! is refused.
 
+mod changes;
 mod groups;
 mod remote;
 mod replication;
@@ -48,6 +50,9 @@ pub fn broker_config_refusal(key: &str) -> BrokerError {
             Value::Node(_) | Value::Told => {
                 format!("{key}: a node is told when it is started, not from here")
             }
+            Value::Topics => {
+                format!("{key}: can be set for all brokers, not for one of them")
+            }
             Value::Fixed => format!(
                 "{key}: always {:?} here ({})",
                 row.default.unwrap_or_default(),
@@ -60,28 +65,34 @@ pub fn broker_config_refusal(key: &str) -> BrokerError {
 }
 
 impl Broker {
-    /// The configs of this node, read-only, under Kafka's names, sorted by key. `told` has the
+    /// The configs of this node under Kafka's names, sorted by key. `told` has the
     /// values of [`told_broker_configs`]; one that is missing has none.
     #[must_use]
     pub fn broker_configs(&self, told: &BTreeMap<&'static str, String>) -> Vec<ConfigEntry> {
+        let catalogue = self.catalogue();
         let mut entries: Vec<ConfigEntry> = rows()
             .map(|row| {
+                let default = || row.default.map(str::to_owned);
+                let all_brokers = catalogue.broker_configs.get(row.key).cloned();
                 let value = match row.value {
                     Value::Node(value) => value(self),
                     Value::Told => told.get(row.key).cloned(),
-                    Value::Fixed | Value::Unused => row.default.map(str::to_owned),
+                    Value::Topics => all_brokers.clone().or_else(default),
+                    Value::Fixed | Value::Unused => default(),
                 };
                 ConfigEntry {
                     source: match value.as_deref() == row.default {
+                        _ if all_brokers.is_some() => ConfigSource::AllBrokers,
                         true => ConfigSource::Default,
                         false => ConfigSource::StaticBroker,
                     },
                     value,
+                    all_brokers,
                     definition: ConfigDefinition {
                         key: row.key,
                         kind: row.kind,
                         default: row.default,
-                        settable: false,
+                        settable: matches!(row.value, Value::Topics),
                         broker_key: None,
                         documentation: row.documentation,
                     },
@@ -139,7 +150,9 @@ mod tests {
             };
             let row = rows().find(|row| row.key == broker_key).unwrap();
             assert_eq!(row.default, topic.default, "{broker_key}");
-            assert!(matches!(row.value, Value::Fixed), "{broker_key}");
+            let is_settable = matches!(row.value, Value::Topics);
+            assert_eq!(is_settable, topic.settable, "{broker_key}");
+            assert_eq!(row.kind, topic.kind, "{broker_key}");
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) enum Value {
     Node(fn(&Broker) -> Option<String>),
     /// Whoever serves the clients says it.
     Told,
+    /// What is set for all brokers, for the topics that have none of their own; else the default.
+    Topics,
     /// It is always the default.
     Fixed,
     /// Nothing here goes by it: it has no value.
@@ -55,6 +57,22 @@ pub(super) const fn told(
         kind,
         default,
         value: Value::Told,
+        documentation,
+    }
+}
+
+/// A key that can be set for all brokers, and holds for the topics that have none of their own.
+pub(super) const fn topics(
+    key: &'static str,
+    kind: ConfigKind,
+    value: &'static str,
+    documentation: &'static str,
+) -> Row {
+    Row {
+        key,
+        kind,
+        default: Some(value),
+        value: Value::Topics,
         documentation,
     }
 }

@@ -1,6 +1,6 @@
 //! What topics have that do not say otherwise, and how logs are kept.
 
-use super::row::{Row, fixed, node, unused};
+use super::row::{Row, fixed, node, topics, unused};
 use crate::ConfigKind::{Boolean, Double, Int, List, Long, String};
 
 pub(super) static TOPICS: [Row; 52] = [
@@ -69,7 +69,7 @@ pub(super) static TOPICS: [Row; 52] = [
         "Memory for the keys of the partition that is compacted; more keys take several passes.",
         |broker| Some(broker.config().compaction_memory_bytes.to_string()),
     ),
-    fixed(
+    topics(
         "log.cleaner.delete.retention.ms",
         Long,
         "86400000",
@@ -100,19 +100,19 @@ pub(super) static TOPICS: [Row; 52] = [
         "Bytes a second that compaction reads and writes at most; 0: no limit.",
         |broker| Some(broker.config().compaction_bytes_per_second.to_string()),
     ),
-    fixed(
+    topics(
         "log.cleaner.max.compaction.lag.ms",
         Long,
         "9223372036854775807",
         "Longest time until a record is compacted, where the topic does not say.",
     ),
-    fixed(
+    topics(
         "log.cleaner.min.cleanable.ratio",
         Double,
         "0.5",
         "Part of a log that must be new for it to be compacted, where the topic does not say.",
     ),
-    fixed(
+    topics(
         "log.cleaner.min.compaction.lag.ms",
         Long,
         "0",
@@ -124,7 +124,7 @@ pub(super) static TOPICS: [Row; 52] = [
         "1",
         "A node compacts one partition at a time.",
     ),
-    fixed(
+    topics(
         "log.cleanup.policy",
         List,
         "delete",
@@ -200,19 +200,19 @@ pub(super) static TOPICS: [Row; 52] = [
         "-2",
         "Age kept beside remote storage; nothing is tiered.",
     ),
-    fixed(
+    topics(
         "log.message.timestamp.after.max.ms",
         Long,
         "3600000",
         "How far a record's timestamp may lie after the broker's clock, where the topic does not say.",
     ),
-    fixed(
+    topics(
         "log.message.timestamp.before.max.ms",
         Long,
         "9223372036854775807",
         "How far a record's timestamp may lie before the broker's clock, where the topic does not say.",
     ),
-    fixed(
+    topics(
         "log.message.timestamp.type",
         String,
         "CreateTime",
@@ -224,7 +224,7 @@ pub(super) static TOPICS: [Row; 52] = [
         "false",
         "Segment files grow as they are written.",
     ),
-    fixed(
+    topics(
         "log.retention.bytes",
         Long,
         "-1",
@@ -249,7 +249,7 @@ pub(super) static TOPICS: [Row; 52] = [
         "10080",
         "Age over which segments are deleted, where the topic does not say, in minutes.",
     ),
-    fixed(
+    topics(
         "log.retention.ms",
         Long,
         "604800000",
@@ -273,13 +273,13 @@ pub(super) static TOPICS: [Row; 52] = [
         "0",
         "Segments are closed at their age, to which nothing random is added.",
     ),
-    fixed(
+    topics(
         "log.roll.ms",
         Long,
         "604800000",
         "Age at which a segment is closed, where the topic does not say.",
     ),
-    fixed(
+    topics(
         "log.segment.bytes",
         Int,
         "1073741824",
@@ -291,13 +291,13 @@ pub(super) static TOPICS: [Row; 52] = [
         "0",
         "Files of deleted segments go at once; readers finish with those they have open.",
     ),
-    fixed(
+    topics(
         "message.max.bytes",
         Int,
         "1048588",
         "Largest record batch, where the topic does not say.",
     ),
-    fixed(
+    topics(
         "min.insync.replicas",
         Int,
         "1",

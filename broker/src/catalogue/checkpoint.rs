@@ -7,6 +7,7 @@
 //! v4: moved partitions           see `moves.rs`
 //! v5: voids                      see `voids.rs`
 //! v6: client quotas              see `quotas.rs`
+//! v7: configs of all brokers     (key text, value text)* with a u32 count
 //! ```
 //! Version 1 is still read: its shards have one replica each and always will (`Fixed(1)`).
 
@@ -22,16 +23,17 @@ use storage::disk::Disk;
 use super::Catalogue;
 use super::command::TopicEntry;
 use super::encoding::{
-    put_node, put_nodes, put_shards, put_topic, take_node, take_nodes, take_shards, take_topic,
+    put_map, put_node, put_nodes, put_shards, put_topic, take_map, take_node, take_nodes,
+    take_shards, take_topic,
 };
-use super::machine::topic_of;
+use super::machine::{topic_of, with_defaults};
 use super::moves;
 use super::quotas;
 use super::voids;
 use crate::wire::{Malformed, Reader, Writer};
 
 /// The version that is written.
-const VERSION: u16 = 6;
+const VERSION: u16 = 7;
 
 impl Catalogue {
     /// The catalogue that a checkpoint file holds, for whoever cannot open its shard. Blocks.
@@ -76,6 +78,7 @@ pub(super) fn encode(state: &Catalogue) -> Bytes {
     moves::put(&mut writer, state);
     voids::put(&mut writer, state);
     quotas::put(&mut writer, state);
+    put_map(&mut writer, &state.broker_configs);
     writer.finish()
 }
 
@@ -89,7 +92,8 @@ pub(super) fn decode(manifest: Bytes) -> Result<Catalogue, InstallError> {
         2 => take(&mut reader, 2).map_err(malformed),
         4 => take(&mut reader, 4).map_err(malformed),
         5 => take(&mut reader, 5).map_err(malformed),
-        VERSION => take(&mut reader, 6).map_err(malformed),
+        6 => take(&mut reader, 6).map_err(malformed),
+        VERSION => take(&mut reader, 7).map_err(malformed),
         version => Err(InstallError::UnknownVersion { version }),
     }
 }
@@ -113,7 +117,8 @@ fn take(reader: &mut Reader, version: u8) -> Result<Catalogue, Malformed> {
     state.shards = shards.into_iter().map(|shard| (shard.id, shard)).collect();
     for _ in 0..reader.count(29)? {
         let entry = take_topic(reader, version)?;
-        let topic = topic_of(entry).map_err(|_| reader.malformed("configs that are enforced"))?;
+        let topic = topic_of(entry, &BTreeMap::new());
+        let topic = topic.map_err(|_| reader.malformed("configs that are enforced"))?;
         state.names.insert(topic.id, topic.name.clone());
         state.topics.insert(topic.name.clone(), Arc::new(topic));
     }
@@ -125,6 +130,13 @@ fn take(reader: &mut Reader, version: u8) -> Result<Catalogue, Malformed> {
     }
     if version >= 6 {
         quotas::take(reader, &mut state)?;
+    }
+    if version >= 7 {
+        // What topics can have together with these they can have without.
+        let defaults = take_map(reader)?;
+        let topics = with_defaults(&state.topics, &defaults);
+        state.topics = topics.map_err(|_| reader.malformed("configs that are enforced"))?;
+        state.broker_configs = Arc::new(defaults);
     }
     reader.end()?;
     if version < 2 {

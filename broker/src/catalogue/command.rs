@@ -155,6 +155,12 @@ pub(crate) enum Command {
         entity: QuotaEntity,
         changes: QuotaChanges,
     },
+    /// Replaces what was set for all brokers, if that is still `before`. Refused when a topic could
+    /// not have it together with its own configs.
+    SetBrokerConfigs {
+        before: BTreeMap<String, String>,
+        configs: BTreeMap<String, String>,
+    },
 }
 
 impl Command {
@@ -182,6 +188,7 @@ impl Command {
             Command::Voided { .. } => 21,
             Command::Accept { .. } => 22,
             Command::AlterQuotas { .. } => 31,
+            Command::SetBrokerConfigs { .. } => 32,
         };
         let version = match self {
             Command::BeginMove { last: Some(_), .. } => BEGIN_MOVE_VERSION,
@@ -302,6 +309,10 @@ impl Command {
             }
             Command::Accept { node, incarnation } => {
                 writer.u32(node.0).raw(incarnation);
+            }
+            Command::SetBrokerConfigs { before, configs } => {
+                put_map(writer, before);
+                put_map(writer, configs);
             }
             Command::AlterQuotas { entity, changes } => {
                 put_entity(writer, entity);
@@ -426,6 +437,10 @@ impl Command {
             22 => Command::Accept {
                 node: NodeId(reader.u32()?),
                 incarnation: reader.array()?,
+            },
+            32 => Command::SetBrokerConfigs {
+                before: take_map(reader)?,
+                configs: take_map(reader)?,
             },
             31 => Command::AlterQuotas {
                 entity: take_entity(reader)?,

@@ -155,6 +155,10 @@ fn commands() -> Vec<Command> {
             entity: QuotaEntity::Address(Some([10, 0, 0, 1].into())),
             changes: QuotaChanges::from([(QuotaKey::ConnectionCreationRate, Some(5))]),
         },
+        Command::SetBrokerConfigs {
+            before: BTreeMap::new(),
+            configs: BTreeMap::from([("log.retention.ms".to_owned(), "5".to_owned())]),
+        },
     ]
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every change makes a new image and publishes it; an image once published never changes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,6 +58,7 @@ impl CatalogueMachine {
 
     fn run(&mut self, command: Command) -> Outcome {
         let state = &mut self.state;
+        let defaults = Arc::clone(&state.broker_configs);
         let done = match command {
             Command::Found {
                 cluster_id,
@@ -134,9 +136,12 @@ impl CatalogueMachine {
                         reason: format!("the configs of {} have changed meanwhile", topic.name),
                     });
                 }
-                topic.config = Arc::new(TopicConfig::parse(overrides)?);
+                topic.config = Arc::new(TopicConfig::parse(overrides, &defaults)?);
                 Ok(())
             }),
+            Command::SetBrokerConfigs { before, configs } => {
+                set_broker_configs(state, &before, configs)
+            }
             Command::TakeProducerIds { count } => {
                 let first = state.next_producer_id;
                 state.next_producer_id += i64::from(count);
@@ -156,6 +161,46 @@ impl CatalogueMachine {
     }
 }
 
+fn set_broker_configs(
+    state: &mut Catalogue,
+    before: &BTreeMap<String, String>,
+    configs: BTreeMap<String, String>,
+) -> Result<Outcome, BrokerError> {
+    if *before != *state.broker_configs {
+        let reason = "the configs of all brokers have changed meanwhile".to_owned();
+        return Err(BrokerError::Conflict { reason });
+    }
+    state.topics = with_defaults(&state.topics, &configs)?;
+    state.broker_configs = Arc::new(configs);
+    Ok(Outcome::Done)
+}
+
+/// The topics with the configs that they have where all brokers have these. What does not change
+/// stays the same object.
+/// Refused for the first that could not have them, and when none could.
+pub(crate) fn with_defaults(
+    topics: &BTreeMap<String, Arc<Topic>>,
+    defaults: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, Arc<Topic>>, BrokerError> {
+    TopicConfig::parse(BTreeMap::new(), defaults)?;
+    let changed = |topic: &Arc<Topic>| {
+        let config = TopicConfig::parse(topic.config.overrides.clone(), defaults);
+        let config = config.map_err(|error| BrokerError::InvalidConfig {
+            reason: format!("topic {} could not have it: {error}", topic.name),
+        })?;
+        if config == *topic.config {
+            return Ok(Arc::clone(topic));
+        }
+        let mut changed = Topic::clone(topic);
+        changed.config = Arc::new(config);
+        Ok(Arc::new(changed))
+    };
+    let topics = topics.iter();
+    topics
+        .map(|(name, topic)| Ok((name.clone(), changed(topic)?)))
+        .collect()
+}
+
 fn create_topic(state: &mut Catalogue, entry: TopicEntry) -> Result<Outcome, BrokerError> {
     if state.topics.contains_key(&entry.name) {
         return Err(BrokerError::TopicExists);
@@ -165,7 +210,7 @@ fn create_topic(state: &mut Catalogue, entry: TopicEntry) -> Result<Outcome, Bro
         return Err(BrokerError::InvalidRequest { reason });
     }
     check_shards(state, &entry.partitions)?;
-    let topic = topic_of(entry)?;
+    let topic = topic_of(entry, &state.broker_configs)?;
     state.names.insert(topic.id, topic.name.clone());
     state.topics.insert(topic.name.clone(), Arc::new(topic));
     Ok(Outcome::Done)
@@ -184,12 +229,16 @@ fn check_shards(state: &Catalogue, partitions: &[PartitionEntry]) -> Result<(), 
     }
 }
 
-pub(super) fn topic_of(entry: TopicEntry) -> Result<Topic, BrokerError> {
+/// A topic with the configs that it has where all brokers have these.
+pub(super) fn topic_of(
+    entry: TopicEntry,
+    defaults: &BTreeMap<String, String>,
+) -> Result<Topic, BrokerError> {
     Ok(Topic {
         name: entry.name,
         id: entry.id,
         partitions: entry.partitions,
-        config: Arc::new(TopicConfig::parse(entry.overrides)?),
+        config: Arc::new(TopicConfig::parse(entry.overrides, defaults)?),
         internal: entry.internal,
     })
 }

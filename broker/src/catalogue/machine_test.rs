@@ -75,6 +75,74 @@ fn quota(value: Option<u64>) -> Command {
     }
 }
 
+fn all_brokers(before: &[(&str, &str)], configs: &[(&str, &str)]) -> Command {
+    let map = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    Command::SetBrokerConfigs {
+        before: map(before),
+        configs: map(configs),
+    }
+}
+
+#[test]
+fn topics_have_what_is_set_for_all_brokers_unless_they_say_otherwise() {
+    let (mut machine, images) = founded();
+    apply(&mut machine, &topic("a", 1));
+    let of = |name: &str| Arc::clone(&images.borrow().topics[name]);
+    let before = of("a");
+    let retention = [("log.retention.ms", "5")];
+    let done = apply(&mut machine, &all_brokers(&[], &retention));
+    assert_eq!(done, Outcome::Done);
+    assert!(Arc::ptr_eq(&of("a"), &before), "it has a value of its own");
+    let segments = [("log.segment.bytes", "4096")];
+    let stale = apply(&mut machine, &all_brokers(&[], &segments));
+    assert!(matches!(
+        stale,
+        Outcome::Refused(BrokerError::Conflict { .. })
+    ));
+    let done = apply(&mut machine, &all_brokers(&retention, &segments));
+    assert_eq!(done, Outcome::Done);
+    assert_eq!(of("a").config.segment_bytes, 4096);
+    assert_eq!(of("a").config.retention_ms, 77);
+    // So have those that come later, and who takes back what it had.
+    apply(&mut machine, &topic("b", 2));
+    assert_eq!(of("b").config.segment_bytes, 4096);
+    for (overrides, bytes) in [
+        (
+            BTreeMap::from([("segment.bytes".to_owned(), "2048".to_owned())]),
+            2048,
+        ),
+        (BTreeMap::new(), 4096),
+    ] {
+        let command = Command::SetTopicConfig {
+            topic: TopicId([2; 16]),
+            before: None,
+            overrides,
+        };
+        assert_eq!(apply(&mut machine, &command), Outcome::Done);
+        assert_eq!(of("b").config.segment_bytes, bytes);
+    }
+    // What a topic could not have is refused for all.
+    let greatest = BTreeMap::from([("max.compaction.lag.ms".to_owned(), "5".to_owned())]);
+    let command = Command::SetTopicConfig {
+        topic: TopicId([2; 16]),
+        before: None,
+        overrides: greatest,
+    };
+    assert_eq!(apply(&mut machine, &command), Outcome::Done);
+    let least = [("log.cleaner.min.compaction.lag.ms", "6")];
+    let refused = apply(&mut machine, &all_brokers(&segments, &least));
+    let Outcome::Refused(BrokerError::InvalidConfig { reason }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(reason.contains("topic b"), "{reason}");
+    assert_eq!(of("b").config.segment_bytes, 4096, "nothing has changed");
+}
+
 fn target(shard: u32, target: Option<&[u32]>) -> Command {
     Command::SetTarget {
         shard: ShardId(shard),
@@ -599,6 +667,8 @@ fn a_checkpoint_restores_the_same_catalogue() {
     apply(&mut machine, &target(2, Some(&[2, 1])));
     let quota = apply(&mut machine, &quota(Some(7)));
     assert_eq!(quota, Outcome::Done);
+    let all_brokers = all_brokers(&[], &[("log.segment.bytes", "4096")]);
+    assert_eq!(apply(&mut machine, &all_brokers), Outcome::Done);
     let manifest = machine.checkpoint()().expect("encodes");
     let (mut restored, restored_images) = CatalogueMachine::new();
     restored.install(manifest.clone()).expect("installs");
@@ -627,12 +697,16 @@ fn a_digest_tells_what_a_checkpoint_could_forget() {
     });
     differs("a topic without configs", &|state| {
         let topic = state.topics.get_mut("a").expect("it was made");
-        let config = TopicConfig::parse(BTreeMap::new()).expect("defaults");
+        let config = TopicConfig::parse(BTreeMap::new(), &BTreeMap::new()).expect("defaults");
         Arc::make_mut(topic).config = Arc::new(config);
     });
     differs("a quota", &|state| {
         let (entity, quotas) = (QuotaEntity::Address(None), BTreeMap::new());
         Arc::make_mut(&mut state.quotas).insert(entity, quotas);
+    });
+    differs("a config of all brokers", &|state| {
+        let configs = Arc::make_mut(&mut state.broker_configs);
+        configs.insert("log.retention.ms".to_owned(), "5".to_owned());
     });
     differs("who returned", &|state| {
         state.returns.insert(NodeId(1), [7; 16]);

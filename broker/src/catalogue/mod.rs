@@ -48,6 +48,9 @@ pub struct Catalogue {
     pub returns: BTreeMap<NodeId, [u8; 16]>,
     /// What clients may use of each node.
     pub quotas: Arc<ClientQuotas>,
+    /// What was set for all brokers, by Kafka's name for it: the configs of topics that have none
+    /// of their own.
+    pub broker_configs: Arc<BTreeMap<String, String>>,
 }
 
 /// One node of the cluster.

@@ -169,9 +169,10 @@ pub(crate) fn check(entity: &QuotaEntity, changes: &QuotaChanges) -> Result<(), 
             }
         }
     }
-    match changes.keys().find(|key| !key.is_for(entity)) {
+    let mut set = changes.iter().filter(|(_, value)| value.is_some());
+    match set.find(|(key, _)| !key.is_for(entity)) {
         None => Ok(()),
-        Some(key) => Err(invalid(format!(
+        Some((key, _)) => Err(invalid(format!(
             "{} is not for this kind of entity",
             key.name()
         ))),

@@ -59,6 +59,7 @@ fn may_be_repeated(command: &Command) -> bool {
         | Command::AddPartitions { .. }
         | Command::SetTopicConfig { .. }
         | Command::AlterQuotas { .. }
+        | Command::SetBrokerConfigs { .. }
         | Command::CreateShards { .. }
         | Command::ShardChanged { .. } => false,
     }

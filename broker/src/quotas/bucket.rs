@@ -4,7 +4,7 @@
 //! owed has a bound, so that nobody waits for ever for one large request.
 
 /// Seconds of a rate that may be used at once.
-pub(super) const BURST_SECONDS: i128 = 10;
+pub(super) const BURST_SECONDS: u64 = 10;
 /// Longest wait.
 pub(super) const WAIT_MS_MAX: u64 = 3_600_000;
 
@@ -78,7 +78,7 @@ impl Bucket {
 }
 
 fn burst_milli(rate: u64) -> i128 {
-    i128::from(rate) * 1000 * BURST_SECONDS
+    i128::from(rate) * 1000 * i128::from(BURST_SECONDS)
 }
 
 #[cfg(test)]

@@ -21,6 +21,16 @@ use crate::{Broker, BrokerError};
 /// if there are none, of the half that was seen longest ago.
 const BUCKETS_MAX: usize = 10_000;
 
+/// How a client stands to a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaStanding {
+    /// How long it is to wait, in milliseconds, until it has made up for what it used too much of;
+    /// 0 when it has not.
+    pub wait_ms: u64,
+    /// Most that may be used at once after a time of rest.
+    pub at_once_max: u64,
+}
+
 /// What clients have used.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
@@ -72,7 +82,7 @@ impl Broker {
         validate_only: bool,
     ) -> Result<(), BrokerError> {
         check(&entity, &changes)?;
-        if validate_only {
+        if validate_only || changes.is_empty() {
             return Ok(());
         }
         let command = Command::AlterQuotas { entity, changes };
@@ -97,6 +107,28 @@ impl Broker {
         usage
             .bucket(key, scope, rate, now_ms)
             .spend(amount, rate, now_ms)
+    }
+
+    /// How a client stands to a quota, without using any of it; `None` when it has none.
+    #[must_use]
+    pub fn quota_standing(
+        &self,
+        key: QuotaKey,
+        user: &str,
+        client_id: &str,
+    ) -> Option<QuotaStanding> {
+        let quotas = self.client_quotas();
+        if quotas.is_empty() {
+            return None;
+        }
+        let client_id = &client_id[..client_id.floor_char_boundary(NAME_BYTES_MAX)];
+        let (scope, rate) = scope::of_client(&quotas, key, user, client_id)?;
+        let now_ms = self.inner.clock.monotonic_ms();
+        let mut usage = (self.inner.quota_usage.lock()).unwrap_or_else(PoisonError::into_inner);
+        Some(QuotaStanding {
+            wait_ms: (usage.bucket(key, scope, rate, now_ms)).spend(0, rate, now_ms),
+            at_once_max: rate.saturating_mul(bucket::BURST_SECONDS),
+        })
     }
 
     /// Counts a new connection from an address; refuses it with the time, in milliseconds, until

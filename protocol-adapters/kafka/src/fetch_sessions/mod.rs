@@ -22,7 +22,7 @@ mod shared;
 
 pub(crate) use cache::CacheLimits;
 pub(crate) use session::{Ask, Ends, News, PartitionKey, Wanted};
-pub(crate) use shared::{FetchSessions, SessionName};
+pub(crate) use shared::{Continuity, FetchSessions, SessionName};
 
 use cache::SessionCache;
 use session::FetchSession;

@@ -146,6 +146,22 @@ impl Continuity {
     }
 }
 
+impl Continuity {
+    /// The fetch is answered with nothing, whatever there is: the session's id for the answer. It
+    /// goes on with the next fetch; one that would have begun does not.
+    pub(crate) fn postpone(self, now_ms: i64) -> i32 {
+        match self {
+            Continuity::Alone | Continuity::Beginning { .. } => NO_SESSION,
+            Continuity::Continuing(mut in_use) => {
+                let session = in_use.session.take().expect("it is put back once");
+                let mut cache = in_use.sessions.cache();
+                cache.put_back(in_use.lease, session, now_ms);
+                in_use.lease.id
+            }
+        }
+    }
+}
+
 impl InUse {
     fn session(&self) -> &FetchSession {
         self.session.as_ref().expect("it is not put back")

@@ -3,7 +3,7 @@
 //! Quotas that are not enforced are refused by name, and so is whatever Kafka refuses: values that
 //! are not whole and above zero, entities that cannot be. Each entry is done whole or not at all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use broker::catalogue::{QuotaChanges, QuotaEntity, QuotaKey};
 use kafka_protocol::messages::alter_client_quotas_request::{EntryData, OpData};
@@ -73,9 +73,18 @@ async fn alter(
 
 fn changes(ops: Vec<OpData>) -> Result<QuotaChanges, Refusal> {
     let mut changes = QuotaChanges::new();
-    for op in ops {
+    let mut named = HashSet::with_capacity(ops.len());
+    for op in &ops {
         let name = op.key.as_str();
-        let key = QuotaKey::of_name(name).map_err(|error| Refusal::controller(&error))?;
+        if !named.insert(name) {
+            return Err(Refusal::request(&format!("{name} is named more than once")));
+        }
+        let key = match QuotaKey::of_name(name) {
+            Ok(key) => key,
+            // Tools take away whatever they do not set: nobody has it.
+            Err(_) if op.remove => continue,
+            Err(error) => return Err(Refusal::controller(&error)),
+        };
         let value = match op.remove {
             true => None,
             false => Some(
@@ -83,9 +92,7 @@ fn changes(ops: Vec<OpData>) -> Result<QuotaChanges, Refusal> {
                     .map_err(|error| Refusal::controller(&error))?,
             ),
         };
-        if changes.insert(key, value).is_some() {
-            return Err(Refusal::request(&format!("{name} is named more than once")));
-        }
+        changes.insert(key, value);
     }
     Ok(changes)
 }
@@ -108,6 +115,8 @@ mod tests {
             op("producer_byte_rate", 1024.0),
             op("consumer_byte_rate", 0.0).with_remove(true),
         ];
+        let none = op("request_percentage", 0.0).with_remove(true);
+        assert_eq!(changes(vec![none]).unwrap(), QuotaChanges::new());
         let expected = QuotaChanges::from([
             (QuotaKey::ProducerByteRate, Some(1024)),
             (QuotaKey::ConsumerByteRate, None),

@@ -7,7 +7,7 @@ use kafka_protocol::messages::alter_configs_request::AlterConfigsResource;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
-use super::configs::{BROKER, TOPIC, check_broker_change, named_once};
+use super::configs::{BROKER, TOPIC, check_topic_change, is_all_brokers, named_once};
 use super::{Context, Refusal};
 use crate::mapping;
 
@@ -56,6 +56,7 @@ async fn replace(
     }
     match resource.resource_type {
         TOPIC => {
+            check_topic_change(name)?;
             let altered = context
                 .broker
                 .replace_topic_configs(name, configs, validate_only)
@@ -64,7 +65,12 @@ async fn replace(
         }
         BROKER => {
             let keys = configs.iter().map(|(key, _)| key.as_str());
-            check_broker_change(&context.broker, name, keys)
+            if !is_all_brokers(&context.broker, name, keys)? {
+                return Ok(());
+            }
+            let replaced = context.broker.replace_all_brokers(configs, validate_only);
+            let replaced = replaced.await;
+            replaced.map_err(|error| Refusal::controller(&error))
         }
         other => Err(Refusal::request(&format!(
             "resources of type {other} have no configs here"

@@ -22,8 +22,8 @@ use crate::session::Outcome;
 /// First version that tells features.
 const FEATURES_VERSION_MIN: i16 = 3;
 /// The feature of the new protocol of consumer groups, and its only level.
-const GROUP_VERSION: &str = "group.version";
-const GROUP_VERSION_LEVEL: i16 = 1;
+pub(super) const GROUP_VERSION: &str = "group.version";
+pub(super) const GROUP_VERSION_LEVEL: i16 = 1;
 /// Levels of features do not change while a cluster runs: there is one epoch of them.
 const FEATURES_EPOCH: i64 = 0;
 

@@ -48,22 +48,33 @@ pub(super) fn named_once<R>(
     once
 }
 
-/// Whether a node's configs may be changed so, or those of all nodes (no name): none can be set, so
-/// only if there is nothing to change.
-pub(super) fn check_broker_change<'a>(
+/// Topics have no defaults of their own: only a topic with a name has configs to change.
+pub(super) fn check_topic_change(name: &str) -> Result<(), Refusal> {
+    match name.is_empty() {
+        true => Err(Refusal::request("a topic without a name has no configs")),
+        false => Ok(()),
+    }
+}
+
+/// Whether all brokers are meant (no name), or one: none of its configs can be set, so it is refused
+/// unless there is nothing to change.
+pub(super) fn is_all_brokers<'a>(
     broker: &Broker,
     name: &str,
     mut keys: impl Iterator<Item = &'a str>,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     let is_node = |name: &str| {
         let catalogue = broker.catalogue();
         catalogue.nodes.keys().any(|node| node.to_string() == name)
     };
-    if !name.is_empty() && !is_node(name) {
+    if name.is_empty() {
+        return Ok(true);
+    }
+    if !is_node(name) {
         return Err(Refusal::request(&format!("there is no broker {name:?}")));
     }
     match keys.next() {
-        None => Ok(()),
+        None => Ok(false),
         Some(key) => Err(Refusal::controller(&broker_config_refusal(key))),
     }
 }
@@ -72,6 +83,7 @@ pub(super) fn check_broker_change<'a>(
 pub(super) fn source_code(source: ConfigSource) -> i8 {
     match source {
         ConfigSource::Topic => 1,
+        ConfigSource::AllBrokers => 3,
         ConfigSource::StaticBroker => 4,
         ConfigSource::Default => 5,
     }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use broker::{ConfigEntry, ConfigSource, CreatedTopic, NewTopic, topic_config_definitions};
+use broker::{ConfigEntry, CreatedTopic, NewTopic, topic_config_definitions};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
 use kafka_protocol::messages::create_topics_response::{
@@ -173,7 +173,7 @@ fn told(
     let entries = context
         .broker
         .topic_configs(&created.name)
-        .unwrap_or_else(|_| would_be(wanted));
+        .unwrap_or_else(|_| would_be(wanted, &context.broker.catalogue().broker_configs));
     let configs = entries.into_iter().map(|entry| {
         CreatableTopicConfigs::default()
             .with_name(mapping::text(entry.definition.key))
@@ -188,21 +188,11 @@ fn told(
 }
 
 /// The configs that a topic would have which was only validated.
-fn would_be(wanted: &NewTopic) -> Vec<ConfigEntry> {
+fn would_be(wanted: &NewTopic, defaults: &BTreeMap<String, String>) -> Vec<ConfigEntry> {
     let entries = topic_config_definitions().iter().map(|definition| {
         let set = wanted.configs.iter().find(|(key, _)| key == definition.key);
-        match set.and_then(|(_, value)| value.clone()) {
-            Some(value) => ConfigEntry {
-                definition: *definition,
-                value: Some(value),
-                source: ConfigSource::Topic,
-            },
-            None => ConfigEntry {
-                definition: *definition,
-                value: definition.default.map(str::to_owned),
-                source: ConfigSource::Default,
-            },
-        }
+        let own = set.and_then(|(_, value)| value.clone());
+        ConfigEntry::of_topic(definition, own, defaults)
     });
     entries.collect()
 }

@@ -4,6 +4,7 @@
 //! A strict one finds entities of just these types, any other those that have them among theirs.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use broker::catalogue::QuotaEntity;
 use kafka_protocol::ResponseError;
@@ -75,7 +76,10 @@ fn filter(components: Vec<ComponentData>) -> Result<BTreeMap<String, Wanted>, Re
             return Err(Refusal::new(ResponseError::UnsupportedVersion, &message));
         }
         let wanted = match (component.match_type, component._match) {
-            (0, Some(name)) => Wanted::Name(name.to_string()),
+            (0, Some(name)) => Wanted::Name(match name.parse::<IpAddr>() {
+                Ok(address) if is_address_type(&kind) => address.to_canonical().to_string(),
+                _ => name.to_string(),
+            }),
             (1, None) => Wanted::Default,
             (2, None) => Wanted::Any,
             (0, None) => return Err(Refusal::request(&format!("the name of {kind} is missing"))),
@@ -143,9 +147,10 @@ mod tests {
             client(Some("u"), Some("c")),
             client(None, Some("c")),
             QuotaEntity::Address(None),
+            QuotaEntity::Address(Some(std::net::Ipv6Addr::LOCALHOST.into())),
         ];
         for (components, strict, found) in [
-            (vec![], false, vec![0, 1, 2, 3, 4]),
+            (vec![], false, vec![0, 1, 2, 3, 4, 5]),
             (vec![], true, vec![]),
             (vec![component("user", 0, Some("u"))], false, vec![0, 2]),
             (vec![component("user", 0, Some("u"))], true, vec![0]),
@@ -157,8 +162,9 @@ mod tests {
                 true,
                 vec![2],
             ),
-            (vec![component("ip", 2, None)], false, vec![4]),
+            (vec![component("ip", 2, None)], false, vec![4, 5]),
             (vec![component("ip", 0, Some("10.0.0.1"))], false, vec![]),
+            (vec![component("ip", 0, Some("0:0::0001"))], true, vec![5]),
         ] {
             let filter = filter(components).unwrap();
             let places = (0..all.len()).filter(|place| is_wanted(&filter, strict, &all[*place]));

@@ -2,12 +2,13 @@
 //! documentation, 3).
 //!
 //! Every known config of a topic or of this node is told, with its default, whether or not it was
-//! set; null or empty keys ask for all. The cluster's own defaults (a broker without a name) cannot
-//! be set and are none.
+//! set; null or empty keys ask for all. A broker without a name stands for all of them, and has what
+//! was set for all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use broker::{ConfigEntry, ConfigKind, ConfigSource};
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
@@ -27,18 +28,21 @@ pub(super) fn handle(
     version: i16,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
-    let results = request.resources.into_iter().map(|resource| {
+    // Once each, however often it is named: answers are much longer than what asks for them.
+    let mut named = HashSet::new();
+    let resources = request.resources.into_iter();
+    let resources = resources
+        .filter(|resource| named.insert((resource.resource_type, resource.resource_name.clone())));
+    let results = resources.map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         match entries(context, &resource) {
             Ok(entries) => {
-                let wanted = |entry: &ConfigEntry| match &resource.configuration_keys {
-                    Some(keys) if !keys.is_empty() => {
-                        keys.iter().any(|key| key.as_str() == entry.definition.key)
-                    }
-                    _ => true,
-                };
+                let keys = resource.configuration_keys.unwrap_or_default();
+                let keys: HashSet<&str> = keys.iter().map(|key| key.as_str()).collect();
+                let wanted =
+                    |entry: &ConfigEntry| keys.is_empty() || keys.contains(entry.definition.key);
                 let entries = entries.into_iter().filter(wanted);
                 let told = entries.map(|entry| {
                     told(
@@ -64,11 +68,20 @@ fn entries(
 ) -> Result<Vec<ConfigEntry>, Refusal> {
     let name = resource.resource_name.as_str();
     match resource.resource_type {
+        TOPIC if name.is_empty() => Err(Refusal::new(
+            ResponseError::InvalidTopicException,
+            "a topic has a name",
+        )),
         TOPIC => context
             .broker
             .topic_configs(name)
             .map_err(|error| Refusal::controller(&error)),
-        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER if name.is_empty() => {
+            let entries = context.broker.broker_configs(&told_by(context)).into_iter();
+            Ok(entries
+                .filter(|entry| entry.all_brokers.is_some())
+                .collect())
+        }
         BROKER if name == context.broker.node_id().0.to_string() => {
             Ok(context.broker.broker_configs(&told_by(context)))
         }
@@ -158,12 +171,15 @@ fn synonyms(entry: &ConfigEntry) -> Vec<DescribeConfigsSynonym> {
             .with_value(Some(mapping::text(value)))
             .with_source(source_code(source))
     };
-    let set = (entry.value.as_deref()).filter(|_| entry.source != ConfigSource::Default);
+    let own = [ConfigSource::Topic, ConfigSource::StaticBroker].contains(&entry.source);
+    let set = (entry.value.as_deref()).filter(|_| own);
     let set = set.map(|value| synonym(definition.key, value, entry.source));
     let default_name = definition.broker_key.unwrap_or(definition.key);
+    let all_brokers = (entry.all_brokers.as_deref())
+        .map(|value| synonym(default_name, value, ConfigSource::AllBrokers));
     let default =
         (definition.default).map(|value| synonym(default_name, value, ConfigSource::Default));
-    set.into_iter().chain(default).collect()
+    set.into_iter().chain(all_brokers).chain(default).collect()
 }
 
 #[cfg(test)]
@@ -179,7 +195,28 @@ mod tests {
             definition: topic_config_definitions()[0],
             value: Some("value".to_owned()),
             source,
+            all_brokers: None,
         }
+    }
+
+    #[test]
+    fn what_is_set_for_all_brokers_stands_between_the_topic_and_the_default() {
+        let mut entry = entry(ConfigSource::Topic);
+        entry.all_brokers = Some("compact".to_owned());
+        let sources = |entry: ConfigEntry| {
+            let synonyms = told(4, entry, true, true).synonyms.into_iter();
+            let synonyms = synonyms.map(|synonym| (synonym.name.to_string(), synonym.source));
+            synonyms.collect::<Vec<_>>()
+        };
+        let below = [
+            ("log.cleanup.policy".to_owned(), 3),
+            ("log.cleanup.policy".to_owned(), 5),
+        ];
+        let set = ("cleanup.policy".to_owned(), 1);
+        assert_eq!(sources(entry.clone())[0], set);
+        assert_eq!(sources(entry.clone())[1..], below);
+        entry.source = ConfigSource::AllBrokers;
+        assert_eq!(sources(entry), below);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!   the server stops. With an error in any partition it does not wait.
 //! - From version 11 on a follower answers as well, and a leader in another rack than the client
 //!   may name a replica in its rack to read from; before that leaders alone answer.
+//! - Who has used more than its quota is answered with nothing and told to wait; its session goes on.
 //! - Nobody replicates by fetching: a fetch that says it comes from a replica is refused.
 //! - Versions before 10 cannot carry zstd (KIP-110).
 
@@ -24,10 +25,12 @@ use listener::Stop;
 use storage::{Offset, PartitionId, TopicId};
 
 use super::fetch_response::{FetchAnswer, PartitionAnswer, PartitionRecords};
+use super::quotas::FetchMeter;
 use super::{Begun, Call, Context, leader_hint};
 use crate::budget;
 use crate::fetch_sessions::{
-    Ask, EPOCH_FIRST, EPOCH_LAST, Ends, FetchSessions, News, PartitionKey, SessionName, Wanted,
+    Ask, Continuity, EPOCH_FIRST, EPOCH_LAST, Ends, FetchSessions, News, PartitionKey, SessionName,
+    Wanted,
 };
 use crate::mapping::{self, Surface, TopicKey};
 use crate::session::Outcome;
@@ -53,6 +56,15 @@ struct Reader {
     reads: ByteBudget,
     sessions: FetchSessions,
     stop: Stop,
+    meter: FetchMeter,
+}
+
+/// What a fetch comes to.
+enum Fetched {
+    /// This, with the room that its records take.
+    Answer(FetchAnswer, ByteShare),
+    /// Nothing, since its client is over its quota: uses nothing of it.
+    Throttled(FetchAnswer),
 }
 
 /// Partitions as a request names them, where they are.
@@ -60,9 +72,14 @@ type Found = Vec<Result<PartitionId, ResponseError>>;
 /// What the broker says of those that were found, in their order.
 type Results = Vec<(PartitionId, Result<FetchedPartition, BrokerError>)>;
 
-pub(super) fn begin(context: &Context, call: Call, request: WireRequest) -> Begun {
+pub(super) fn begin(
+    context: &Context,
+    call: Call,
+    meter: FetchMeter,
+    request: WireRequest,
+) -> Begun {
     if is_from_replica(call.version, &request) {
-        return Begun::Done(refuse_replica(call, request));
+        return Begun::Done(meter.charge(call, refuse_replica(call, request)));
     }
     let reader = Reader {
         broker: context.broker.clone(),
@@ -71,14 +88,16 @@ pub(super) fn begin(context: &Context, call: Call, request: WireRequest) -> Begu
         reads: context.reads.clone(),
         sessions: context.fetch_sessions.clone(),
         stop: context.stop.clone(),
+        meter: meter.clone(),
     };
     Begun::PendingFetch(Box::pin(async move {
         match reader.answer(call.version, request).await {
-            Ok((answer, share)) => (answer.encode(call), share),
-            Err(error) => (
-                FetchAnswer::failed(error).encode(call),
-                ByteShare::default(),
-            ),
+            Ok(Fetched::Answer(answer, share)) => (meter.charge(call, answer.encode(call)), share),
+            Ok(Fetched::Throttled(answer)) => (answer.encode(call), ByteShare::default()),
+            Err(error) => {
+                let failed = FetchAnswer::failed(error).encode(call);
+                (meter.charge(call, failed), ByteShare::default())
+            }
         }
     }))
 }
@@ -158,7 +177,7 @@ impl Reader {
         mut self,
         version: i16,
         mut request: WireRequest,
-    ) -> Result<(FetchAnswer, ByteShare), ResponseError> {
+    ) -> Result<Fetched, ResponseError> {
         let name = SessionName {
             id: request.session_id,
             epoch: request.session_epoch,
@@ -172,9 +191,16 @@ impl Reader {
             &forgotten(version, forget),
             self.broker.clock().monotonic_ms(),
         )?;
+        if let Some(told_ms) = self.meter.refuse() {
+            return Ok(self.throttled(continuity, told_ms));
+        }
         let (found, fetch) = self.plan(version, &request, &wanted);
         let read_committed = fetch.isolation == Isolation::ReadCommitted;
         let (results, share) = self.read(fetch).await;
+        // Others of the same client have read meanwhile.
+        if let Some(told_ms) = self.meter.refuse() {
+            return Ok(self.throttled(continuity, told_ms));
+        }
         let mut partitions = respond(version, read_committed, &wanted, &found, results);
         let endpoints = self.name_leaders(&mut partitions, &found);
         let news: Vec<News> = partitions.iter().map(news).collect();
@@ -184,12 +210,22 @@ impl Reader {
         let partitions = partitions
             .filter_map(|((wanted, answer), told)| told.then_some((wanted.key.topic, answer)));
         let answer = FetchAnswer {
-            error: None,
             session_id,
             topics: by_topic(partitions),
             endpoints,
+            ..FetchAnswer::default()
         };
-        Ok((answer, share))
+        Ok(Fetched::Answer(answer, share))
+    }
+
+    /// Nothing is told, and a session goes on as if nothing had been found; none begins.
+    fn throttled(&self, continuity: Continuity, told_ms: i32) -> Fetched {
+        let now_ms = self.broker.clock().monotonic_ms();
+        Fetched::Throttled(FetchAnswer {
+            throttle_ms: told_ms,
+            session_id: continuity.postpone(now_ms),
+            ..FetchAnswer::default()
+        })
     }
 
     /// What to ask the broker for.
@@ -202,6 +238,7 @@ impl Reader {
         let catalogue = self.broker.catalogue();
         let bytes = |bytes: i32| usize::try_from(bytes).unwrap_or(0);
         let bytes_max = bytes(request.max_bytes).min(self.bytes_max);
+        let bytes_max = bytes_max.min(self.meter.bytes_max());
         let mut seen = HashSet::with_capacity(wanted.len());
         let mut partitions = Vec::with_capacity(wanted.len());
         let mut found = Vec::with_capacity(wanted.len());

@@ -29,6 +29,8 @@ const PARTITION_BYTES: usize = 64;
 /// An answer to a fetch.
 #[derive(Debug, Default)]
 pub(super) struct FetchAnswer {
+    /// How long the client is to wait before it asks again, in milliseconds.
+    pub(super) throttle_ms: i32,
     /// An error of the whole fetch, told from version 7 on.
     pub(super) error: Option<ResponseError>,
     /// The session that the next fetch may continue, 0 for none; told from version 7 on.
@@ -107,7 +109,7 @@ struct Writer {
 
 impl Writer {
     fn answer(&mut self, answer: FetchAnswer) {
-        self.buf.put_i32(0); // throttle time
+        self.buf.put_i32(answer.throttle_ms);
         if self.version >= 7 {
             self.buf
                 .put_i16(answer.error.map_or(0, |error| error.code()));

@@ -1,7 +1,7 @@
 //! IncrementalAlterConfigs, key 44, versions 0–1; KIP-339.
 //!
-//! Only topics can be altered: a node's configs are read at its start, so each is refused with its
-//! reason. A resource, or a key within one, that is named twice is refused.
+//! Topics can be altered, and what is set for all brokers; a node's own configs are read at its start,
+//! so each is refused with its reason. A resource, or a key within one, that is named twice is refused.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::configs::{BROKER, TOPIC, check_broker_change, named_once};
+use super::configs::{BROKER, TOPIC, check_topic_change, is_all_brokers, named_once};
 use super::{Context, Refusal};
 use crate::mapping;
 
@@ -47,10 +47,15 @@ async fn alter(
     validate_only: bool,
 ) -> Result<(), Refusal> {
     match resource.resource_type {
-        TOPIC => {}
+        TOPIC => check_topic_change(&resource.resource_name)?,
         BROKER => {
             let keys = resource.configs.iter().map(|config| config.name.as_str());
-            return check_broker_change(&context.broker, &resource.resource_name, keys);
+            if !is_all_brokers(&context.broker, &resource.resource_name, keys)? {
+                return Ok(());
+            }
+            let changes = changes(resource.configs)?;
+            let altered = context.broker.alter_all_brokers(changes, validate_only);
+            return (altered.await).map_err(|error| Refusal::controller(&error));
         }
         other => {
             return Err(Refusal::request(&format!(

@@ -37,9 +37,10 @@ pub(super) fn handle(
             .with_resource_type(kind)
             .with_resource_name(mapping::text(name))
     };
-    let topics = catalogue.topics.keys().filter(|_| is_wanted(TOPIC));
+    let (topics_wanted, nodes_wanted) = (is_wanted(TOPIC), is_wanted(BROKER));
+    let topics = catalogue.topics.keys().filter(|_| topics_wanted);
     let topics = topics.map(|name| resource(TOPIC, name.clone()));
-    let nodes = catalogue.nodes.keys().filter(|_| is_wanted(BROKER));
+    let nodes = catalogue.nodes.keys().filter(|_| nodes_wanted);
     let nodes = nodes.map(|node| resource(BROKER, node.to_string()));
     response.with_config_resources(topics.chain(nodes).collect())
 }

@@ -61,8 +61,11 @@ use crate::session::Outcome;
 use crate::shape;
 use crate::throttle::Throttle;
 
-use self::quotas::QuotaClient;
+use self::quotas::{FetchMeter, QuotaClient};
 
+/// Longest message of a refusal: most repeat what was refused, and older versions have no room for
+/// more than 32 KiB.
+const MESSAGE_BYTES_MAX: usize = 1024;
 /// Parts of one request that are worked on at the same time, where they may be.
 const LOOKUPS_AT_ONCE: usize = 32;
 
@@ -185,8 +188,8 @@ async fn dispatch(
             return Ok(produce::begin(context, call, call.decode(body)?, told_ms).await);
         }
         Api::Fetch => {
-            let begun = fetch::begin(context, call, call.decode(body)?);
-            return Ok(quotas::charge_fetch(context, call, client, begun));
+            let meter = FetchMeter::new(context, client);
+            return Ok(fetch::begin(context, call, meter, call.decode(body)?));
         }
         Api::ListOffsets => {
             call.answer(&list_offsets::handle(context, version, call.decode(body)?).await)
@@ -319,7 +322,7 @@ impl Refusal {
     fn new(code: ResponseError, message: &str) -> Refusal {
         Refusal {
             code,
-            message: message.to_owned(),
+            message: message[..message.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned(),
         }
     }
 
@@ -331,10 +334,7 @@ impl Refusal {
     /// The broker refused something that Kafka's controller answers for.
     fn controller(error: &BrokerError) -> Refusal {
         let code = mapping::error_code(error, Surface::Controller);
-        Refusal {
-            code,
-            message: error.to_string(),
-        }
+        Refusal::new(code, &error.to_string())
     }
 }
 

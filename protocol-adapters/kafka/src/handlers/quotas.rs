@@ -1,16 +1,20 @@
 //! What requests use of their client's quotas, and what quotas are called on the wire.
 //!
-//! KIP-13 (bytes of produces and fetches), KIP-219 (answer at once, then mute). Every client is the
-//! user `ANONYMOUS`, as in Kafka, until clients authenticate.
+//! KIP-13 (bytes of produces and fetches), KIP-219 (answer at once, then mute). A produce is carried
+//! out whatever it uses; a fetch of who has used too much is answered with nothing, as in Kafka, or
+//! a client would read on with a connection after another. Every client is the user `ANONYMOUS`, as in Kafka, until clients authenticate.
 
-use broker::ByteShare;
+use std::sync::Arc;
+
 use broker::catalogue::{QuotaEntity, QuotaKey, QuotaName};
+use broker::{Broker, QuotaStanding};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Begun, Call, Context, Refusal};
+use super::{Call, Context, Refusal};
 use crate::codec::{Frame, LENGTH_BYTES};
 use crate::session::Outcome;
+use crate::throttle::Throttle;
 
 /// Who clients are that did not authenticate.
 const ANONYMOUS: &str = "ANONYMOUS";
@@ -45,34 +49,59 @@ impl QuotaClient {
     }
 }
 
-/// Counts the answer of a fetch once it is there, and says in it how long the client is to wait.
-pub(super) fn charge_fetch(
-    context: &Context,
-    call: Call,
+/// What fetches of one connection use of their client's quota.
+#[derive(Debug, Clone)]
+pub(super) struct FetchMeter {
+    broker: Broker,
+    throttle: Arc<Throttle>,
     client: QuotaClient,
-    begun: Begun,
-) -> Begun {
-    let charge = {
-        let (broker, throttle) = (context.broker.clone(), context.throttle.clone());
-        move |outcome: Outcome| match outcome {
+}
+
+impl FetchMeter {
+    /// Of this client.
+    pub(super) fn new(context: &Context, client: QuotaClient) -> FetchMeter {
+        FetchMeter {
+            broker: context.broker.clone(),
+            throttle: Arc::clone(&context.throttle),
+            client,
+        }
+    }
+
+    /// Most bytes of one answer; no more are read than may be used at once (Kafka's rule).
+    pub(super) fn bytes_max(&self) -> usize {
+        let standing = self.standing();
+        standing.map_or(usize::MAX, |standing| {
+            usize::try_from(standing.at_once_max).unwrap_or(usize::MAX)
+        })
+    }
+
+    /// Whether the client has used too much already, on whatever connection: then it gets nothing,
+    /// and its connection is muted. Gives what it is told, in milliseconds.
+    pub(super) fn refuse(&self) -> Option<i32> {
+        let wait_ms = self.standing()?.wait_ms;
+        let now_ms = self.broker.clock().monotonic_ms();
+        (wait_ms > 0).then(|| self.throttle.mute(wait_ms, now_ms))
+    }
+
+    /// Counts an answer, and says in it how long the client is to wait after it.
+    pub(super) fn charge(&self, call: Call, outcome: Outcome) -> Outcome {
+        match outcome {
             Outcome::Answer(frame) => {
                 let bytes = frame.iter().map(Bytes::len).sum::<usize>();
                 let amount = u64::try_from(bytes).unwrap_or(u64::MAX);
-                let key = QuotaKey::ConsumerByteRate;
-                let wait_ms = broker.use_quota(key, ANONYMOUS, &client.client_id, amount);
-                let told_ms = throttle.mute(wait_ms, broker.clock().monotonic_ms());
+                let (key, client_id) = (QuotaKey::ConsumerByteRate, &self.client.client_id);
+                let wait_ms = self.broker.use_quota(key, ANONYMOUS, client_id, amount);
+                let now_ms = self.broker.clock().monotonic_ms();
+                let told_ms = self.throttle.mute(wait_ms, now_ms);
                 Outcome::Answer(with_throttle_time(call, frame, told_ms))
             }
             Outcome::Silent | Outcome::Close => outcome,
         }
-    };
-    match begun {
-        Begun::Done(outcome) => Begun::Done(charge(outcome)),
-        Begun::Pending(work) => Begun::Pending(Box::pin(async move { charge(work.await) })),
-        Begun::PendingFetch(work) => Begun::PendingFetch(Box::pin(async move {
-            let (outcome, share): (Outcome, ByteShare) = work.await;
-            (charge(outcome), share)
-        })),
+    }
+
+    fn standing(&self) -> Option<QuotaStanding> {
+        let (key, client_id) = (QuotaKey::ConsumerByteRate, &self.client.client_id);
+        self.broker.quota_standing(key, ANONYMOUS, client_id)
     }
 }
 

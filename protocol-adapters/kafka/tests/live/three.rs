@@ -17,6 +17,7 @@ use kafka_protocol::messages::metadata_response::MetadataResponsePartition;
 use kafka_protocol::messages::*;
 use storage::NodeId;
 
+use crate::configs::told;
 use crate::harness::*;
 
 /// How often something is looked at again.
@@ -43,7 +44,8 @@ async fn stop(servers: Vec<Server>) {
     futures_util::future::join_all(stops).await;
 }
 
-/// Creates a topic with these replicas of partition 0, through node 2.
+/// Creates a topic with these replicas of partition 0, through node 2, and has the first of them
+/// lead it: by itself it would only once it has been in sync for a while.
 async fn create(servers: &[Server], name: &str, replicas: &[i32]) {
     let topic = CreatableTopic::default()
         .with_name(topic_name(name))
@@ -61,6 +63,16 @@ async fn create(servers: &[Server], name: &str, replicas: &[i32]) {
     let told = client.call(7, &request).await.topics.remove(0);
     assert_eq!(told.error_code, 0, "{told:?}");
     assert_eq!(usize::try_from(told.replication_factor), Ok(replicas.len()));
+    let leader = replicas[0];
+    until(&format!("{name} led by {leader}"), || async {
+        let shard = servers[1].broker.catalogue().topics[name].partitions[0].shard;
+        let leader_node = NodeId(u32::try_from(leader).unwrap());
+        // Refused until the shard has a leader and this one is in sync; asked again.
+        let _asked = servers[1].broker.transfer_leader(shard, leader_node).await;
+        let told = described(&mut servers[1].connect().await, name).await?;
+        (told.leader_id == BrokerId(leader)).then_some(())
+    })
+    .await;
 }
 
 async fn described(client: &mut Client, name: &str) -> Option<MetadataResponsePartition> {
@@ -266,6 +278,38 @@ async fn a_client_follows_the_leader_of_a_node_that_went() {
         let fenced: Vec<bool> = listed.brokers.iter().map(|node| node.is_fenced).collect();
         assert_eq!(fenced, [true, false, false]);
     }
+    stop(servers).await;
+}
+
+#[tokio::test]
+async fn what_is_set_for_all_brokers_every_node_has() {
+    let servers = Server::start_three().await;
+    create(&servers, "t", &[1, 2, 3]).await;
+    let set = alter_configs_request::AlterableConfig::default()
+        .with_name(text("message.max.bytes"))
+        .with_value(Some(text("200")));
+    let resource = alter_configs_request::AlterConfigsResource::default()
+        .with_resource_type(4)
+        .with_configs(vec![set]);
+    let request = AlterConfigsRequest::default().with_resources(vec![resource]);
+    let response = servers[2].connect().await.call(2, &request).await;
+    assert_eq!(response.responses[0].error_code, 0, "{response:?}");
+    for server in &servers {
+        let mut client = server.connect().await;
+        let expected = "200 from 3: message.max.bytes=200 3 message.max.bytes=1048588 5";
+        until("the config on every node", || async {
+            let told = told(&mut server.connect().await, 2, "t", "max.message.bytes").await;
+            (told.as_deref() == Some(expected)).then_some(())
+        })
+        .await;
+        let id = server.broker.node_id().to_string();
+        let of_node = told(&mut client, 4, &id, "message.max.bytes").await;
+        assert_eq!(of_node.as_deref(), Some(expected));
+    }
+    let mut leader = servers[0].connect().await;
+    let large = batch_of(&"v".repeat(300));
+    let response = leader.call(9, &produce("t", 0, -1, large)).await;
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 10);
     stop(servers).await;
 }
 
