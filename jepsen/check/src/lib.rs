@@ -3,6 +3,7 @@
 //! Pure: no clock, no network. The same history always gives the same verdict.
 
 pub mod check;
+pub mod compacted;
 pub mod history;
 pub mod report;
 

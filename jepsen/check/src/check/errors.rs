@@ -15,7 +15,9 @@ pub(crate) fn check(run: &Run<'_>, findings: &mut Findings) {
             continue;
         };
         let name = match &event.op {
-            Op::Poll { .. } | Op::ReplicaRead { .. } if error.starts_with(DAMAGED) => {
+            Op::Poll { .. } | Op::ReplicaRead { .. } | Op::CompactedRead { .. }
+                if error.starts_with(DAMAGED) =>
+            {
                 AnomalyName::DamagedData
             }
             Op::Send {
@@ -34,7 +36,9 @@ pub(crate) fn check(run: &Run<'_>, findings: &mut Findings) {
                 .shown_by([invoked as u64, at as u64]);
             match &event.op {
                 Op::Send { key, values, .. } => told.of_key(key).about(values.iter().copied(), []),
-                Op::ReplicaRead { key, node, .. } => told.of_key(key).of_node(*node),
+                Op::ReplicaRead { key, node, .. } | Op::CompactedRead { key, node, .. } => {
+                    told.of_key(key).of_node(*node)
+                }
                 _ => told,
             }
         });

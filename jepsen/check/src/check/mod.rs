@@ -5,6 +5,7 @@
 //! Each checker is one function of a `Run` that adds to `Findings`; a further kind of workload
 //! brings its own beside `log` and `meta`.
 
+mod compacted;
 mod enough;
 mod errors;
 mod figures;
@@ -60,6 +61,7 @@ fn judge(run: &Run<'_>, limits: &Limits, findings: &mut Findings) -> Stats {
     log::check(run, &partitions, limits, findings);
     errors::check(run, findings);
     replicas::check(run, &partitions, limits, findings);
+    compacted::check(run, findings);
     liveness::check(run, limits, findings);
     meta::check(run, limits, findings);
     groups::check(run, &partitions, limits, findings);

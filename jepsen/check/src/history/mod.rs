@@ -16,8 +16,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compacted::Record;
 pub use group::{Group, Membership, Protocol};
 pub use io::{LINE_BYTES_MAX, read_history, write};
+
 pub use recorder::{EVENTS_MAX, Recorder};
 pub use sequence::{HistoryError, Sequence};
 
@@ -137,6 +139,20 @@ pub enum Op {
         #[serde(default)]
         digest: u32,
     },
+    /// At the end: everything one node has of a compacted partition that is not the run's own, such as
+    /// one of `__consumer_offsets`.
+    CompactedRead {
+        /// The node.
+        node: u32,
+        /// The partition.
+        key: Key,
+        /// The end of what was read: the high watermark.
+        #[serde(default)]
+        end: i64,
+        /// Its records, in order.
+        #[serde(default)]
+        records: Vec<Record>,
+    },
     /// A fault begins or ends; `Ok` when its effect was seen.
     Fault {
         /// Its name, as in the plan: `partition-halves`.
@@ -187,6 +203,7 @@ impl Op {
             Op::Admin(Admin::ListTopics { .. }) => "list-topics",
             Op::Group(group) => group.name(),
             Op::ReplicaRead { .. } => "replica-read",
+            Op::CompactedRead { .. } => "compacted-read",
             Op::Fault { .. } => "fault",
             Op::Resources { .. } => "resources",
             Op::Phase { .. } => "phase",

@@ -209,6 +209,14 @@ fn answers(done: &Op, asked: &Op) -> bool {
             },
         ) => node == node_asked && key == key_asked,
         (
+            Op::CompactedRead { node, key, .. },
+            Op::CompactedRead {
+                node: node_asked,
+                key: key_asked,
+                ..
+            },
+        ) => node == node_asked && key == key_asked,
+        (
             Op::Fault { name, begins, .. },
             Op::Fault {
                 name: name_asked,

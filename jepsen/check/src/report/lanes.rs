@@ -230,9 +230,11 @@ impl Class {
     fn of(operation: &Operation<'_>) -> Class {
         let part = match operation.op {
             Op::Send { .. } => Part::Send,
-            Op::Poll { .. } | Op::ReplicaRead { .. } | Op::Assign { .. } | Op::Group(_) => {
-                Part::Poll
-            }
+            Op::Poll { .. }
+            | Op::ReplicaRead { .. }
+            | Op::CompactedRead { .. }
+            | Op::Assign { .. }
+            | Op::Group(_) => Part::Poll,
             _ => Part::Other,
         };
         Class {

@@ -75,6 +75,15 @@ pub(super) fn operation(op: &Op, focus: Focus<'_>) -> String {
                 records(found, focus)
             )
         }
+        Op::CompactedRead {
+            node,
+            key,
+            end,
+            records: found,
+        } => format!(
+            "read of {key} from node {node}, to {end}: {} records",
+            found.len()
+        ),
         Op::Fault {
             name,
             begins,

@@ -116,3 +116,29 @@ fn a_deleted_topic_has_no_replicas_to_compare() {
         &story("p1 delete b"),
     );
 }
+
+#[test]
+fn replicas_of_a_compacted_partition_agree_on_the_last_of_each_key() {
+    let both =
+        |second: &str| format!("n1 cleaned c/0 0=a1 1=b1 2=a2 end=3\nn2 cleaned c/0 {second}");
+    is_valid(&both("0=a1 1=b1 2=a2 end=3"));
+    is_valid(&both("1=b1 2=a2 end=3"));
+    shows(&["replica-divergence"], &both("1=b1 end=3"));
+    shows(&["replica-divergence"], &both("1=b2 2=a2 end=3"));
+    shows(&["replica-end"], &both("0=a1 1=b1 end=2"));
+    // A tombstone stays longer than a run takes, but where a clock is wrong.
+    let gone = |clock: &str| format!("{clock}n1 cleaned c/0 0=a1 1=a- end=2\nn2 cleaned c/0 end=2");
+    shows(&["replica-divergence"], &gone(""));
+    is_valid(&gone("nemesis clock -> ok\n"));
+}
+
+#[test]
+fn a_compacted_replica_that_was_not_shown_proves_nothing() {
+    let of = |second: &str| {
+        let story = format!("n1 cleaned c/0 0=a1 end=1\nn2 cleaned c/0 {second}");
+        check(&events(&story), &lenient()).outcome
+    };
+    assert_eq!(of("-> info"), Outcome::Unknown);
+    assert_eq!(of("0=a1 end=1"), Outcome::Valid);
+    assert_eq!(of("-> fail"), Outcome::Valid);
+}

@@ -17,6 +17,7 @@
 //! p1 commit g m1 3 a/0@5          -> fail, -> info
 //! p1 committed g a/0@5 b/1@-1
 //! n1 has a/0 0=1 1=2 end=2        a replica; also start=, crc=; -> info
+//! n1 cleaned c/0 0=a1 2=b-  end=3  a replica of a compacted partition: offset=key and value, - for none
 //! nemesis kill -> ok              begins; `nemesis kill undone -> ok`
 //! node 1 rss=100 open=10
 //! phase final
@@ -28,6 +29,7 @@
 
 use std::collections::BTreeMap;
 
+use jepsen_check::compacted::Record;
 use jepsen_check::history::{Admin, Event, Group, Key, Membership, Op, Process, Protocol, Read};
 use jepsen_check::{Limits, Outcome, Recorder, Verdict, check};
 
@@ -149,6 +151,27 @@ fn operation(words: &[&str], outcome: &str) -> (Op, Op) {
                 read(0, 0, Vec::new(), 0),
                 read(fields["start"], fields["end"], records, digest),
             )
+        }
+        "cleaned" => {
+            let mut read_to = 0;
+            let mut records = Vec::new();
+            for (name, value) in rest[1..].iter().map(|word| word.split_once('=').unwrap()) {
+                let Ok(offset) = name.parse() else {
+                    read_to = value.parse().unwrap();
+                    continue;
+                };
+                let (key, value) = value.split_at(1);
+                let value = (value != "-").then_some(value.as_bytes());
+                records.push(Record::new(offset, 0, Some(key.as_bytes()), value));
+            }
+            let node = words[0][1..].parse().unwrap();
+            let read = |end, records| Op::CompactedRead {
+                node,
+                key: key(rest[0]),
+                end,
+                records,
+            };
+            (read(0, Vec::new()), read(read_to, records))
         }
         "join" | "beat" | "leave" | "commit" | "committed" => group(words[1], rest),
         "create" | "delete" | "set" | "describe" | "list" => admin(words[1], rest),

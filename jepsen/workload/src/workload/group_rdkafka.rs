@@ -197,6 +197,14 @@ impl<W: World> RdkafkaGroupClient<'_, W> {
         let owned = consumer.owned.iter().cloned().collect();
         self.0.book.invoke(consumer.process, join(Vec::new()));
         self.0.book.ok(consumer.process, join(owned));
+        // Where it reads on in the others the group knows.
+        let positions = consumer.positions.iter();
+        let positions = positions.map(|(key, offset)| (key.clone(), *offset));
+        let assign = Op::Assign {
+            positions: positions.collect(),
+        };
+        self.0.book.invoke(consumer.process, assign.clone());
+        self.0.book.ok(consumer.process, assign);
     }
 
     async fn commit(&mut self, consumer: Consumer) -> Option<Consumer> {
