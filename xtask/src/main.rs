@@ -30,7 +30,7 @@ usage: cargo xtask COMMAND
       --faults              nothing but that
       --groups              nothing but consumer groups
       --crowd               nothing but 200 members of a group while members and nodes come and go
-      --protocol NAME       the crowd in classic or consumer alone
+      --protocol NAME       the crowd in that protocol alone: classic or consumer
       --only CLIENT         one of kcat, confluent-kafka, java, kafkajs, rdkafka, franz-go, sarama,
                             kafka-go, kafka-python, aiokafka, kafka-tools, connect (may be
                             repeated)

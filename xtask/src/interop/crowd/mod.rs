@@ -3,7 +3,7 @@
 //!
 //! All of it with the Java client, forty members a process, and records sent all the time. What
 //! every member read and committed, and when, is checked at the end; how long each rebalance took
-//! is shown for the two protocols side by side.
+//! is shown for the protocols side by side.
 
 mod check;
 mod history;
@@ -47,9 +47,45 @@ const JVM: [&str; 5] = [
 
 const NICE: [&str; 3] = ["nice", "-n", "10"];
 
+/// How members join, and who assigns how.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// As lines and the table have it.
+    name: &'static str,
+    protocol: Protocol,
+    /// A setting of the client and its value.
+    assignor: (&'static str, &'static str),
+}
+
+/// The classic protocol with partitions kept through a rebalance, and with all of them given up as
+/// Java's clients do by default; then the new one.
+const KINDS: [Kind; 3] = [
+    Kind {
+        name: "classic",
+        protocol: Protocol::Classic,
+        assignor: (
+            "partition.assignment.strategy",
+            "org.apache.kafka.clients.consumer.CooperativeStickyAssignor",
+        ),
+    },
+    Kind {
+        name: "classic-range",
+        protocol: Protocol::Classic,
+        assignor: (
+            "partition.assignment.strategy",
+            "org.apache.kafka.clients.consumer.RangeAssignor",
+        ),
+    },
+    Kind {
+        name: "consumer",
+        protocol: Protocol::Consumer,
+        assignor: ("group.remote.assignor", "uniform"),
+    },
+];
+
 type Step = fn(&mut Stage) -> Result<(), String>;
 
-const STEPS: [(&str, Step); 8] = [
+const STEPS: [(&str, Step); 9] = [
     ("200 members share 100 partitions", Stage::all_join),
     (
         "members leave and return, 40 at a time",
@@ -68,6 +104,10 @@ const STEPS: [(&str, Step); 8] = [
         Stage::coordinator_is_killed,
     ),
     (
+        "the coordinator is killed while members join",
+        Stage::coordinator_is_killed_in_a_rebalance,
+    ),
+    (
         "everything that was sent is read and committed",
         Stage::all_is_committed,
     ),
@@ -78,7 +118,7 @@ const STEPS: [(&str, Step); 8] = [
     ),
 ];
 
-/// Runs the crowd in each protocol that is asked for; rows of the report are the client's.
+/// Runs a crowd of each kind that is asked for; rows of the report are the client's.
 pub(super) fn run(options: &Options, workshop: &Workshop, report: &mut Report) {
     let mut program = match install::java(workshop) {
         Ok(program) => program,
@@ -103,28 +143,28 @@ pub(super) fn run(options: &Options, workshop: &Workshop, report: &mut Report) {
     };
     println!("broker: {}", cluster.bootstrap());
     let mut tables = Vec::new();
-    for protocol in [Protocol::Classic, Protocol::Consumer] {
-        if options.protocol.is_none_or(|only| only == protocol) {
+    for kind in KINDS {
+        if options.protocol.is_none_or(|only| only == kind.protocol) {
             let found;
-            (cluster, found) = run_in(protocol, cluster, &program, workshop, report);
-            tables.push((protocol.name(), found));
+            (cluster, found) = run_in(kind, cluster, &program, workshop, report);
+            tables.push((kind.name, found));
         }
     }
     print!("{}", table::shown(&tables));
     finish(cluster, report);
 }
 
-/// One protocol's crowd; the cluster again and the rebalances that there were.
+/// One kind of crowd; the cluster again and the rebalances that there were.
 fn run_in(
-    protocol: Protocol,
+    kind: Kind,
     cluster: Cluster,
     program: &Program,
     workshop: &Workshop,
     report: &mut Report,
 ) -> (Cluster, Vec<Rebalance>) {
-    let log = workshop.log(&format!("crowd-{}", protocol.name()));
+    let log = workshop.log(&format!("crowd-{}", kind.name));
     let mut driver = Driver::new(program.clone(), &cluster.bootstrap());
-    let mut stage = match Stage::set(protocol, cluster, &mut driver, program, &log) {
+    let mut stage = match Stage::set(kind, cluster, &mut driver, program, &log) {
         Ok(stage) => stage,
         Err((cluster, why)) => {
             report.add("java", "crowd", Outcome::Failed(why));
@@ -139,7 +179,7 @@ fn run_in(
             false => step(&mut stage).into(),
         };
         has_failed |= matches!(outcome, Outcome::Failed(_));
-        let behaviour = format!("crowd, {}: {name}", protocol.name());
+        let behaviour = format!("crowd, {}: {name}", kind.name);
         report.add_timed("java", &behaviour, outcome, Some(started.elapsed()));
     }
     if has_failed {

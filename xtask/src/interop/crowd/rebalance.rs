@@ -24,13 +24,15 @@ pub(super) enum Cause {
     CoordinatorRestarts,
     /// The coordinator is killed and stays away.
     CoordinatorKilled,
+    /// The coordinator is killed just when members join.
+    CoordinatorKilledInRebalance,
     /// It is started again.
     NodeReturns,
 }
 
 impl Cause {
     /// All of them, in the order of the table.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::AllJoin,
         Self::BatchLeaves,
         Self::BatchJoins,
@@ -38,6 +40,7 @@ impl Cause {
         Self::NodeRestarts,
         Self::CoordinatorRestarts,
         Self::CoordinatorKilled,
+        Self::CoordinatorKilledInRebalance,
         Self::NodeReturns,
     ];
 
@@ -51,6 +54,7 @@ impl Cause {
             Self::NodeRestarts => "another node is restarted",
             Self::CoordinatorRestarts => "the coordinator is restarted",
             Self::CoordinatorKilled => "the coordinator is killed",
+            Self::CoordinatorKilledInRebalance => "the coordinator is killed as they join",
             Self::NodeReturns => "the killed node returns",
         }
     }

@@ -10,7 +10,7 @@ use super::check::{Findings, check};
 use super::history::{Event, What};
 use super::process::{Process, SharedLog};
 use super::rebalance::{Cause, Mark, Rebalance, rebalances};
-use super::{HEARTBEAT, MEMBERS, MEMBERS_EACH, PARTITIONS, PROCESSES, SESSION};
+use super::{HEARTBEAT, Kind, MEMBERS, MEMBERS_EACH, PARTITIONS, PROCESSES, SESSION};
 use crate::interop::client::{Client, Protocol};
 use crate::interop::cluster::Cluster;
 use crate::interop::driver::{Driver, Program};
@@ -21,6 +21,8 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 const QUIET: Duration = Duration::from_millis(2_500);
 /// For the last records to be read and committed.
 const COMMIT_LIMIT: Duration = Duration::from_secs(60);
+/// From the first joining members until their coordinator is killed: some are members by then.
+const INTO_REBALANCE: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A crowd with its cluster.
@@ -29,7 +31,7 @@ pub(super) struct Stage {
     program: Program,
     /// Name of the topic and of the group.
     name: String,
-    protocol: Protocol,
+    kind: Kind,
     log: SharedLog,
     watcher: Option<Process>,
     crowds: Vec<Crowd>,
@@ -67,7 +69,7 @@ impl Crowd {
 impl Stage {
     /// Makes the topic and begins to send and to watch.
     pub(super) fn set(
-        protocol: Protocol,
+        kind: Kind,
         cluster: Cluster,
         driver: &mut Driver,
         program: &Program,
@@ -75,7 +77,7 @@ impl Stage {
     ) -> Result<Self, (Cluster, String)> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_ms = since.map_or(0, |since| since.as_millis());
-        let name = format!("crowd-{:x}-{}", now_ms & 0xff_ffff, protocol.name());
+        let name = format!("crowd-{:x}-{}", now_ms & 0xff_ffff, kind.name);
         let partitions = u32::try_from(PARTITIONS).expect("100 is a u32");
         let ready = (|| {
             driver.create(&name, partitions, &[])?;
@@ -90,7 +92,7 @@ impl Stage {
             cluster,
             program: program.clone(),
             name,
-            protocol,
+            kind,
             log,
             watcher: None,
             crowds: Vec::new(),
@@ -137,21 +139,17 @@ impl Stage {
             command.args([name, value]);
         };
         set("group.id", &self.name);
-        set("group.protocol", self.protocol.name());
+        set("group.protocol", self.kind.protocol.name());
+        let (setting, assignor) = self.kind.assignor;
+        set(setting, assignor);
         set("auto.offset.reset", "earliest");
         set("enable.auto.commit", "false");
         // Two hundred clients in a few processes: their figures are not shown to anybody.
         set("metric.reporters", "");
-        match self.protocol {
-            Protocol::Classic => {
-                set("session.timeout.ms", &SESSION.as_millis().to_string());
-                set("heartbeat.interval.ms", &HEARTBEAT.as_millis().to_string());
-                set(
-                    "partition.assignment.strategy",
-                    "org.apache.kafka.clients.consumer.CooperativeStickyAssignor",
-                );
-            }
-            Protocol::Consumer => set("group.remote.assignor", "uniform"),
+        // Members of the new protocol are told by the nodes, which have the same settings.
+        if self.kind.protocol == Protocol::Classic {
+            set("session.timeout.ms", &SESSION.as_millis().to_string());
+            set("heartbeat.interval.ms", &HEARTBEAT.as_millis().to_string());
         }
         let process = Process::start(command, &self.log)?;
         Ok(Crowd { process, tag: None })
@@ -272,10 +270,29 @@ impl Stage {
         self.mark(Cause::CoordinatorKilled, MEMBERS);
         self.cluster.kill(&[node])?;
         self.settle()?;
+        self.node_returns(node)
+    }
+
+    fn node_returns(&mut self, node: u32) -> Result<(), String> {
         self.mark(Cause::NodeReturns, MEMBERS);
         self.cluster.restart(&[node])?;
         self.cluster.wait_healthy()?;
         self.settle()
+    }
+
+    pub(super) fn coordinator_is_killed_in_a_rebalance(&mut self) -> Result<(), String> {
+        self.mark(Cause::BatchLeaves, MEMBERS - MEMBERS_EACH);
+        self.crowds[0].process.ask(&["leave"])?;
+        self.settle()?;
+        let batch = self.next_batch();
+        self.crowds[0].prepare(batch)?;
+        let node = self.coordinator()?;
+        self.mark(Cause::CoordinatorKilledInRebalance, MEMBERS);
+        self.crowds[0].join()?;
+        sleep(INTO_REBALANCE);
+        self.cluster.kill(&[node])?;
+        self.settle()?;
+        self.node_returns(node)
     }
 
     /// Ends the sending, and waits until the group has committed the end of every partition.
@@ -326,7 +343,7 @@ impl Stage {
         println!(
             "{}: {sent} records were sent and {read} read, {commits} commits acknowledged and \
              {refused} not, {lost} partitions lost rather than revoked",
-            self.protocol.name()
+            self.kind.name
         );
         if sent == 0 || commits == 0 {
             return Err("nothing was read".to_owned());
