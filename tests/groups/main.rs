@@ -3,6 +3,7 @@
 
 mod classic;
 mod consumer;
+mod crowd;
 mod member;
 mod offsets;
 
