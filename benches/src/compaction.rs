@@ -20,7 +20,7 @@ use storage::disk::{Disk, OpenMode};
 
 use crate::TempDir;
 
-type Failure = String;
+pub(crate) type Failure = String;
 
 const PLAIN: &str = "plain";
 const COMPACTED: &str = "compacted";
@@ -32,11 +32,11 @@ const RATIO_MAX: u64 = 130;
 const NORMAL_PRODUCES: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(300);
 
-struct Plan {
-    records: u64,
-    keys: u64,
-    kills: u64,
-    value_bytes: usize,
+pub(crate) struct Plan {
+    pub(crate) records: u64,
+    pub(crate) keys: u64,
+    pub(crate) kills: u64,
+    pub(crate) value_bytes: usize,
 }
 
 /// Runs it; the arguments stand behind the name of the scenario.
@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
 }
 
 /// One node, killed when dropped.
-struct Node {
+pub(crate) struct Node {
     binary: String,
     dir: TempDir,
     ports: [u16; 3],
@@ -81,7 +81,7 @@ struct Node {
 }
 
 impl Node {
-    fn new(binary: &str) -> Result<Node, Failure> {
+    pub(crate) fn new(binary: &str) -> Result<Node, Failure> {
         let bind = |_| TcpListener::bind(("127.0.0.1", 0));
         let held: Result<Vec<TcpListener>, _> = (0..3).map(bind).collect();
         let held = held.map_err(|error| error.to_string())?;
@@ -101,11 +101,11 @@ impl Node {
         })
     }
 
-    fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.0.join("data")
     }
 
-    fn start(&mut self) -> Result<(), Failure> {
+    pub(crate) fn start(&mut self) -> Result<(), Failure> {
         let mut command = Command::new(&self.binary);
         command.args(["start", "--end-with-stdin", "--data-dir"]);
         command.arg(self.data_dir());
@@ -129,7 +129,7 @@ impl Node {
         child.wait().map(|_| ()).map_err(|error| error.to_string())
     }
 
-    fn client(&self) -> ClusterClient {
+    pub(crate) fn client(&self) -> ClusterClient {
         let options = ClusterOptions {
             connection: ConnectOptions {
                 request_timeout: Duration::from_secs(10),
@@ -155,15 +155,15 @@ impl Drop for Node {
 }
 
 /// What was written: the number of the last record of each key.
-struct Written {
+pub(crate) struct Written {
     last: Vec<Option<u64>>,
     state: u64,
-    next: u64,
+    pub(crate) next: u64,
     value_bytes: usize,
 }
 
 impl Written {
-    fn new(plan: &Plan) -> Written {
+    pub(crate) fn new(plan: &Plan) -> Written {
         let keys = usize::try_from(plan.keys).unwrap_or(1);
         Written {
             last: vec![None; keys],
@@ -181,7 +181,7 @@ impl Written {
     }
 
     /// The next batch, as if it had been written.
-    fn batch(&mut self, now_ms: i64) -> Bytes {
+    pub(crate) fn batch(&mut self, now_ms: i64) -> Bytes {
         let mut records = Vec::new();
         for _ in 0..BATCH_RECORDS {
             let keys = self.last.len() as u64;
@@ -317,7 +317,7 @@ async fn measure(binary: &str, plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-async fn create(
+pub(crate) async fn create(
     client: &ClusterClient,
     name: &str,
     configs: &[(&str, String)],
@@ -382,7 +382,7 @@ const COMPACTED_INDEX: usize = 1;
 
 /// Bytes of the segments of the topic that has fewer of them: directories have no names of topics,
 /// but only the compacted one has segments with a version; before that, the newest one counts.
-fn log_bytes(data_dir: &Path, index: usize) -> Result<u64, Failure> {
+pub(crate) fn log_bytes(data_dir: &Path, index: usize) -> Result<u64, Failure> {
     let failed = |error: std::io::Error| error.to_string();
     let dir = data_dir.join("partitions");
     let mut of_dirs = Vec::new();

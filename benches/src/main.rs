@@ -1,7 +1,9 @@
 //! Measurements. `cargo run --release -p benches [-- SECONDS]` runs micro-benchmarks of the produce
 //! path, each step beside the one it rests on; `-- cluster BINARY [PARTITIONS,...]` measures what a
 //! cluster of three processes does when nodes go and come; `-- compaction BINARY [RECORDS] [KEYS]
-//! [KILLS] [VALUE_BYTES]` checks a compacted topic on a node that is killed again and again.
+//! [KILLS] [VALUE_BYTES]` checks a compacted topic on a node that is killed again and again;
+//! `-- compaction-pace BINARY [BATCHES_PER_SECOND] [ALTERNATIONS] [SECONDS] [KEYS]` what producers
+//! notice of compaction.
 //!
 //! What counts is the ratio of the lines of one run; the numbers themselves are this machine's, at
 //! this moment.
@@ -10,6 +12,7 @@
 mod append;
 mod cluster;
 mod compaction;
+mod compaction_pace;
 mod journal;
 mod validate;
 
@@ -78,6 +81,12 @@ fn main() -> std::process::ExitCode {
     }
     if arguments.first().is_some_and(|first| first == "compaction") {
         return compaction::run(&arguments[1..]);
+    }
+    if arguments
+        .first()
+        .is_some_and(|first| first == "compaction-pace")
+    {
+        return compaction_pace::run(&arguments[1..]);
     }
     micro();
     std::process::ExitCode::SUCCESS

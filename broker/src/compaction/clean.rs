@@ -66,6 +66,8 @@ pub(crate) struct Cleaner<'a> {
     pub(crate) keeps_tombstones: &'a (dyn Fn() -> bool + Sync),
     pub(crate) throttle: &'a Throttle,
     pub(crate) pace: &'a Pace,
+    /// It goes at this rate at least, however much producers notice it.
+    pub(crate) bytes_per_second_min: f64,
 }
 
 /// What a cleaning came to.
@@ -247,7 +249,8 @@ impl Cleaner<'_> {
     /// Waits so that producers hardly notice.
     async fn rest(&self, bytes: usize) {
         self.throttle.spend(bytes).await;
-        self.pace.turn(bytes).await;
+        let least = self.bytes_per_second_min;
+        self.pace.turn_at_least(bytes, least).await;
     }
 }
 

@@ -26,6 +26,7 @@ use storage::{LogId, ShardId};
 
 use crate::Broker;
 use crate::partition::Partition;
+use crate::stage::pace::BYTES_PER_SECOND_MIN;
 use crate::stage::throttle::Throttle;
 use clean::{CleanError, Cleaner};
 use plan::{Plan, plan};
@@ -36,9 +37,42 @@ const RETRY_AFTER_MS: i64 = 30_000;
 /// The same where nothing failed: it has changed meanwhile, or is not quite in the files yet.
 const RETRY_CHANGED_AFTER_MS: i64 = 1_000;
 /// Bytes cleaned after which the old files are deleted, before others are cleaned.
-const SETTLE_BYTES: u64 = 256 << 20;
+const SETTLE_BYTES: u64 = 64 << 20;
+/// What the least rate of a cleaning rises to while more becomes dirty than it cleans.
+const RATE_MAX: f64 = 1_024.0 * 1_048_576.0;
 /// Partitions that are looked at before others get their turn.
 const LOOKS_AT_ONCE: usize = 256;
+
+/// How the dirty part of a log grows from one cleaning to the next.
+#[derive(Debug)]
+struct Backlog {
+    dirty_bytes: u64,
+    bytes_per_second: f64,
+}
+
+impl Default for Backlog {
+    fn default() -> Backlog {
+        Backlog {
+            dirty_bytes: u64::MAX,
+            bytes_per_second: BYTES_PER_SECOND_MIN,
+        }
+    }
+}
+
+impl Backlog {
+    /// The least rate of the next cleaning: while more comes than goes it must be faster, whoever
+    /// notices it.
+    fn rate(&mut self, dirty_bytes: u64) -> f64 {
+        let grown = self.dirty_bytes.saturating_add(self.dirty_bytes / 4);
+        if dirty_bytes > grown {
+            self.bytes_per_second = (self.bytes_per_second * 2.0).min(RATE_MAX);
+        } else if dirty_bytes < self.dirty_bytes {
+            self.bytes_per_second = (self.bytes_per_second / 2.0).max(BYTES_PER_SECOND_MIN);
+        }
+        self.dirty_bytes = dirty_bytes;
+        self.bytes_per_second
+    }
+}
 
 impl Broker {
     /// Runs until it is dropped.
@@ -47,12 +81,20 @@ impl Broker {
         let interval = u64::try_from(config.upkeep_interval_ms).unwrap_or(1).max(1);
         let throttle = Throttle::new(config.compaction_bytes_per_second, self.inner.clock.clone());
         let mut retry_at_ms: HashMap<LogId, i64> = HashMap::new();
+        let mut backlogs: HashMap<LogId, Backlog> = HashMap::new();
+        let mut has_more = false;
         loop {
-            tokio::time::sleep(Duration::from_millis(interval)).await;
+            if !has_more {
+                tokio::time::sleep(Duration::from_millis(interval)).await;
+            }
+            has_more = false;
             let mut bytes = 0;
+            let dirty = self.dirty_ones().await;
+            let is_dirty = |log: &LogId| dirty.iter().any(|(one, _)| one.log_id() == *log);
+            backlogs.retain(|log, _| is_dirty(log));
             let now_ms = self.inner.clock.monotonic_ms();
             retry_at_ms.retain(|_, at| *at > now_ms);
-            for (partition, _) in self.dirty_ones().await {
+            for (partition, _) in dirty {
                 let log = partition.log_id();
                 if retry_at_ms.contains_key(&log) {
                     continue;
@@ -61,7 +103,11 @@ impl Broker {
                 let Some(plan) = self.plan_of(&partition) else {
                     continue;
                 };
-                if let Err(error) = self.clean(&partition, plan, &throttle).await {
+                let backlog = backlogs.entry(log).or_default();
+                let rate = backlog.rate(plan.dirty_bytes);
+                let cleaned = self.clean(&partition, plan, (&throttle, rate)).await;
+                has_more |= cleaned.is_ok() && plan.has_more;
+                if let Err(error) = cleaned {
                     let now_ms = self.inner.clock.monotonic_ms();
                     let after_ms = match error {
                         CleanError::Changed => RETRY_CHANGED_AFTER_MS,
@@ -119,7 +165,7 @@ impl Broker {
         &self,
         partition: &Arc<Partition>,
         plan: Plan,
-        throttle: &Throttle,
+        (throttle, bytes_per_second_min): (&Throttle, f64),
     ) -> Result<(), CleanError> {
         let catalogue = self.catalogue();
         let topic = catalogue.topic_by_id(partition.id.topic);
@@ -138,6 +184,7 @@ impl Broker {
             keeps_tombstones: &|| catch_up.was_copied_from(self.inner.config.compaction_copied_ms),
             throttle,
             pace: catch_up.pace(),
+            bytes_per_second_min,
         };
         let began_ms = self.inner.clock.monotonic_ms();
         let cleaned = cleaner.clean(plan).await?;
@@ -195,6 +242,27 @@ impl Broker {
         });
         if deleting.await.is_err() {
             tracing::error!(shard = %id, "deleting what compaction replaced panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_that_grows_is_cleaned_faster_until_it_shrinks() {
+        let mut backlog = Backlog::default();
+        let mut rate = |mib: u64| backlog.rate(mib << 20) / BYTES_PER_SECOND_MIN;
+        let rates: Vec<f64> = [10, 20, 40, 80, 90, 50, 5, 4].map(&mut rate).into();
+        let expected = [1.0, 2.0, 4.0, 8.0, 8.0, 4.0, 2.0, 1.0];
+        let is_same = rates
+            .iter()
+            .zip(expected)
+            .all(|(rate, expected)| (rate - expected).abs() < 0.001);
+        assert!(is_same, "{rates:?}");
+        for mib in 100..200 {
+            assert!(backlog.rate(mib << 20) <= RATE_MAX);
         }
     }
 }

@@ -18,7 +18,15 @@ pub(crate) struct Plan {
     pub(crate) dirty_millionths: u64,
     /// Bytes up to `upto`.
     pub(crate) bytes: u64,
+    /// Bytes that are dirty and may be cleaned, all of them.
+    pub(crate) dirty_bytes: u64,
+    /// Whether they go beyond `upto`, and are for the next time.
+    pub(crate) has_more: bool,
 }
+
+/// What is always taken at once, if it is there; else half as much as is clean. So a cleaning comes
+/// to its end soon, whatever has piled up, and what it came to outlives the process.
+const ROUND_BYTES_MIN: u64 = 32 << 20;
 
 /// What is to be cleaned now, if anything.
 pub(crate) fn plan(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) -> Option<Plan> {
@@ -35,21 +43,31 @@ pub(crate) fn plan(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) 
     let is_there = |at: &usize| segments[*at].sealed && segments[*at].written;
     let may_be = (clean..segments.len()).take_while(is_there);
     let cleanable = may_be.take_while(is_old_enough).count();
-    let upto = segments.get(clean..clean + cleanable)?.last()?.end;
+    let cleanable = segments.get(clean..clean + cleanable)?;
     let sum = |some: &[SegmentInfo]| some.iter().map(|one| one.bytes).sum::<u64>();
     let clean_bytes = sum(&segments[..clean]);
-    let dirty_bytes = sum(&segments[clean..clean + cleanable]);
-    let bytes = clean_bytes.saturating_add(dirty_bytes);
-    let millionths = u128::from(dirty_bytes) * 1_000_000 / u128::from(bytes.max(1));
+    let dirty_bytes = sum(cleanable);
+    let all_bytes = clean_bytes.saturating_add(dirty_bytes);
+    let mut left = ROUND_BYTES_MIN.max(clean_bytes / 2);
+    let fits = |one: &&SegmentInfo| {
+        let fits = left > 0;
+        left = left.saturating_sub(one.bytes);
+        fits
+    };
+    let taken = cleanable.iter().take_while(fits).count();
+    let round = &cleanable[..taken];
+    let millionths = u128::from(dirty_bytes) * 1_000_000 / u128::from(all_bytes.max(1));
     let dirty_millionths = u64::try_from(millionths).unwrap_or(1_000_000);
     let waited_ms = now_ms.saturating_sub(first_dirty.created_ms);
     let is_overdue = waited_ms > config.max_compaction_lag_ms;
     let is_worth_it = dirty_millionths > u64::from(config.min_dirty_millionths);
     (is_worth_it || is_overdue).then_some(Plan {
         dirty_from: first_dirty.base,
-        upto,
+        upto: round.last()?.end,
         dirty_millionths,
-        bytes,
+        bytes: clean_bytes.saturating_add(sum(round)),
+        dirty_bytes,
+        has_more: taken < cleanable.len(),
     })
 }
 
@@ -133,6 +151,31 @@ mod tests {
         assert_eq!(upto, Some(30), "not all of the next is in the files");
         let clean: Vec<SegmentInfo> = segments().into_iter().take(2).collect();
         assert_eq!(plan(&with(0), &clean, 9_000), None);
+    }
+
+    #[test]
+    fn what_has_piled_up_is_cleaned_in_rounds_that_grow_with_what_is_clean() {
+        let mut log = segments();
+        log.iter_mut().for_each(|one| one.bytes = 16 << 20);
+        log.iter_mut().for_each(|one| one.cleaned = false);
+        let rounds = |log: &[SegmentInfo]| {
+            let plan = plan(&config(), log, 9_000).unwrap();
+            (
+                plan.upto.0,
+                plan.has_more,
+                plan.bytes >> 20,
+                plan.dirty_bytes >> 20,
+            )
+        };
+        assert_eq!(rounds(&log), (20, true, 32, 64));
+        log[0].bytes = 1 << 30;
+        assert_eq!(
+            rounds(&log),
+            (10, true, 1_024, 1_072),
+            "one segment at least"
+        );
+        log[0].cleaned = true;
+        assert_eq!(rounds(&log), (40, false, 1_072, 48));
     }
 
     #[test]

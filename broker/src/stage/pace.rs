@@ -15,7 +15,7 @@ use storage::clock::Clock;
 const BYTES_PER_SECOND_FIRST: f64 = 32.0 * 1_048_576.0;
 const FORGET_AFTER_US: i64 = 10_000_000;
 /// What is always served: catching up must come to its end.
-const BYTES_PER_SECOND_MIN: f64 = 8.0 * 1_048_576.0;
+pub(crate) const BYTES_PER_SECOND_MIN: f64 = 8.0 * 1_048_576.0;
 const BYTES_PER_SECOND_MAX: f64 = 4_096.0 * 1_048_576.0;
 /// Time over which produces are counted before the rate is changed,
 const WINDOW_US: i64 = 100_000;
@@ -167,9 +167,14 @@ impl Pace {
 
     /// Waits for the turn of a range of so many bytes.
     pub(crate) async fn turn(&self, bytes: usize) {
+        self.turn_at_least(bytes, BYTES_PER_SECOND_MIN).await;
+    }
+
+    /// The same for work that would never come to its end at less than this rate.
+    pub(crate) async fn turn_at_least(&self, bytes: usize, bytes_per_second: f64) {
         let wait_us = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.turn(bytes, self.clock.monotonic_us())
+            state.turn(bytes, bytes_per_second, self.clock.monotonic_us())
         };
         if wait_us > 0 {
             tokio::time::sleep(Duration::from_micros(wait_us)).await;
@@ -215,7 +220,7 @@ impl State {
     }
 
     /// How long a range has to wait, microseconds.
-    fn turn(&mut self, bytes: usize, now_us: i64) -> u64 {
+    fn turn(&mut self, bytes: usize, at_least: f64, now_us: i64) -> u64 {
         let is_first = self
             .served_us
             .is_none_or(|served_us| now_us.saturating_sub(served_us) > FORGET_AFTER_US);
@@ -237,7 +242,7 @@ impl State {
             clippy::cast_precision_loss,
             reason = "bytes of a range: far below 2^52"
         )]
-        let takes = bytes as f64 * 1_000_000.0 / self.bytes_per_second;
+        let takes = bytes as f64 * 1_000_000.0 / self.bytes_per_second.max(at_least);
         #[expect(clippy::cast_possible_truncation, reason = "seconds at most")]
         let takes_us = takes as i64;
         self.free_us = from_us.saturating_add(takes_us);
@@ -315,7 +320,7 @@ mod tests {
         while now_us < from_us + seconds * 1_000_000 {
             now_us += 1_000;
             if state.free_us <= now_us {
-                state.turn(RANGE, now_us);
+                state.turn(RANGE, BYTES_PER_SECOND_MIN, now_us);
             }
             state.produced(takes_us(state.bytes_per_second), now_us);
         }
@@ -324,7 +329,9 @@ mod tests {
     #[test]
     fn without_producers_nothing_waits() {
         let mut state = State::default();
-        let waits: u64 = (0..100).map(|at| state.turn(RANGE, at * 10_000)).sum();
+        let waits: u64 = (0..100)
+            .map(|at| state.turn(RANGE, BYTES_PER_SECOND_MIN, at * 10_000))
+            .sum();
         assert_eq!(waits, 0);
     }
 
@@ -340,8 +347,15 @@ mod tests {
         let mut state = learnt();
         serve(&mut state, 1_000_000, 5, |_| 10_000);
         assert!(state.bytes_per_second <= BYTES_PER_SECOND_MIN + RISE.1);
-        let wait_us = state.turn(RANGE, state.free_us);
-        assert!(wait_us < 1_000_000);
+        let takes_us = |state: &mut State, at_least| {
+            let before_us = state.free_us;
+            state.turn(RANGE, at_least, before_us);
+            state.free_us - before_us
+        };
+        let slow_us = takes_us(&mut state, BYTES_PER_SECOND_MIN);
+        assert!(slow_us < 1_000_000);
+        let least_us = takes_us(&mut state, 4.0 * BYTES_PER_SECOND_MIN);
+        assert!(least_us < slow_us / 3, "{least_us} {slow_us}");
     }
 
     #[test]
@@ -362,7 +376,7 @@ mod tests {
         for number in 0..1_000 {
             state.produced(1_500, 99_000_000 + number * 1_000);
         }
-        state.turn(RANGE, 100_000_000);
+        state.turn(RANGE, BYTES_PER_SECOND_MIN, 100_000_000);
         assert!((state.bytes_per_second - BYTES_PER_SECOND_FIRST).abs() < 1.0);
     }
 }
