@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use storage::{LeaderEpoch, NodeId, PartitionId, ShardId, TopicId};
 
-pub use self::quotas::{ClientQuotas, QuotaChanges, QuotaEntity, QuotaKey, QuotaName};
+pub use self::quotas::{
+    ClientQuotas, MUTATION_PARTS, QuotaChanges, QuotaEntity, QuotaKey, QuotaName,
+};
 pub use self::voids::{Void, Voids};
 use crate::TopicConfig;
 

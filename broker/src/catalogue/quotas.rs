@@ -33,7 +33,13 @@ pub enum QuotaKey {
     ConsumerByteRate,
     /// New connections a second, on each node.
     ConnectionCreationRate,
+    /// Partitions created and deleted a second, in [`MUTATION_PARTS`] parts of one, at each node
+    /// that is asked for it.
+    ControllerMutationRate,
 }
+
+/// Parts of one change of a partition, in which they are counted: such a quota need not be whole.
+pub const MUTATION_PARTS: u64 = 1_000;
 
 /// Everybody of a kind who has no quota of their own, or one of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,23 +71,18 @@ pub type ClientQuotas = BTreeMap<QuotaEntity, BTreeMap<QuotaKey, u64>>;
 pub type QuotaChanges = BTreeMap<QuotaKey, Option<u64>>;
 
 /// Every quota that is enforced, by Kafka's name.
-static KEYS: [(QuotaKey, &str); 3] = [
+static KEYS: [(QuotaKey, &str); 4] = [
     (QuotaKey::ProducerByteRate, "producer_byte_rate"),
     (QuotaKey::ConsumerByteRate, "consumer_byte_rate"),
     (QuotaKey::ConnectionCreationRate, "connection_creation_rate"),
+    (QuotaKey::ControllerMutationRate, "controller_mutation_rate"),
 ];
 
 /// Kafka's quotas that are not enforced, and why.
-static NOT_ENFORCED: [(&str, &str); 2] = [
-    (
-        "request_percentage",
-        "requests have no threads whose time could be shared out",
-    ),
-    (
-        "controller_mutation_rate",
-        "changes of topics are not counted",
-    ),
-];
+static NOT_ENFORCED: [(&str, &str); 1] = [(
+    "request_percentage",
+    "requests have no threads whose time could be shared out",
+)];
 
 impl QuotaKey {
     /// Every quota that is enforced.
@@ -109,14 +110,21 @@ impl QuotaKey {
         )
     }
 
-    /// The value as it is enforced; refuses what is not a whole number above 0, or too large.
+    /// The value as it is enforced, in the quota's unit; refuses what is not above 0, not whole where
+    /// it must be, or too large.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the protocol has no other numbers"
+    )]
     pub fn checked(self, value: f64) -> Result<u64, BrokerError> {
         let name = self.name();
         let (max, below) = match self {
             QuotaKey::ProducerByteRate | QuotaKey::ConsumerByteRate => {
                 (i64::MAX as u64, 2f64.powi(63))
             }
-            QuotaKey::ConnectionCreationRate => (i32::MAX as u64, 2f64.powi(31)),
+            QuotaKey::ConnectionCreationRate | QuotaKey::ControllerMutationRate => {
+                (i32::MAX as u64, 2f64.powi(31))
+            }
         };
         if value.is_nan() || value <= 0.0 {
             return Err(invalid(format!("{name} must be greater than 0")));
@@ -125,16 +133,41 @@ impl QuotaKey {
         if value > below {
             return Err(invalid(format!("{name} must be at most {max}")));
         }
-        if value.fract() > 1e-6 || value < 1.0 {
-            return Err(invalid(format!("{name} must be a whole number")));
+        let parts = self.parts();
+        let (whole, max) = match parts {
+            1 => (value, max),
+            parts => ((value * parts as f64).round(), max * parts),
+        };
+        if whole.fract() > 1e-6 || whole < 1.0 {
+            return Err(invalid(match parts {
+                1 => format!("{name} must be a whole number"),
+                parts => format!("{name} must be at least 1/{parts}"),
+            }));
         }
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "it lies within 1..=2^63"
         )]
-        let value = value as u64;
+        let value = whole as u64;
         Ok(value.min(max))
+    }
+
+    /// A value as it is told.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the protocol has no other numbers"
+    )]
+    pub fn told(self, value: u64) -> f64 {
+        value as f64 / self.parts() as f64
+    }
+
+    fn parts(self) -> u64 {
+        match self {
+            QuotaKey::ControllerMutationRate => MUTATION_PARTS,
+            _ => 1,
+        }
     }
 
     /// Whether entities of this kind can have it.
@@ -211,6 +244,7 @@ fn key_code(key: QuotaKey) -> u8 {
         QuotaKey::ProducerByteRate => 0,
         QuotaKey::ConsumerByteRate => 1,
         QuotaKey::ConnectionCreationRate => 2,
+        QuotaKey::ControllerMutationRate => 3,
     }
 }
 

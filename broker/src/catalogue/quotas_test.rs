@@ -23,7 +23,7 @@ fn every_quota_has_a_name_and_a_code_of_its_own() {
 
 #[test]
 fn what_is_not_enforced_is_refused_with_its_reason() {
-    for name in ["request_percentage", "controller_mutation_rate", "speed"] {
+    for name in ["request_percentage", "speed"] {
         let error = QuotaKey::of_name(name).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
     }
@@ -51,6 +51,18 @@ fn values_are_whole_and_above_zero() {
     let key = QuotaKey::ConnectionCreationRate;
     assert_eq!(key.checked(2_147_483_647.0), Ok(2_147_483_647));
     assert!(key.checked(4e9).is_err());
+}
+
+#[test]
+fn changes_of_partitions_may_be_fewer_than_one_a_second() {
+    let key = QuotaKey::ControllerMutationRate;
+    for (value, parts) in [(0.5, 500), (3.0, 3_000), (0.001, 1), (2.0004, 2_000)] {
+        assert_eq!(key.checked(value), Ok(parts), "{value}");
+    }
+    assert!((key.told(2_500) - 2.5).abs() < 1e-9);
+    for bad in [0.0, -1.0, 1e-4, 1e10, f64::NAN] {
+        assert!(key.checked(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]

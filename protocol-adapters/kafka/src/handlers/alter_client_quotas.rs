@@ -133,7 +133,7 @@ mod tests {
             vec![op("producer_byte_rate", f64::NAN)],
             vec![op("consumer_byte_rate", 1.5)],
             vec![op("request_percentage", 10.0)],
-            vec![op("controller_mutation_rate", 10.0)],
+            vec![op("controller_mutation_rate", 0.0)],
             vec![op("no_such_quota", 1.0)],
             vec![op("producer_byte_rate", 1.0), op("producer_byte_rate", 2.0)],
         ] {

@@ -1,5 +1,5 @@
 //! CreateTopics, key 19, versions 2–7; KIP-4, KIP-464 (defaults), KIP-525 (what was created, 5),
-//! KIP-516 (topic ids, 7).
+//! KIP-599 (quota, refused from 6 on), KIP-516 (topic ids, 7).
 //!
 //! -1 asks for the cluster's default number of partitions or replicas, in every version: Kafka
 //! accepts it before version 4 as well, and kafkajs relies on that.
@@ -18,14 +18,18 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicN
 use storage::NodeId;
 
 use super::configs::source_code;
+use super::quotas::{MutationMeter, QuotaClient};
 use super::{Context, Refusal};
 use crate::mapping;
 
 /// First version whose answer says what was created.
 const DETAILS_VERSION_MIN: i16 = 5;
+/// First version whose client knows that a quota may refuse it.
+const STRICT_VERSION_MIN: i16 = 6;
 
 pub(super) async fn handle(
     context: &Context,
+    client: &QuotaClient,
     version: i16,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
@@ -57,6 +61,11 @@ pub(super) async fn handle(
     }
 
     let timeout_ms = i64::from(request.timeout_ms.max(0));
+    let mut meter = MutationMeter::new(context, client, version >= STRICT_VERSION_MIN);
+    if meter.is_limited() && !wanted.is_empty() {
+        wanted = admitted(context, &mut meter, wanted, &mut answers, timeout_ms).await;
+    }
+    let throttle_ms = meter.finish();
     let created = match wanted.is_empty() {
         true => Vec::new(),
         false => {
@@ -88,7 +97,40 @@ pub(super) async fn handle(
             false => result.with_configs(Some(Vec::new())),
         }
     });
-    CreateTopicsResponse::default().with_topics(topics.collect())
+    CreateTopicsResponse::default()
+        .with_throttle_time_ms(throttle_ms)
+        .with_topics(topics.collect())
+}
+
+/// The topics that may be created under their client's quota; the others are answered. One that
+/// cannot be created anyway uses nothing, and comes to its own refusal.
+async fn admitted(
+    context: &Context,
+    meter: &mut MutationMeter<'_>,
+    wanted: Vec<NewTopic>,
+    answers: &mut [(TopicName, Option<Refusal>)],
+    timeout_ms: i64,
+) -> Vec<NewTopic> {
+    let planned = context
+        .broker
+        .create_topics(wanted.clone(), true, timeout_ms);
+    let planned = planned.await;
+    let open = answers.iter_mut().map(|(_, refusal)| refusal);
+    let open = open.filter(|refusal| refusal.is_none());
+    let mut admitted = Vec::with_capacity(wanted.len());
+    for ((topic, planned), refusal) in wanted.into_iter().zip(planned).zip(open) {
+        let partitions = planned.map_or(0, |created| created.partitions);
+        let partitions = usize::try_from(partitions).unwrap_or(0);
+        match if partitions > 0 {
+            meter.admit(partitions)
+        } else {
+            Ok(())
+        } {
+            Ok(()) => admitted.push(topic),
+            Err(refused) => *refusal = Some(refused),
+        }
+    }
+    admitted
 }
 
 fn new_topic(topic: CreatableTopic) -> Result<NewTopic, Refusal> {

@@ -1,4 +1,4 @@
-//! DeleteTopics, key 20, versions 1–6; KIP-4, KIP-516 (by id, 6), KIP-599 (error messages, 5).
+//! DeleteTopics, key 20, versions 1–6; KIP-4, KIP-516 (by id, 6), KIP-599 (quota and error messages, 5).
 //!
 //! A topic that the request names twice, by name or id, is refused, as is one named by both or by
 //! neither. A topic named by id that does not exist is answered without a name.
@@ -6,22 +6,27 @@
 use std::collections::HashMap;
 
 use broker::TopicRef;
+use broker::catalogue::Catalogue;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
 use storage::TopicId;
 
+use super::quotas::{MutationMeter, QuotaClient};
 use super::{Context, Refusal};
 use crate::mapping;
 
 /// First version whose answer holds messages.
 const MESSAGE_VERSION_MIN: i16 = 5;
+/// First version whose client knows that a quota may refuse it.
+const STRICT_VERSION_MIN: i16 = 5;
 
 /// A topic of the request; whichever it was not named by is empty.
 type Named = (Option<TopicName>, TopicId);
 
 pub(super) async fn handle(
     context: &Context,
+    client: &QuotaClient,
     version: i16,
     request: DeleteTopicsRequest,
 ) -> DeleteTopicsResponse {
@@ -33,7 +38,12 @@ pub(super) async fn handle(
             .map(|name| (Some(name), TopicId::NONE))
             .collect(),
     };
-    let checked = check(named);
+    let mut checked = check(named);
+    let mut meter = MutationMeter::new(context, client, version >= STRICT_VERSION_MIN);
+    if meter.is_limited() {
+        admit(&context.broker.catalogue(), &mut meter, &mut checked);
+    }
+    let throttle_ms = meter.finish();
     let wanted: Vec<TopicRef> = checked
         .iter()
         .filter_map(|(_, checked)| checked.as_ref().ok().cloned())
@@ -60,7 +70,29 @@ pub(super) async fn handle(
             }
         }
     });
-    DeleteTopicsResponse::default().with_responses(responses.collect())
+    DeleteTopicsResponse::default()
+        .with_throttle_time_ms(throttle_ms)
+        .with_responses(responses.collect())
+}
+
+/// Refuses those that may not be deleted under their client's quota. One that does not exist uses
+/// nothing, and comes to its own refusal.
+fn admit(
+    catalogue: &Catalogue,
+    meter: &mut MutationMeter<'_>,
+    checked: &mut [(Named, Result<TopicRef, Refusal>)],
+) {
+    for (_, checked) in checked {
+        let topic = match checked {
+            Ok(TopicRef::Name(name)) => catalogue.topics.get(name.as_str()),
+            Ok(TopicRef::Id(id)) => catalogue.topic_by_id(*id),
+            Err(_) => None,
+        };
+        let refused = topic.and_then(|topic| meter.admit(topic.partitions.len()).err());
+        if let Some(refusal) = refused {
+            *checked = Err(refusal);
+        }
+    }
 }
 
 fn by_state(state: DeleteTopicState) -> Named {

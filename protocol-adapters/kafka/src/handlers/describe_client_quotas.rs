@@ -46,14 +46,10 @@ pub(super) fn handle(
                 .with_entity_type(mapping::text(kind))
                 .with_entity_name(name.map(mapping::text))
         });
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "the protocol has no other numbers"
-        )]
         let values = quotas.iter().map(|(key, value)| {
             ValueData::default()
                 .with_key(mapping::text(key.name()))
-                .with_value(*value as f64)
+                .with_value(key.told(*value))
         });
         EntryData::default()
             .with_entity(entity.collect())

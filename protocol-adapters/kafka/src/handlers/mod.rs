@@ -223,10 +223,10 @@ async fn dispatch(
         }
         Api::ApiVersions => call.answer(&api_versions::handle(version, &call.decode(body)?)),
         Api::CreateTopics => {
-            call.answer(&create_topics::handle(context, version, call.decode(body)?).await)
+            call.answer(&create_topics::handle(context, &client, version, call.decode(body)?).await)
         }
         Api::DeleteTopics => {
-            call.answer(&delete_topics::handle(context, version, call.decode(body)?).await)
+            call.answer(&delete_topics::handle(context, &client, version, call.decode(body)?).await)
         }
         Api::DeleteRecords => {
             call.answer(&delete_records::handle(context, call.decode(body)?).await)
@@ -247,9 +247,9 @@ async fn dispatch(
         Api::DescribeLogDirs => {
             call.answer(&describe_log_dirs::handle(context, version, call.decode(body)?).await)
         }
-        Api::CreatePartitions => {
-            call.answer(&create_partitions::handle(context, call.decode(body)?).await)
-        }
+        Api::CreatePartitions => call.answer(
+            &create_partitions::handle(context, &client, version, call.decode(body)?).await,
+        ),
         Api::DeleteGroups => {
             call.answer(&groups::delete_groups::handle(context, call.decode(body)?).await)
         }

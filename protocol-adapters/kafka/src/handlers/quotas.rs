@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use broker::catalogue::{QuotaEntity, QuotaKey, QuotaName};
+use broker::catalogue::{MUTATION_PARTS, QuotaEntity, QuotaKey, QuotaName};
 use broker::{Broker, QuotaStanding};
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Call, Context, Refusal};
@@ -18,6 +19,9 @@ use crate::throttle::Throttle;
 
 /// Who clients are that did not authenticate.
 const ANONYMOUS: &str = "ANONYMOUS";
+
+/// The quota of changes of partitions.
+const MUTATIONS: QuotaKey = QuotaKey::ControllerMutationRate;
 
 /// Types of entities.
 const USER: &str = "user";
@@ -102,6 +106,69 @@ impl FetchMeter {
     fn standing(&self) -> Option<QuotaStanding> {
         let (key, client_id) = (QuotaKey::ConsumerByteRate, &self.client.client_id);
         self.broker.quota_standing(key, ANONYMOUS, client_id)
+    }
+}
+
+/// What a request that creates or deletes partitions uses of its client's quota (KIP-599).
+pub(super) struct MutationMeter<'a> {
+    context: &'a Context,
+    client: &'a QuotaClient,
+    is_strict: bool,
+    wait_ms: u64,
+}
+
+impl<'a> MutationMeter<'a> {
+    /// A strict one refuses what comes while too much is used already; any other lets it pass, and
+    /// mutes the connection of older clients, which know of no such refusal.
+    pub(super) fn new(
+        context: &'a Context,
+        client: &'a QuotaClient,
+        is_strict: bool,
+    ) -> MutationMeter<'a> {
+        MutationMeter {
+            context,
+            client,
+            is_strict,
+            wait_ms: 0,
+        }
+    }
+
+    /// Whether there is anything to count.
+    pub(super) fn is_limited(&self) -> bool {
+        self.standing().is_some()
+    }
+
+    /// Counts so many partitions, or refuses them.
+    pub(super) fn admit(&mut self, partitions: usize) -> Result<(), Refusal> {
+        let Some(standing) = self.standing() else {
+            return Ok(());
+        };
+        if self.is_strict && standing.wait_ms > 0 {
+            self.wait_ms = self.wait_ms.max(standing.wait_ms);
+            return Err(Refusal::new(
+                ResponseError::ThrottlingQuotaExceeded,
+                "the client has created and deleted more partitions than its quota allows",
+            ));
+        }
+        let partitions = u64::try_from(partitions).unwrap_or(u64::MAX);
+        let amount = partitions.saturating_mul(MUTATION_PARTS);
+        let client_id = &self.client.client_id;
+        let wait_ms = (self.context.broker).use_quota(MUTATIONS, ANONYMOUS, client_id, amount);
+        if !self.is_strict {
+            self.wait_ms = self.wait_ms.max(wait_ms);
+        }
+        Ok(())
+    }
+
+    /// Mutes the connection if that is due. Gives what the client is told, in milliseconds.
+    pub(super) fn finish(self) -> i32 {
+        let now_ms = self.context.broker.clock().monotonic_ms();
+        self.context.throttle.mute(self.wait_ms, now_ms)
+    }
+
+    fn standing(&self) -> Option<QuotaStanding> {
+        let client_id = &self.client.client_id;
+        (self.context.broker).quota_standing(MUTATIONS, ANONYMOUS, client_id)
     }
 }
 

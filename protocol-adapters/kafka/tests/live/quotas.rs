@@ -5,6 +5,8 @@ use std::time::Duration;
 use broker::record::BatchProducer;
 use futures_util::future::join_all;
 use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::*;
 use tokio::time::Instant;
@@ -308,5 +310,90 @@ async fn effect_of_connection_creation_rate() {
     );
     // Who was there before is served.
     client.call(0, &ApiVersionsRequest::default()).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn effect_of_controller_mutation_rate() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let rate = "controller_mutation_rate";
+    let quota = entry(&[("client-id", Some("test"))], rate, Some(0.2));
+    assert_eq!(alter(&mut client, 1, vec![quota]).await, [0]);
+    let expected = ["client-id=test controller_mutation_rate 0.2"];
+    assert_eq!(told(&mut client, vec![]).await, expected);
+    let create = |topics: &[(&str, i32)]| {
+        let topics = topics.iter().map(|(name, partitions)| {
+            CreatableTopic::default()
+                .with_name(topic_name(name))
+                .with_num_partitions(*partitions)
+                .with_replication_factor(1)
+        });
+        CreateTopicsRequest::default()
+            .with_topics(topics.collect())
+            .with_timeout_ms(20_000)
+    };
+    let codes = |response: &CreateTopicsResponse| -> Vec<i16> {
+        response
+            .topics
+            .iter()
+            .map(|topic| topic.error_code)
+            .collect()
+    };
+    // Two partitions are free, and once one fits, so does what comes with it: 60 owe 290 seconds.
+    let response = client
+        .call(7, &create(&[("a", 1), ("b", 60), ("c", 1)]))
+        .await;
+    assert_eq!(codes(&response), [0, 0, 89]);
+    let told_ms = response.throttle_time_ms;
+    assert!((200_000..=300_000).contains(&told_ms), "{told_ms}");
+    // The connection is muted; on others each of the three is refused, but for what cannot be.
+    let mut other = server.connect().await;
+    let response = other.call(6, &create(&[("c", 1), ("a", 1)])).await;
+    assert_eq!(codes(&response), [89, 36]);
+    assert!(response.throttle_time_ms > 100_000);
+    let mut other = server.connect().await;
+    let delete = DeleteTopicsRequest::default()
+        .with_topic_names(vec![topic_name("a"), topic_name("none")])
+        .with_timeout_ms(20_000);
+    let response = other.call(5, &delete).await;
+    let deleted: Vec<i16> = response
+        .responses
+        .iter()
+        .map(|one| one.error_code)
+        .collect();
+    assert_eq!(deleted, [89, 3]);
+    assert!(response.throttle_time_ms > 100_000);
+    let mut other = server.connect().await;
+    let more = CreatePartitionsTopic::default()
+        .with_name(topic_name("a"))
+        .with_count(2)
+        .with_assignments(None);
+    let more = CreatePartitionsRequest::default()
+        .with_topics(vec![more])
+        .with_timeout_ms(20_000);
+    let response = other.call(3, &more).await;
+    assert_eq!(response.results[0].error_code, 89);
+    assert!(response.throttle_time_ms > 100_000);
+    // Older clients know of no such refusal: theirs is done, and the wait is longer.
+    let mut other = server.connect().await;
+    let response = other.call(5, &create(&[("c", 1)])).await;
+    assert_eq!(codes(&response), [0]);
+    assert!(response.throttle_time_ms > 100_000);
+    let mut other = server.connect().await;
+    let response = other.call(2, &more).await;
+    assert_eq!(response.results[0].error_code, 0);
+    let mut other = server.connect().await;
+    let response = other.call(4, &delete).await;
+    let deleted: Vec<i16> = response
+        .responses
+        .iter()
+        .map(|one| one.error_code)
+        .collect();
+    assert_eq!(deleted, [0, 3]);
+    assert!(response.throttle_time_ms > 100_000);
+    let topics = server.broker.catalogue();
+    let names: Vec<&str> = topics.topics.keys().map(String::as_str).collect();
+    assert_eq!(names, ["b", "c"]);
     server.stop().await;
 }
