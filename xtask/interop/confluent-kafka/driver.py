@@ -21,6 +21,15 @@ LINES = 210
 BOOTSTRAP = sys.argv[1]
 NODES = len(BOOTSTRAP.split(","))
 
+# What tells a member that its partitions are given away.
+FENCED = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.FENCED_MEMBER_EPOCH,
+}
+
 # What is asked again while leaders move.
 MOVING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 
@@ -642,6 +651,19 @@ REQUESTS = {
 }
 
 
+def committed(reader, message):
+    """Commits a message, again while its coordinator moves; False when the partition is not ours."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while True:
+        try:
+            reader.commit(message=message, asynchronous=False)
+            return True
+        except KafkaException as problem:
+            if problem.args[0].code() in FENCED or time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+
+
 def member(group, topic, protocol):
     """Is a member of a group until standard input ends: it commits what it read, then shows it."""
     ended = threading.Event()
@@ -664,10 +686,8 @@ def member(group, topic, protocol):
             if error.retriable() or error.code() in PASSING:
                 continue
             raise KafkaException(error)
-        try:
-            reader.commit(message=message, asynchronous=False)
-        except KafkaException:
-            continue  # not committed, so not shown: whoever has the partition next reads it
+        if not committed(reader, message):
+            continue  # so not shown: whoever has the partition next reads it
         answer("record", message.partition(), message.offset(), message.value().decode())
     reader.close()
     answer("left")

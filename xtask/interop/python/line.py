@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+LINES = 210  # small records
 SECONDS_MAX = 30  # of any single request
 PATIENCE_SECONDS = 100  # for a topic to be created while nodes are away
 
@@ -179,8 +180,17 @@ class Requests:
         return self.digest(topic, rack=rack, node=node)
 
     def produce_lines(self, topic, base_ms):
-        # Both clients insist on a key or a value; some of the small records have neither.
-        raise Unable("it refuses records with neither key nor value")
+        def record(i):
+            key = None if i % 5 == 0 else b"key-%d" % (i % 17)
+            value = None if i % 7 == 0 else b"" if i % 7 == 1 else b"value %d" % i
+            if key is None and value is None:
+                value = b""  # both clients insist on a key or a value
+            headers = [[], [("h", b"%d" % i)], [("h", b"a"), ("h", b"b"), ("n", None)]][i % 3]
+            times = {"timestamp_ms": int(base_ms) + 1000 * i}
+            return {"key": key, "value": value, "headers": headers} | times
+
+        offsets = self.client.send(topic, 0, map(record, range(LINES)))
+        return len(offsets), "without-null-records"
 
     def lines(self, topic):
         plain, timed, count = hashlib.sha256(), hashlib.sha256(), 0

@@ -10,7 +10,9 @@ mod checks;
 mod client;
 mod cluster;
 mod connect;
+mod connect_distributed;
 mod driver;
+mod exchange;
 mod faults;
 mod groups;
 mod install;
@@ -18,12 +20,15 @@ mod kcat;
 mod matrix;
 mod node;
 mod options;
+mod pool;
 mod proxy;
 mod records;
 mod replicas;
 mod report;
 mod rounds;
+mod spark;
 mod tools;
+mod under_faults;
 mod versions;
 
 use client::Client;
@@ -52,7 +57,7 @@ const CLIENTS: [&str; 11] = [
     "kafka-tools",
 ];
 /// Those that only `--all` and `--only` have.
-const SLOWEST: [&str; 1] = [connect::NAME];
+const SLOWEST: [&str; 2] = [connect::NAME, spark::NAME];
 /// Those that send under faults with `--quick`: one of each family of implementations.
 const FAULTS_QUICK: [&str; 4] = ["kcat", "confluent-kafka", "java", "kafkajs"];
 
@@ -75,9 +80,9 @@ impl Amounts {
     fn of(options: &Options) -> Self {
         match options.is_quick {
             true => Self {
-                word_step: 4,
+                word_step: 16,
                 word_readers: 2,
-                large_file_bytes: 64 * MIB,
+                large_file_bytes: 32 * MIB,
                 large_file_readers: 2,
             },
             false => Self {
@@ -130,6 +135,9 @@ fn run_on(
     if options.wants(connect::NAME) && !options.is_faults_only {
         rounds.connect(workshop, &bootstrap);
     }
+    if options.wants(spark::NAME) && !options.is_faults_only {
+        rounds.spark(workshop, &bootstrap);
+    }
     if rounds.has_clients() {
         run_rounds(&mut rounds, options, workshop, &bootstrap)?;
     }
@@ -158,8 +166,7 @@ fn run_rounds(
         return Ok(());
     }
     let amounts = Amounts::of(options);
-    rounds.behaviours();
-    rounds.groups(bootstrap, options.is_quick);
+    rounds.behaviours_and_groups(bootstrap, options.is_quick);
     rounds.small_records()?;
 
     let words =

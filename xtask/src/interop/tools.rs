@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use super::client::{Client, Digest, Leaves, LinesDigest, MemberProgram, NullHeaders};
+use super::client::{Client, Digest, Leaves, LeftOut, LinesDigest, MemberProgram};
 use super::client::{Protocol, UNABLE, request_limit};
 use super::records::{RecordFile, sha256_of_values};
 use super::report::Report;
@@ -90,6 +90,12 @@ impl Tools {
             true => Ok(()),
             false => Err(finished.complaint()),
         }
+    }
+
+    /// Whether a topic's own configs have this one.
+    pub(super) fn has_config(&self, topic: &str, config: &str) -> Result<(), String> {
+        let described = self.output(TOPICS, &["--describe", "--topic", topic])?;
+        contains(&described, config)
     }
 
     fn offsets(&self, topic: &str, time: &str, expected: &str) -> Result<(), String> {
@@ -187,7 +193,7 @@ impl Client for Tools {
         false
     }
 
-    fn produce_lines(&mut self, _: &str, _: u64) -> Result<NullHeaders, String> {
+    fn produce_lines(&mut self, _: &str, _: u64) -> Result<LeftOut, String> {
         Err(format!("{UNABLE}the console producer sends no timestamps"))
     }
 

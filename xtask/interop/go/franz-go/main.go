@@ -48,6 +48,11 @@ func passing(err error) error {
 	return err
 }
 
+func mayPass(err error) bool {
+	var passes line.Passing
+	return errors.As(passing(err), &passes)
+}
+
 func (f *franz) Version() string {
 	return "franz-go " + line.ModuleVersion("github.com/twmb/franz-go")
 }
@@ -349,7 +354,12 @@ func (f *franz) Member(group, topic, protocol string, stop <-chan struct{}, show
 		}
 		records := fetches.Records()
 		if len(records) > 0 {
-			if err := client.CommitRecords(context.Background(), records...); err != nil {
+			err := client.CommitRecords(context.Background(), records...)
+			for begun := time.Now(); err != nil && mayPass(err) && time.Since(begun) < line.SecondsMax*time.Second; {
+				time.Sleep(100 * time.Millisecond)
+				err = client.CommitRecords(context.Background(), records...)
+			}
+			if err != nil {
 				return err
 			}
 			for _, record := range records {
