@@ -172,6 +172,17 @@ impl Rounds {
                 .or_default()
                 .push((codec, created, filled));
         }
+        let made: Vec<String> = tasks
+            .values()
+            .flatten()
+            .filter(|(_, created, _)| created.is_ok())
+            .map(|(_, _, filled)| filled.topic.clone())
+            .collect();
+        // Some clients do not ask again who leads a new topic.
+        let known = (self.cluster.as_ref()).map_or(Ok(()), |cluster| cluster.wait_known(&made));
+        if let Err(why) = known.as_ref() {
+            self.report.add("node", what, Outcome::Failed(why.clone()));
+        }
         let report = Mutex::new(&mut self.report);
         let clients = self.clients.iter_mut().enumerate();
         let sending: Vec<_> = clients

@@ -133,20 +133,29 @@ pub(crate) fn run(
     });
 }
 
-fn take(step: Step, group: &mut Group, cluster: &RwLock<Option<&mut Cluster>>) -> Outcome {
-    match step {
+/// How a step went, and how long it took once it was its turn.
+fn take(
+    step: Step,
+    group: &mut Group,
+    cluster: &RwLock<Option<&mut Cluster>>,
+) -> (Outcome, Duration) {
+    let started;
+    let outcome = match step {
         Step::Beside(step) => {
             let _beside = cluster.read().unwrap_or_else(PoisonError::into_inner);
+            started = Instant::now();
             step(group).into()
         }
         Step::Alone(step) => {
             let mut alone = cluster.write().unwrap_or_else(PoisonError::into_inner);
+            started = Instant::now();
             match alone.as_mut() {
                 Some(cluster) => step(group, cluster).into(),
                 None => Outcome::NotRun("there is no cluster".to_owned()),
             }
         }
-    }
+    };
+    (outcome, started.elapsed())
 }
 
 fn one(job: Job, bootstrap: &str, cluster: &RwLock<Option<&mut Cluster>>) -> Vec<Line> {
@@ -166,9 +175,8 @@ fn one(job: Job, bootstrap: &str, cluster: &RwLock<Option<&mut Cluster>>) -> Vec
         .is_some();
     let steps = behaviours(protocol, is_cluster).zip(steps(is_cluster));
     let line = |(behaviour, (_, step)): (String, (&str, Step))| {
-        let started = Instant::now();
-        let outcome: Outcome = match &stopped {
-            Some(why) => Outcome::NotRun(why.clone()),
+        let (outcome, took) = match &stopped {
+            Some(why) => (Outcome::NotRun(why.clone()), Duration::ZERO),
             None => take(step, &mut group, cluster),
         };
         if stopped.is_none() {
@@ -182,7 +190,7 @@ fn one(job: Job, bootstrap: &str, cluster: &RwLock<Option<&mut Cluster>>) -> Vec
             client,
             behaviour,
             outcome,
-            took: started.elapsed(),
+            took,
         }
     };
     steps.map(line).collect()

@@ -162,11 +162,11 @@ fn run_rounds(
         return run_faults(rounds, options, workshop);
     }
     if options.is_groups_only {
-        rounds.groups(bootstrap, options.is_quick);
+        rounds.groups(bootstrap, options.has_new_groups());
         return Ok(());
     }
     let amounts = Amounts::of(options);
-    rounds.behaviours_and_groups(bootstrap, options.is_quick);
+    rounds.behaviours_and_groups(bootstrap, options.has_new_groups());
     rounds.small_records()?;
 
     let words =

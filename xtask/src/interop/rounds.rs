@@ -108,12 +108,12 @@ impl Rounds {
 
     /// Each client's own behaviours and groups of every client, in both protocols. On a cluster the
     /// groups come after the behaviours, since nodes are killed under them; else at the same time.
-    pub(crate) fn behaviours_and_groups(&mut self, bootstrap: &str, is_quick: bool) {
+    pub(crate) fn behaviours_and_groups(&mut self, bootstrap: &str, has_new: bool) {
         if self.survives_a_node() {
             self.behaviours(Vec::new(), bootstrap);
-            return self.groups(bootstrap, is_quick);
+            return self.groups(bootstrap, has_new);
         }
-        let jobs = self.jobs(bootstrap, is_quick);
+        let jobs = self.jobs(bootstrap, has_new);
         self.behaviours(jobs, bootstrap);
     }
 
@@ -165,8 +165,8 @@ impl Rounds {
     }
 
     /// Groups of every client, in both protocols.
-    pub(crate) fn groups(&mut self, bootstrap: &str, is_quick: bool) {
-        let jobs = self.jobs(bootstrap, is_quick);
+    pub(crate) fn groups(&mut self, bootstrap: &str, has_new: bool) {
+        let jobs = self.jobs(bootstrap, has_new);
         let is_cluster = self.survives_a_node();
         let cluster = self.cluster.as_mut().filter(|_| is_cluster);
         let report = Mutex::new(&mut self.report);
@@ -174,14 +174,14 @@ impl Rounds {
     }
 
     /// The groups to be formed; a line for each that cannot be.
-    fn jobs(&mut self, bootstrap: &str, is_quick: bool) -> Vec<Job> {
+    fn jobs(&mut self, bootstrap: &str, has_new: bool) -> Vec<Job> {
         let offered = Offered::by(bootstrap);
         let mut jobs = Vec::new();
         // The sessions of the new protocol are the longest.
         for protocol in [Protocol::Consumer, Protocol::Classic] {
             let why_not = match (&offered, protocol) {
                 (Err(why), _) => Some(why.clone()),
-                (Ok(_), Protocol::Consumer) if is_quick => Some("not with --quick".to_owned()),
+                (Ok(_), Protocol::Consumer) if !has_new => Some("not with --quick".to_owned()),
                 (Ok(offered), _) => offered.groups(protocol).err(),
             };
             for client in (0..self.clients.len()).rev() {
