@@ -22,8 +22,10 @@ usage: cargo xtask COMMAND
 
   check [--with-tests]      formatting, lints, documentation, licences; tests when asked
   interop [OPTIONS]         install real Kafka clients and run them against a node
-      --quick               64 MiB of records instead of 1 GiB, fewer readers, half of the faults
-      --all                 every client, against one node and then against three
+      --quick               32 MiB of records instead of 1 GiB, fewer words, readers and faults,
+                            groups of the classic protocol only
+      --all                 every client, against one node and then against three, and groups of
+                            both protocols, also with --quick
       --matrix PATH         write what came of it as a page (docs/compatibility.md)
       --nodes COUNT         a cluster of so many nodes, some of which are killed, paused and cut
                             off while clients send (default: 1)
@@ -32,8 +34,8 @@ usage: cargo xtask COMMAND
       --crowd               nothing but 200 members of a group while members and nodes come and go
       --protocol NAME       the crowd in that protocol alone: classic or consumer
       --only CLIENT         one of kcat, confluent-kafka, java, kafkajs, rdkafka, franz-go, sarama,
-                            kafka-go, kafka-python, aiokafka, kafka-tools, connect (may be
-                            repeated)
+                            kafka-go, kafka-python, aiokafka, kafka-tools, connect, spark (may
+                            be repeated)
       --bin PATH            the braidlog binary (default: build it with --release)
       --bootstrap HOST:PORT a broker that runs already, instead of starting a node
       --peer kafka          start Apache Kafka instead of a node, to check the drivers themselves

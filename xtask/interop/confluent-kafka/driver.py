@@ -10,6 +10,7 @@ import threading
 import time
 
 import confluent_kafka
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_INVALID, Consumer, IsolationLevel
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
@@ -20,6 +21,15 @@ PATIENCE_SECONDS = 100  # for a topic to be created while nodes are away
 LINES = 210
 BOOTSTRAP = sys.argv[1]
 NODES = len(BOOTSTRAP.split(","))
+
+# What tells a member that its partitions are given away.
+FENCED = {
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.FENCED_MEMBER_EPOCH,
+}
 
 # What is asked again while leaders move.
 MOVING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
@@ -592,6 +602,61 @@ def check_many_partitions(prefix):
         equal(found[partition], [f"{partition} {i}".encode() for i in range(20)], "records")
 
 
+def group_now(group):
+    return admin().describe_consumer_groups([group], request_timeout=SECONDS_MAX)[group].result()
+
+
+def check_group_state(prefix):
+    group = f"{prefix}-group"
+    create(prefix, 2)
+    for protocol in ("classic", "consumer"):
+        name = f"{group}-{protocol}"
+        reader = consumer(group_id=name, group_protocol=protocol, auto_offset_reset="earliest")
+        try:
+            reader.subscribe([prefix])
+
+            def is_stable():
+                reader.poll(0.1)
+                found = group_now(name)
+                return found.state == ConsumerGroupState.STABLE and len(reader.assignment()) == 2
+
+            until(is_stable, "a stable group")
+            equal(len(group_now(name).members), 1, "members")
+            listed = admin().list_consumer_groups(request_timeout=SECONDS_MAX).result()
+            assert name in {found.group_id for found in listed.valid}, "it is not listed"
+            refused(KafkaError.NON_EMPTY_GROUP, lambda: wait(admin().delete_consumer_groups([name])))
+        finally:
+            reader.close()
+        until(lambda: group_now(name).state == ConsumerGroupState.EMPTY, "an empty group")
+        wait(admin().delete_consumer_groups([name]))
+        refused(KafkaError.GROUP_ID_NOT_FOUND, lambda: wait(admin().delete_consumer_groups([name])))
+
+
+def check_group_offsets(prefix):
+    group = f"{prefix}-group"
+    fill(prefix, 50)
+
+    def committed():
+        asked = ConsumerGroupTopicPartitions(group)
+        found = wait(admin().list_consumer_group_offsets([asked]))[group].topic_partitions
+        return {(one.topic, one.partition): one.offset for one in found}
+
+    for offset in (40, 7):
+        wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(prefix, 0, offset)])
+        wait(admin().alter_consumer_group_offsets([wanted]))
+        equal(committed(), {(prefix, 0): offset}, "offsets")
+    reader = consumer(group_id=group)
+    try:
+        reader.assign([TopicPartition(prefix, 0)])
+        deadline = time.monotonic() + SECONDS_MAX
+        while not (message := reader.poll(1.0)):
+            assert time.monotonic() < deadline, "nothing is read"
+        assert message.error() is None, message.error()
+        equal(message.value(), b"record 7", "what is read from there")
+    finally:
+        reader.close()
+
+
 CHECKS = [
     ("describe cluster", check_describe_cluster),
     ("create, list and describe a topic", check_create_list_describe),
@@ -616,6 +681,8 @@ CHECKS = [
     ("producing to a new topic creates it", check_auto_create),
     ("a waiting fetch is woken by a record", check_long_poll),
     ("delete a topic and create it again", check_delete_topic),
+    ("list, describe and delete groups, none with members", check_group_state),
+    ("set a group's offsets", check_group_offsets),
 ]
 
 
@@ -642,6 +709,19 @@ REQUESTS = {
 }
 
 
+def committed(reader, message):
+    """Commits a message, again while its coordinator moves; False when the partition is not ours."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while True:
+        try:
+            reader.commit(message=message, asynchronous=False)
+            return True
+        except KafkaException as problem:
+            if problem.args[0].code() in FENCED or time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+
+
 def member(group, topic, protocol):
     """Is a member of a group until standard input ends: it commits what it read, then shows it."""
     ended = threading.Event()
@@ -664,10 +744,8 @@ def member(group, topic, protocol):
             if error.retriable() or error.code() in PASSING:
                 continue
             raise KafkaException(error)
-        try:
-            reader.commit(message=message, asynchronous=False)
-        except KafkaException:
-            continue  # not committed, so not shown: whoever has the partition next reads it
+        if not committed(reader, message):
+            continue  # so not shown: whoever has the partition next reads it
         answer("record", message.partition(), message.offset(), message.value().decode())
     reader.close()
     answer("left")

@@ -15,7 +15,10 @@ import java.util.stream.LongStream;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.Config;
 import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.CreateTopicsOptions;
+import org.apache.kafka.clients.admin.GroupListing;
+import org.apache.kafka.clients.admin.ListGroupsOptions;
 import org.apache.kafka.clients.admin.ListOffsetsOptions;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
@@ -25,19 +28,26 @@ import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.NoOffsetForPartitionException;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.consumer.OffsetOutOfRangeException;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.GroupState;
+import org.apache.kafka.common.GroupType;
 import org.apache.kafka.common.IsolationLevel;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.GroupIdNotFoundException;
+import org.apache.kafka.common.errors.GroupNotEmptyException;
+import org.apache.kafka.common.errors.GroupSubscribedToTopicException;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
 import org.apache.kafka.common.errors.InvalidReplicationFactorException;
 import org.apache.kafka.common.errors.InvalidTopicException;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.errors.TopicExistsException;
+import org.apache.kafka.common.errors.UnknownMemberIdException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 
 /** The behaviours of the Java client, each on a topic of its own. */
@@ -87,6 +97,11 @@ final class Checks {
         all.put("producing to a new topic creates it", Checks::autoCreate);
         all.put("a waiting fetch is woken by a record", Checks::longPoll);
         all.put("delete a topic and create it again", Checks::deleteTopic);
+        for (String protocol : List.of("classic", "consumer")) {
+            all.put("list and describe groups, " + protocol, topic -> describeGroup(topic, protocol));
+            all.put("delete groups, but none with members, " + protocol, topic -> deleteGroup(topic, protocol));
+        }
+        all.put("set and delete a group's offsets", Checks::groupOffsets);
         return all;
     }
 
@@ -492,5 +507,109 @@ final class Checks {
         fill(topic, 5, null);
         check(!describe(topic).topicId().equals(old), "the topic id was used again");
         equal(valueAt(topic, 4), "record 4", "last record");
+    }
+
+    // Groups
+
+    /** A member with all partitions of a topic, which has read nothing yet. */
+    private static KafkaConsumer<byte[], byte[]> member(String group, String topic, String protocol)
+        throws Exception {
+        KafkaConsumer<byte[], byte[]> member = Driver.consumer("group.id", group, "group.protocol", protocol,
+            "auto.offset.reset", "earliest", "enable.auto.commit", "false", "client.id", "someone");
+        member.subscribe(List.of(topic));
+        long deadline = System.nanoTime() + LIMIT.toNanos();
+        while (member.assignment().isEmpty()) {
+            member.poll(Duration.ofMillis(100));
+            check(System.nanoTime() < deadline, "the member gets no partition");
+        }
+        return member;
+    }
+
+    private static ConsumerGroupDescription describeGroup(String group) throws Exception {
+        return Driver.await(Driver.admin().describeConsumerGroups(List.of(group)).all()).get(group);
+    }
+
+    private static boolean isGroupListed(String group, ListGroupsOptions options) throws Exception {
+        return Driver.await(Driver.admin().listGroups(options).all()).stream()
+            .map(GroupListing::groupId).anyMatch(group::equals);
+    }
+
+    private static void describeGroup(String topic, String protocol) throws Exception {
+        create(topic, 2);
+        String group = topic + "-group";
+        GroupType type = GroupType.parse(protocol);
+        GroupType otherType = type == GroupType.CLASSIC ? GroupType.CONSUMER : GroupType.CLASSIC;
+        try (KafkaConsumer<byte[], byte[]> member = member(group, topic, protocol)) {
+            until(() -> {
+                member.poll(Duration.ofMillis(10));
+                return describeGroup(group).groupState() == GroupState.STABLE;
+            }, "a stable group");
+            ConsumerGroupDescription found = describeGroup(group);
+            equal(found.type(), type, "type");
+            equal(found.members().size(), 1, "members");
+            var only = found.members().iterator().next();
+            equal(only.clientId(), "someone", "client id");
+            equal(only.assignment().topicPartitions().size(), 2, "assigned partitions");
+            check(isGroupListed(group, new ListGroupsOptions().withTypes(java.util.Set.of(type))), "not listed by type");
+            check(isGroupListed(group, new ListGroupsOptions().inGroupStates(java.util.Set.of(GroupState.STABLE))),
+                "not listed by state");
+            check(!isGroupListed(group, new ListGroupsOptions().withTypes(java.util.Set.of(otherType))),
+                "listed with another type");
+        }
+        until(() -> describeGroup(group).groupState() == GroupState.EMPTY, "an empty group");
+        refused(GroupIdNotFoundException.class, x -> describeGroup(group + "-unknown"));
+    }
+
+    private static void deleteGroup(String topic, String protocol) throws Exception {
+        create(topic, 1);
+        String group = topic + "-group";
+        Check delete = x -> Driver.await(Driver.admin().deleteConsumerGroups(List.of(group)).all());
+        TopicPartition partition = new TopicPartition(topic, 0);
+        try (KafkaConsumer<byte[], byte[]> member = member(group, topic, protocol)) {
+            member.commitSync(Map.of(partition, new OffsetAndMetadata(0)), LIMIT);
+            refused(GroupNotEmptyException.class, delete);
+            refused(GroupSubscribedToTopicException.class, x -> deleteOffsets(group, partition));
+            refused(UnknownMemberIdException.class, x -> setOffsets(group, Map.of(partition, 0L)));
+        }
+        until(() -> describeGroup(group).groupState() == GroupState.EMPTY, "an empty group");
+        delete.run(null);
+        until(() -> !isGroupListed(group, new ListGroupsOptions()), "no such group in the list");
+        refused(GroupIdNotFoundException.class, delete);
+    }
+
+    private static void setOffsets(String group, Map<TopicPartition, Long> offsets) throws Exception {
+        Map<TopicPartition, OffsetAndMetadata> wanted = new HashMap<>();
+        offsets.forEach((partition, offset) -> wanted.put(partition, new OffsetAndMetadata(offset, "by hand")));
+        Driver.await(Driver.admin().alterConsumerGroupOffsets(group, wanted).all());
+    }
+
+    private static void deleteOffsets(String group, TopicPartition partition) throws Exception {
+        Driver.await(Driver.admin().deleteConsumerGroupOffsets(group, java.util.Set.of(partition)).all());
+    }
+
+    private static Map<TopicPartition, Long> offsets(String group) throws Exception {
+        Map<TopicPartition, Long> found = new HashMap<>();
+        Driver.await(Driver.admin().listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata())
+            .forEach((partition, committed) -> found.put(partition, committed.offset()));
+        return found;
+    }
+
+    private static void groupOffsets(String topic) throws Exception {
+        create(topic, 2);
+        send(topic, 0, Driver.bytes("first"));
+        send(topic, 0, Driver.bytes("second"));
+        String group = topic + "-group";
+        TopicPartition first = new TopicPartition(topic, 0);
+        TopicPartition second = new TopicPartition(topic, 1);
+        setOffsets(group, Map.of(first, 2L, second, 7L));
+        equal(offsets(group), Map.of(first, 2L, second, 7L), "offsets");
+        setOffsets(group, Map.of(first, 1L));
+        deleteOffsets(group, second);
+        equal(offsets(group), Map.of(first, 1L), "offsets after one was deleted");
+        try (KafkaConsumer<byte[], byte[]> member = Driver.consumer("group.id", group,
+            "group.protocol", "classic", "enable.auto.commit", "false")) {
+            member.assign(List.of(first));
+            equal(firstValue(member, LIMIT), "second", "what a member reads from there");
+        }
     }
 }

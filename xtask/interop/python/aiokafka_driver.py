@@ -20,6 +20,8 @@ def raise_for(code, message):
 
 
 class Client:
+    HAS_NULL_HEADERS = True
+
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap
         self.loop = asyncio.new_event_loop()

@@ -5,6 +5,7 @@ import time
 import kafka
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
 from kafka.admin import ConfigResource
+from kafka.structs import OffsetAndMetadata
 
 import line
 
@@ -12,7 +13,15 @@ import line
 IN_FLIGHT_MAX = 5_000
 
 
+def raise_for(kinds):
+    for kind in kinds:
+        if kind is not errors.NoError:
+            raise kind()
+
+
 class Client:
+    HAS_NULL_HEADERS = False
+
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap
         self.kept = None
@@ -123,6 +132,30 @@ class Client:
                 for record in found[: end - due]:
                     yield record
                     due += 1
+
+    def groups(self):
+        return [found["group_id"] for found in self.admin().list_groups()]
+
+    def group_state(self, group):
+        found = self.admin().describe_groups([group])[group]
+        return found["group_state"], len(found["members"])
+
+    def group_offset(self, group, topic):
+        asked = TopicPartition(topic, 0)
+        found = self.admin().list_group_offsets({group: [asked]})[group]
+        return found[asked].offset if asked in found else -1
+
+    def set_group_offset(self, group, topic, offset):
+        wanted = {TopicPartition(topic, 0): OffsetAndMetadata(offset, "", -1)}
+        raise_for(self.admin().alter_group_offsets(group, wanted).values())
+
+    def delete_group_offset(self, group, topic):
+        raise_for(self.admin().delete_group_offsets(group, [TopicPartition(topic, 0)]).values())
+
+    def delete_group(self, group):
+        found = self.admin().delete_groups([group])[group]
+        if found != "OK":
+            raise getattr(errors, found)(group)
 
     def member(self, group, topic, protocol, stop):
         if protocol != "classic":

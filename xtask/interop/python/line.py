@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+LINES = 210  # small records
 SECONDS_MAX = 30  # of any single request
 PATIENCE_SECONDS = 100  # for a topic to be created while nodes are away
 
@@ -19,6 +20,7 @@ NAMES = {
     37: "INVALID_PARTITIONS",
     38: "INVALID_REPLICATION_FACTOR",
     40: "INVALID_CONFIG",
+    68: "NON_EMPTY_GROUP",
 }
 # What nodes that are away bring about: by their numbers, and those of the clients' own.
 PASSING = {5, 6, 7, 8, 13, 38, 41}
@@ -178,9 +180,38 @@ class Requests:
     def digest_of(self, topic, node, rack):
         return self.digest(topic, rack=rack, node=node)
 
+    def groups(self):
+        return ",".join(self.client.groups())
+
+    def group_state(self, group):
+        return self.client.group_state(group)
+
+    def group_offset(self, group, topic):
+        return self.client.group_offset(group, topic)
+
+    def set_group_offset(self, group, topic, offset):
+        self.client.set_group_offset(group, topic, int(offset))
+
+    def delete_group_offset(self, group, topic):
+        self.client.delete_group_offset(group, topic)
+
+    def delete_group(self, group):
+        self.client.delete_group(group)
+
     def produce_lines(self, topic, base_ms):
-        # Both clients insist on a key or a value; some of the small records have neither.
-        raise Unable("it refuses records with neither key nor value")
+        def record(i):
+            key = None if i % 5 == 0 else b"key-%d" % (i % 17)
+            value = None if i % 7 == 0 else b"" if i % 7 == 1 else b"value %d" % i
+            if key is None and value is None:
+                value = b""  # both clients insist on a key or a value
+            headers = [[], [("h", b"%d" % i)], [("h", b"a"), ("h", b"b")] + null_headers][i % 3]
+            times = {"timestamp_ms": int(base_ms) + 1000 * i}
+            return {"key": key, "value": value, "headers": headers} | times
+
+        null_headers = [("n", None)] if self.client.HAS_NULL_HEADERS else []
+        offsets = self.client.send(topic, 0, map(record, range(LINES)))
+        flags = ["without-null-records"] + ([] if null_headers else ["without-null-headers"])
+        return len(offsets), *flags
 
     def lines(self, topic):
         plain, timed, count = hashlib.sha256(), hashlib.sha256(), 0

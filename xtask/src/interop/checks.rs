@@ -4,9 +4,10 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::client::UNABLE;
+use super::client::{Client, Protocol, UNABLE};
 use super::driver::Driver;
 use super::report::Report;
+use crate::process::Owned;
 
 /// How long anything may take that nodes show a little late.
 const LATE_LIMIT: Duration = Duration::from_secs(60);
@@ -45,9 +46,24 @@ const CHECKS: &[(&str, Check)] = &[
     ),
 ];
 
+/// Of the clients whose drivers know the requests for groups.
+const GROUP_CHECKS: &[(&str, Check)] = &[
+    ("list and describe groups", lists_groups),
+    (
+        "set and delete a group's offsets",
+        sets_and_deletes_group_offsets,
+    ),
+    ("delete groups, but none with members", deletes_groups),
+];
+const GROUP_ADMINS: [&str; 4] = ["franz-go", "sarama", "kafka-go", "kafka-python"];
+
 /// Runs all of them.
 pub(crate) fn run(driver: &mut Driver, name: &str, prefix: &str, report: &mut Report) {
-    for (number, (behaviour, check)) in CHECKS.iter().enumerate() {
+    let groups = match GROUP_ADMINS.contains(&name) {
+        true => GROUP_CHECKS,
+        false => &[],
+    };
+    for (number, (behaviour, check)) in CHECKS.iter().chain(groups).enumerate() {
         report.add(
             name,
             behaviour,
@@ -282,4 +298,57 @@ fn deletes_and_creates_again(driver: &mut Driver, topic: &str) -> Result<(), Str
     until_listed(driver, topic, false)?;
     fill(driver, topic, "5")?;
     until(driver, &["bounds", topic, "0"], "0 5")
+}
+
+fn lists_groups(driver: &mut Driver, topic: &str) -> Result<(), String> {
+    let group = format!("{topic}-group");
+    fill(driver, topic, "50")?;
+    driver.ask(&["set-group-offset", &group, topic, "40"])?;
+    until_group_listed(driver, &group, true)?;
+    until(driver, &["group-state", &group], "Empty 0")
+}
+
+fn sets_and_deletes_group_offsets(driver: &mut Driver, topic: &str) -> Result<(), String> {
+    let group = format!("{topic}-group");
+    fill(driver, topic, "50")?;
+    for offset in ["40", "7"] {
+        driver.ask(&["set-group-offset", &group, topic, offset])?;
+        until(driver, &["group-offset", &group, topic], offset)?;
+    }
+    // With another topic's offset the group stays.
+    let other = format!("{topic}-other");
+    create(driver, &other, "1")?;
+    driver.ask(&["set-group-offset", &group, &other, "3"])?;
+    driver.ask(&["delete-group-offset", &group, topic])?;
+    until(driver, &["group-offset", &group, topic], "-1")?;
+    until(driver, &["group-offset", &group, &other], "3")
+}
+
+fn deletes_groups(driver: &mut Driver, topic: &str) -> Result<(), String> {
+    let group = format!("{topic}-group");
+    create(driver, topic, "1")?;
+    let mut program = driver.member(&group, topic, Protocol::Classic)?;
+    let mut member = Owned::spawn(&mut program.command)?;
+    until(driver, &["group-state", &group], "Stable 1")?;
+    refused(driver, "NON_EMPTY_GROUP", &["delete-group", &group])?;
+    drop(member.0.stdin.take());
+    member.wait_until(Instant::now() + LATE_LIMIT)?;
+    until(driver, &["group-state", &group], "Empty 0")?;
+    driver.ask(&["delete-group", &group])?;
+    until_group_listed(driver, &group, false)
+}
+
+fn until_group_listed(driver: &mut Driver, group: &str, wanted: bool) -> Result<(), String> {
+    let deadline = Instant::now() + LATE_LIMIT;
+    loop {
+        let groups = driver.ask(&["groups"])?;
+        let mut groups = groups.iter().flat_map(|all| all.split(','));
+        if groups.any(|one| one == group) == wanted {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{group} in the list: not {wanted}"));
+        }
+        sleep(POLL_INTERVAL);
+    }
 }

@@ -85,13 +85,13 @@ pub(crate) struct LinesDigest {
     pub(crate) timed: String,
 }
 
-/// Whether the small records have their header without a value: not every client can send one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NullHeaders {
-    /// They have.
-    Sent,
-    /// The header is missing.
-    LeftOut,
+/// What the small records lack, since not every client can send it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct LeftOut {
+    /// The header without a value is missing.
+    pub(crate) null_headers: bool,
+    /// The value is empty, not null, where the key is null too.
+    pub(crate) null_records: bool,
 }
 
 /// A real Kafka client. Topics have one partition, so that order is total.
@@ -121,8 +121,7 @@ pub(crate) trait Client: Send {
     /// Whether [`Client::produce_lines`] works.
     fn can_produce_lines(&self) -> bool;
     /// Sends the small records.
-    fn produce_lines(&mut self, topic: &str, timestamp_base_ms: u64)
-    -> Result<NullHeaders, String>;
+    fn produce_lines(&mut self, topic: &str, timestamp_base_ms: u64) -> Result<LeftOut, String>;
     /// Reads the small records.
     fn lines(&mut self, topic: &str) -> Result<LinesDigest, String>;
     /// Runs the client's own behaviours, on topics whose names begin with `prefix`.

@@ -1,4 +1,4 @@
-//! Kafka Connect: a standalone worker that sends the lines of one file and writes them to another.
+//! Kafka Connect, standalone: a worker that sends the lines of one file and writes them to another.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -8,7 +8,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::client::Protocol;
-use super::install::{Workshop, kafka_peer};
+use super::connect_distributed;
+use super::install::{self, Workshop, kafka_peer};
 use super::report::{Outcome, Report};
 use super::versions::Offered;
 use crate::process::{Owned, one_line, succeed};
@@ -18,7 +19,8 @@ const STEP_LIMIT: Duration = Duration::from_secs(240);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 const ASK_LIMIT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
-const LINES: usize = 1_000;
+/// Lines that are appended at a time.
+pub(super) const LINES: usize = 1_000;
 
 const SOURCE: &str = "a file source sends every line";
 const RESTART: &str = "a file source goes on where it was after a restart";
@@ -27,9 +29,16 @@ const SINK: &str = "a file sink writes every line";
 /// The name of its lines.
 pub(crate) const NAME: &str = "connect";
 
-/// Runs a worker twice.
+/// Runs a standalone worker twice, then distributed ones.
 pub(crate) fn run(workshop: &Workshop, bootstrap: &str, topic: &str, report: &mut Report) {
-    let worker = match Worker::new(workshop, bootstrap, topic) {
+    standalone(workshop, bootstrap, topic, report);
+    let topic = format!("{topic}-distributed");
+    connect_distributed::run(workshop, bootstrap, &topic, report);
+}
+
+fn standalone(workshop: &Workshop, bootstrap: &str, topic: &str, report: &mut Report) {
+    let worker = install::kcat().and_then(|()| Worker::new(workshop, bootstrap, topic));
+    let worker = match worker {
         Ok(worker) => worker,
         Err(why) => {
             for behaviour in [SOURCE, RESTART, SINK] {
@@ -38,7 +47,10 @@ pub(crate) fn run(workshop: &Workshop, bootstrap: &str, topic: &str, report: &mu
             return;
         }
     };
-    report.note_version(NAME, "Kafka Connect 4.3.1, standalone worker".to_owned());
+    report.note_version(
+        NAME,
+        "Kafka Connect 4.3.1, standalone and distributed".to_owned(),
+    );
     let sink = Offered::by(bootstrap).and_then(|offered| offered.groups(Protocol::Classic));
     let first = worker.sends(0, sink.is_ok());
     let is_first = first.is_ok();
@@ -141,7 +153,7 @@ impl Worker {
         let deadline = Instant::now() + STEP_LIMIT;
         loop {
             // The worker makes the topic.
-            let found = self.read().unwrap_or_default();
+            let found = read_topic(&self.bootstrap, &self.topic).unwrap_or_default();
             let is_written = !has_sink || self.written() == expected;
             if found == expected && is_written {
                 break;
@@ -182,15 +194,6 @@ impl Worker {
         Owned::spawn(command.stdin(Stdio::null()).stdout(output).stderr(errors))
     }
 
-    /// What is in the topic, as lines.
-    fn read(&self) -> Result<String, String> {
-        let mut kcat = Command::new("kcat");
-        kcat.env("KCAT_CONFIG", "/dev/null");
-        kcat.args(["-b", &self.bootstrap, "-C", "-q", "-e", "-o", "beginning"]);
-        kcat.args(["-t", &self.topic, "-p", "0"]);
-        Ok(succeed(&mut kcat, ASK_LIMIT)?.text())
-    }
-
     fn written(&self) -> String {
         fs::read_to_string(self.folder.join("out.txt")).unwrap_or_default()
     }
@@ -207,10 +210,21 @@ impl Worker {
     }
 }
 
-fn lines(range: std::ops::Range<usize>) -> String {
+/// What is in a topic's first partition, as lines.
+pub(super) fn read_topic(bootstrap: &str, topic: &str) -> Result<String, String> {
+    let mut kcat = Command::new("kcat");
+    kcat.env("KCAT_CONFIG", "/dev/null");
+    kcat.args(["-b", bootstrap, "-C", "-q", "-e", "-o", "beginning"]);
+    kcat.args(["-t", topic, "-p", "0"]);
+    Ok(succeed(&mut kcat, ASK_LIMIT)?.text())
+}
+
+/// Lines of these numbers.
+pub(super) fn lines(range: std::ops::Range<usize>) -> String {
     range.map(|i| format!("line {i}\n")).collect()
 }
 
-fn unwritable(path: &Path, problem: &std::io::Error) -> String {
+/// Says so.
+pub(super) fn unwritable(path: &Path, problem: &std::io::Error) -> String {
     format!("cannot write {}: {problem}", path.display())
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::checks;
-use super::client::{Client, Digest, Leaves, LinesDigest, MemberProgram, NullHeaders};
+use super::client::{Client, Digest, Leaves, LeftOut, LinesDigest, MemberProgram};
 use super::client::{Protocol, UNABLE, request_limit};
 use super::records::RecordFile;
 use super::report::{Outcome, Report};
@@ -19,6 +19,8 @@ use crate::process::Owned;
 
 /// How long a driver may take to start, and for anything small.
 const SMALL_LIMIT: Duration = Duration::from_secs(90);
+/// For one of a client's own behaviours.
+const CHECK_LIMIT: Duration = Duration::from_secs(300);
 /// For a new topic: drivers try again while nodes are away.
 const CREATE_LIMIT: Duration = Duration::from_secs(150);
 /// How long a driver may take to end once its input has ended.
@@ -223,20 +225,18 @@ impl Client for Driver {
         true
     }
 
-    fn produce_lines(
-        &mut self,
-        topic: &str,
-        timestamp_base_ms: u64,
-    ) -> Result<NullHeaders, String> {
+    fn produce_lines(&mut self, topic: &str, timestamp_base_ms: u64) -> Result<LeftOut, String> {
         let base = timestamp_base_ms.to_string();
-        match self
-            .request(&["produce-lines", topic, &base], SMALL_LIMIT)?
-            .as_slice()
-        {
-            [_count] => Ok(NullHeaders::Sent),
-            [_count, flag] if flag == "without-null-headers" => Ok(NullHeaders::LeftOut),
-            other => Err(format!("odd answer {other:?}")),
+        let answer = self.request(&["produce-lines", topic, &base], SMALL_LIMIT)?;
+        let mut left_out = LeftOut::default();
+        for flag in answer.iter().skip(1) {
+            match flag.as_str() {
+                "without-null-headers" => left_out.null_headers = true,
+                "without-null-records" => left_out.null_records = true,
+                _ => return Err(format!("odd answer {answer:?}")),
+            }
         }
+        Ok(left_out)
     }
 
     fn lines(&mut self, topic: &str) -> Result<LinesDigest, String> {
@@ -254,7 +254,7 @@ impl Client for Driver {
         if self.program.has_requests {
             return checks::run(self, name, prefix, report);
         }
-        let finished = self.request_each(&["checks", prefix], SMALL_LIMIT, |line| {
+        let finished = self.request_each(&["checks", prefix], CHECK_LIMIT, |line| {
             let words: Vec<&str> = line.splitn(3, '\t').collect();
             match words.as_slice() {
                 ["passed", behaviour] => report.add(name, behaviour, Outcome::Passed),

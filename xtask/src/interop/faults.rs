@@ -64,17 +64,12 @@ pub(crate) fn all() -> Vec<Fault> {
     KINDS.into_iter().flat_map(both).collect()
 }
 
-/// One of each kind, by turns to a leader and to followers; the next client gets the other turn.
-pub(crate) fn one_of_each(client: usize) -> Vec<Fault> {
-    let whom = |at: usize| match (at + client) % 2 {
-        0 => Whom::Leader,
-        _ => Whom::Followers,
-    };
-    let fault = |(at, kind)| Fault {
-        kind,
-        whom: whom(at),
-    };
-    KINDS.into_iter().enumerate().map(fault).collect()
+/// A client's share of them, two at least: every kind befalls leaders and followers as soon as there
+/// are four clients.
+pub(crate) fn part(client: usize, clients: usize) -> Vec<Fault> {
+    let count = all().len().div_ceil(clients.max(1)).max(2);
+    let first = client * count;
+    all().into_iter().cycle().skip(first).take(count).collect()
 }
 
 /// What a sending client and whoever makes the faults tell each other.
@@ -208,7 +203,9 @@ mod tests {
     #[test]
     fn every_kind_befalls_leaders_and_followers() {
         assert_eq!(all().len(), 8);
-        let both = [one_of_each(0), one_of_each(1)].concat();
-        assert!(all().iter().all(|fault| both.contains(fault)));
+        let parts: Vec<Fault> = (0..4).flat_map(|client| part(client, 4)).collect();
+        assert_eq!(parts, all());
+        assert_eq!(part(0, 1), all());
+        assert_eq!(part(9, 11).len(), 2);
     }
 }

@@ -7,12 +7,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, Command};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::client::{Leaves, MemberProgram, Protocol, UNABLE};
+use super::cluster::Cluster;
+use super::pool::lock;
 use super::report::Outcome;
+use super::versions::coordinator;
 use crate::process::{Owned, finish_with, succeed};
 
 /// Partitions of each group's topic.
@@ -31,8 +34,8 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(1_500);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Between rounds of records while two members divide the partitions.
 const ROUND_INTERVAL: Duration = Duration::from_millis(300);
-/// Clients at a time.
-const AT_ONCE: usize = 4;
+/// Groups at a time: they wait for sessions to end.
+const AT_ONCE: usize = 5;
 
 /// What one client does in one group.
 pub(crate) struct Job {
@@ -58,29 +61,62 @@ pub(crate) struct Line {
     pub(crate) took: Duration,
 }
 
-type Step = fn(&mut Group) -> Result<(), String>;
-
-const STEPS: [(&str, Step); 5] = [
-    ("a member reads everything there is", Group::first_reads),
-    ("two members share the partitions", Group::second_shares),
-    (
-        "a killed member's partitions go to the other",
-        Group::first_is_killed,
-    ),
-    ("a new member goes on from the commit", Group::third_goes_on),
-    ("no record is skipped or read twice", Group::nothing_twice),
-];
-
-/// The behaviours of groups of this protocol, as their lines have them.
-pub(crate) fn behaviours(protocol: Protocol) -> impl Iterator<Item = String> {
-    STEPS
-        .iter()
-        .map(move |(name, _)| format!("group, {}: {name}", protocol.name()))
+/// Something that a group goes through.
+#[derive(Clone, Copy)]
+enum Step {
+    /// While other groups go through theirs.
+    Beside(fn(&mut Group) -> Result<(), String>),
+    /// While the members of all other groups have nothing to read; only on a cluster.
+    Alone(fn(&mut Group, &mut Cluster) -> Result<(), String>),
 }
 
-/// Does all jobs; the lines of each job are together.
-pub(crate) fn run(jobs: Vec<Job>, bootstrap: &str, each: &mut (impl FnMut(Line) + Send)) {
+const STEPS: [(&str, Step); 6] = [
+    (
+        "a member reads everything there is",
+        Step::Beside(Group::first_reads),
+    ),
+    (
+        "two members share the partitions",
+        Step::Beside(Group::second_shares),
+    ),
+    (
+        "it goes on when its coordinator is killed",
+        Step::Alone(Group::coordinator_is_killed),
+    ),
+    (
+        "a killed member's partitions go to the other",
+        Step::Beside(Group::first_is_killed),
+    ),
+    (
+        "a new member goes on from the commit",
+        Step::Beside(Group::third_goes_on),
+    ),
+    (
+        "no record is skipped or read twice",
+        Step::Beside(Group::nothing_twice),
+    ),
+];
+
+/// What groups go through on a cluster, or on one node.
+fn steps(is_cluster: bool) -> impl Iterator<Item = (&'static str, Step)> {
+    let is_possible = move |step: &Step| is_cluster || matches!(step, Step::Beside(_));
+    STEPS.into_iter().filter(move |(_, step)| is_possible(step))
+}
+
+/// The behaviours of groups of this protocol, as their lines have them.
+pub(crate) fn behaviours(protocol: Protocol, is_cluster: bool) -> impl Iterator<Item = String> {
+    steps(is_cluster).map(move |(name, _)| format!("group, {}: {name}", protocol.name()))
+}
+
+/// Does all jobs; the lines of each job are together. Of a cluster, nodes are killed.
+pub(crate) fn run(
+    jobs: Vec<Job>,
+    bootstrap: &str,
+    cluster: Option<&mut Cluster>,
+    each: &mut (impl FnMut(Line) + Send),
+) {
     let waiting = Mutex::new(VecDeque::from(jobs));
+    let cluster = RwLock::new(cluster);
     let each = Mutex::new(each);
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -88,7 +124,7 @@ pub(crate) fn run(jobs: Vec<Job>, bootstrap: &str, each: &mut (impl FnMut(Line) 
                 loop {
                     let next = lock(&waiting).pop_front();
                     let Some(job) = next else { break };
-                    let lines = one(job, bootstrap);
+                    let lines = one(job, bootstrap, &cluster);
                     let mut each = lock(&each);
                     lines.into_iter().for_each(&mut **each);
                 }
@@ -97,11 +133,32 @@ pub(crate) fn run(jobs: Vec<Job>, bootstrap: &str, each: &mut (impl FnMut(Line) 
     });
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// How a step went, and how long it took once it was its turn.
+fn take(
+    step: Step,
+    group: &mut Group,
+    cluster: &RwLock<Option<&mut Cluster>>,
+) -> (Outcome, Duration) {
+    let started;
+    let outcome = match step {
+        Step::Beside(step) => {
+            let _beside = cluster.read().unwrap_or_else(PoisonError::into_inner);
+            started = Instant::now();
+            step(group).into()
+        }
+        Step::Alone(step) => {
+            let mut alone = cluster.write().unwrap_or_else(PoisonError::into_inner);
+            started = Instant::now();
+            match alone.as_mut() {
+                Some(cluster) => step(group, cluster).into(),
+                None => Outcome::NotRun("there is no cluster".to_owned()),
+            }
+        }
+    };
+    (outcome, started.elapsed())
 }
 
-fn one(job: Job, bootstrap: &str) -> Vec<Line> {
+fn one(job: Job, bootstrap: &str, cluster: &RwLock<Option<&mut Cluster>>) -> Vec<Line> {
     let (client, protocol) = (job.client, job.protocol);
     let mut group = Group {
         bootstrap: bootstrap.to_owned(),
@@ -112,12 +169,15 @@ fn one(job: Job, bootstrap: &str) -> Vec<Line> {
         expected: BTreeSet::new(),
     };
     let mut stopped: Option<String> = None;
-    let steps = behaviours(protocol).zip(STEPS);
+    let is_cluster = cluster
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .is_some();
+    let steps = behaviours(protocol, is_cluster).zip(steps(is_cluster));
     let line = |(behaviour, (_, step)): (String, (&str, Step))| {
-        let started = Instant::now();
-        let outcome: Outcome = match &stopped {
-            Some(why) => Outcome::NotRun(why.clone()),
-            None => step(&mut group).into(),
+        let (outcome, took) = match &stopped {
+            Some(why) => (Outcome::NotRun(why.clone()), Duration::ZERO),
+            None => take(step, &mut group, cluster),
         };
         if stopped.is_none() {
             stopped = match &outcome {
@@ -130,7 +190,7 @@ fn one(job: Job, bootstrap: &str) -> Vec<Line> {
             client,
             behaviour,
             outcome,
-            took: started.elapsed(),
+            took,
         }
     };
     steps.map(line).collect()
@@ -161,6 +221,8 @@ impl Group {
             let mut kcat = Command::new("kcat");
             kcat.env("KCAT_CONFIG", "/dev/null");
             let to = ["-P", "-b", &self.bootstrap, "-t", &self.topic, "-p"];
+            // So that what is sent again, while nodes are away, is there once.
+            kcat.args(["-X", "enable.idempotence=true"]);
             kcat.args(to).arg(partition.to_string());
             let input = values.join("\n") + "\n";
             let feed = move |mut stdin: ChildStdin| stdin.write_all(input.as_bytes());
@@ -230,6 +292,21 @@ impl Group {
             }
             sleep(ROUND_INTERVAL);
         }
+    }
+
+    fn coordinator_is_killed(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        if self.members.iter().any(|member| member.shows_uncommitted) {
+            sleep(COMMIT_PAUSE);
+        }
+        let node = coordinator(&self.bootstrap, &self.topic)?;
+        cluster.kill(&[node])?;
+        let round = self.feed(1);
+        let read = round.and_then(|round| self.wait_read(&[0, 1], &round));
+        let healed = cluster
+            .restart(&[node])
+            .and_then(|()| cluster.wait_healthy());
+        read.map_err(|why| format!("without node {node}: {why}"))?;
+        healed
     }
 
     fn first_is_killed(&mut self) -> Result<(), String> {

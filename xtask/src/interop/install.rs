@@ -186,6 +186,31 @@ pub(crate) fn pure_python(workshop: &Workshop, name: &'static str) -> Result<Pro
     Ok(python_program(workshop, name, python(workshop, PYTHON)?))
 }
 
+/// PySpark from PyPI, and its Kafka connector from Maven Central as Spark's class path.
+pub(crate) fn spark(workshop: &Workshop) -> Result<Program, String> {
+    let name = "spark";
+    need(&[
+        ("java", "default-jre-headless"),
+        ("mvn", "maven"),
+        ("kcat", "kcat"),
+    ])?;
+    let python = python(workshop, name)?;
+    let _held = workshop.hold(Kit::Maven);
+    let jars = workshop.installed("spark-lib", &[sources(name).join("pom.xml")], |folder| {
+        workshop.maven_jars(name, folder)
+    })?;
+    Ok(Program {
+        name,
+        command: vec![python, text(&sources(name).join("driver.py"))],
+        environment: vec![
+            ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
+            ("SPARK_KAFKA_JARS", format!("{}/*", text(&jars.join("lib")))),
+        ],
+        log: workshop.log(name),
+        has_requests: false,
+    })
+}
+
 /// franz-go, sarama or kafka-go from the Go module proxy: one module with a program for each.
 pub(crate) fn go(workshop: &Workshop, name: &'static str) -> Result<Program, String> {
     need(&[("go", "golang-go")])?;

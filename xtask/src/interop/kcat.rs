@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use super::client::{Client, Digest, Leaves, LinesDigest, MemberProgram, NullHeaders};
+use super::client::{Client, Digest, Leaves, LeftOut, LinesDigest, MemberProgram};
 use super::client::{Protocol, UNABLE, request_limit};
 use super::records::{KCAT_DELIMITER, RecordFile};
 use super::report::Report;
@@ -181,7 +181,7 @@ impl Client for Kcat {
         false
     }
 
-    fn produce_lines(&mut self, _topic: &str, _base_ms: u64) -> Result<NullHeaders, String> {
+    fn produce_lines(&mut self, _topic: &str, _base_ms: u64) -> Result<LeftOut, String> {
         Err("kcat gives all records of a run the same headers and no timestamps".to_owned())
     }
 

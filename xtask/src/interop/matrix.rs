@@ -15,7 +15,8 @@ const HEAD: &str = "\
 What real Kafka clients do with Braidlog, each installed in the version named here.
 A number says how many checks of that behaviour passed; what failed or was not run has its reason below the client's table.
 Against several nodes every client also sends while nodes are killed, paused and cut off, leaders among them, and what it sent is read back from every replica.
-Spark Structured Streaming is not among the clients yet.
+A group's coordinator is killed among them, too, and the group has to go on.
+Kafka Connect and Spark Structured Streaming have behaviours of their own only; they are run with `--all`.
 ";
 
 /// A behaviour's checks in one run.

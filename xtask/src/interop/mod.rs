@@ -11,8 +11,10 @@ mod checks;
 mod client;
 mod cluster;
 mod connect;
+mod connect_distributed;
 mod crowd;
 mod driver;
+mod exchange;
 mod faults;
 mod groups;
 mod install;
@@ -20,12 +22,15 @@ mod kcat;
 mod matrix;
 mod node;
 mod options;
+mod pool;
 mod proxy;
 mod records;
 mod replicas;
 mod report;
 mod rounds;
+mod spark;
 mod tools;
+mod under_faults;
 mod versions;
 
 use client::Client;
@@ -54,7 +59,7 @@ const CLIENTS: [&str; 11] = [
     "kafka-tools",
 ];
 /// Those that only `--all` and `--only` have.
-const SLOWEST: [&str; 1] = [connect::NAME];
+const SLOWEST: [&str; 2] = [connect::NAME, spark::NAME];
 /// Those that send under faults with `--quick`: one of each family of implementations.
 const FAULTS_QUICK: [&str; 4] = ["kcat", "confluent-kafka", "java", "kafkajs"];
 
@@ -77,9 +82,9 @@ impl Amounts {
     fn of(options: &Options) -> Self {
         match options.is_quick {
             true => Self {
-                word_step: 4,
+                word_step: 16,
                 word_readers: 2,
-                large_file_bytes: 64 * MIB,
+                large_file_bytes: 32 * MIB,
                 large_file_readers: 2,
             },
             false => Self {
@@ -137,6 +142,9 @@ fn run_on(
     if options.wants(connect::NAME) && !options.is_faults_only {
         rounds.connect(workshop, &bootstrap);
     }
+    if options.wants(spark::NAME) && !options.is_faults_only {
+        rounds.spark(workshop, &bootstrap);
+    }
     if rounds.has_clients() {
         run_rounds(&mut rounds, options, workshop, &bootstrap)?;
     }
@@ -161,12 +169,11 @@ fn run_rounds(
         return run_faults(rounds, options, workshop);
     }
     if options.is_groups_only {
-        rounds.groups(bootstrap, options.is_quick);
+        rounds.groups(bootstrap, options.has_new_groups());
         return Ok(());
     }
     let amounts = Amounts::of(options);
-    rounds.behaviours();
-    rounds.groups(bootstrap, options.is_quick);
+    rounds.behaviours_and_groups(bootstrap, options.has_new_groups());
     rounds.small_records()?;
 
     let words =

@@ -313,7 +313,7 @@ pub(crate) fn build() -> Result<PathBuf, String> {
 
 /// Ports that were free a moment ago, below the system's range for outgoing connections: a port of
 /// that range may be taken by some connection just when the node that had it starts again.
-fn free_ports(count: usize) -> Result<Vec<u16>, String> {
+pub(super) fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     const LOWEST: u32 = 14_000;
     const COUNT: u32 = 16_000;
     let begin = std::process::id() * 37 % COUNT;

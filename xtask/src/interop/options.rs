@@ -162,6 +162,11 @@ impl Options {
         words.join(" ")
     }
 
+    /// Whether there are groups of the new protocol: their sessions last 45 s.
+    pub(crate) fn has_new_groups(&self) -> bool {
+        self.is_all || !self.is_quick
+    }
+
     /// How many nodes there are, one run after the other.
     pub(crate) fn runs(&self) -> Vec<usize> {
         match self.is_all && self.peer == Peer::Braidlog && self.nodes == 1 {
@@ -210,6 +215,8 @@ mod tests {
         assert_eq!(options.runs(), [1, 3]);
         assert_eq!(parse("--all --nodes 5").unwrap().runs(), [5]);
         assert!(parse("--all --faults --nodes 3").is_err());
+        assert!(options.has_new_groups() && !parse("--quick").unwrap().has_new_groups());
+        assert!(parse("--all --quick").unwrap().has_new_groups());
     }
 
     #[test]

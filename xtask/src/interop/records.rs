@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::client::NullHeaders;
+use super::client::LeftOut;
 use crate::process::{finish_with, succeed};
 
 /// Debian's package and the file it installs: the word list with the most words.
@@ -210,17 +210,17 @@ impl Random {
 pub(crate) const LINES: u64 = 210;
 
 /// The text that reading back the small records of `xtask/interop/README.md` must give.
-pub(crate) fn expected_lines(headers: NullHeaders, timestamp_base_ms: Option<u64>) -> String {
-    let several = match headers {
-        NullHeaders::Sent => "h=a,h=b,n=NULL",
-        NullHeaders::LeftOut => "h=a,h=b",
+pub(crate) fn expected_lines(left_out: LeftOut, timestamp_base_ms: Option<u64>) -> String {
+    let several = match left_out.null_headers {
+        false => "h=a,h=b,n=NULL",
+        true => "h=a,h=b",
     };
     let mut text = String::new();
     for i in 0..LINES {
         let key = (i % 5 != 0).then(|| format!("key-{}", i % 17));
         let value = match i % 7 {
-            0 => None,
-            1 => Some(String::new()),
+            0 if key.is_some() || !left_out.null_records => None,
+            0 | 1 => Some(String::new()),
             _ => Some(format!("value {i}")),
         };
         let headers = match i % 3 {
@@ -324,12 +324,18 @@ mod tests {
 
     #[test]
     fn lines_show_nulls_empties_and_headers() {
-        let text = expected_lines(NullHeaders::Sent, Some(1_000));
+        let text = expected_lines(LeftOut::default(), Some(1_000));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "0 1000 -1  -1  ");
         assert_eq!(lines[1], "1 2000 5 key-1 0  h=1");
         assert_eq!(lines[2], "2 3000 5 key-2 7 value 2 h=a,h=b,n=NULL");
-        let text = expected_lines(NullHeaders::LeftOut, None);
+        let left_out = LeftOut {
+            null_headers: true,
+            null_records: true,
+        };
+        let text = expected_lines(left_out, None);
         assert_eq!(text.lines().nth(2), Some("2 5 key-2 7 value 2 h=a,h=b"));
+        assert_eq!(text.lines().next(), Some("0 -1  0  "));
+        assert_eq!(text.lines().nth(7), Some("7 5 key-7 -1  h=7"));
     }
 }

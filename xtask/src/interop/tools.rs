@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use super::client::{Client, Digest, Leaves, LinesDigest, MemberProgram, NullHeaders};
+use super::client::{Client, Digest, Leaves, LeftOut, LinesDigest, MemberProgram};
 use super::client::{Protocol, UNABLE, request_limit};
 use super::records::{RecordFile, sha256_of_values};
 use super::report::Report;
@@ -29,6 +29,8 @@ const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
 const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
+const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+const ALL_GROUPS: &str = "org.apache.kafka.tools.GroupsCommand";
 const LOG_DIRS: &str = "org.apache.kafka.tools.LogDirsCommand";
 
 /// The tools, and the broker that they talk to.
@@ -90,6 +92,12 @@ impl Tools {
             true => Ok(()),
             false => Err(finished.complaint()),
         }
+    }
+
+    /// Whether a topic's own configs have this one.
+    pub(super) fn has_config(&self, topic: &str, config: &str) -> Result<(), String> {
+        let described = self.output(TOPICS, &["--describe", "--topic", topic])?;
+        contains(&described, config)
     }
 
     fn offsets(&self, topic: &str, time: &str, expected: &str) -> Result<(), String> {
@@ -187,7 +195,7 @@ impl Client for Tools {
         false
     }
 
-    fn produce_lines(&mut self, _: &str, _: u64) -> Result<NullHeaders, String> {
+    fn produce_lines(&mut self, _: &str, _: u64) -> Result<LeftOut, String> {
         Err(format!("{UNABLE}the console producer sends no timestamps"))
     }
 
@@ -262,6 +270,10 @@ const CHECKS: &[(&str, Check)] = &[
     ("kafka-console-producer and -consumer", sends_and_reads),
     ("kafka-get-offsets and kafka-delete-records", trims),
     ("kafka-log-dirs", describes_log_dirs),
+    (
+        "kafka-consumer-groups: list, describe, reset and delete",
+        manages_groups,
+    ),
 ];
 
 fn contains(found: &str, expected: &str) -> Result<(), String> {
@@ -367,4 +379,49 @@ fn describes_log_dirs(tools: &mut Tools, topic: &str) -> Result<(), String> {
     tools.create(topic, 1, &[])?;
     let found = tools.output(LOG_DIRS, &["--describe", "--topic-list", topic])?;
     contains(&found, topic)
+}
+
+/// Ten records in a topic, of which a group reads some and is moved to others.
+fn manages_groups(tools: &mut Tools, topic: &str) -> Result<(), String> {
+    tools.create(topic, 1, &[])?;
+    let lines: String = (0..10).map(|i| format!("record {i}\n")).collect();
+    tools.send(topic, lines, &[])?;
+    let group = format!("{topic}-group");
+    let joined = ["--topic", topic, "--group", &group, "--from-beginning"];
+    let read = [&joined[..], &["--max-messages", "4"]].concat();
+    contains(&tools.output(CONSUMER, &read)?, "record 3\n")?;
+    contains(&tools.output(GROUPS, &["--list"])?, &group)?;
+    let of = ["--group", &group];
+    let state = tools.output(GROUPS, &[&of[..], &["--describe", "--state"]].concat())?;
+    contains(&state, "Empty")?;
+    let described = |tools: &Tools, at: &str, lag: &str| {
+        let said = tools.output(GROUPS, &[&of[..], &["--describe"]].concat())?;
+        let is_there = said.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.starts_with(&[&group, topic, "0"]) && words.get(3..6) == Some(&[at, "10", lag])
+        });
+        match is_there {
+            true => Ok(()),
+            false => Err(format!("not at {at} of 10: {}", one_line(&said))),
+        }
+    };
+    described(tools, "4", "6")?;
+    let reset = |to: &str, how: &str| {
+        let what = ["--reset-offsets", "--topic", topic, "--to-offset", to, how];
+        tools.output(GROUPS, &[&of[..], &what].concat()).map(|_| ())
+    };
+    reset("9", "--dry-run")?;
+    described(tools, "4", "6")?;
+    reset("7", "--execute")?;
+    described(tools, "7", "3")?;
+    let delete = ["--delete-offsets", "--topic", topic];
+    tools.output(GROUPS, &[&of[..], &delete].concat())?;
+    reset("2", "--execute")?;
+    contains(&tools.output(ALL_GROUPS, &["--list"])?, &group)?;
+    tools.output(GROUPS, &[&of[..], &["--delete"]].concat())?;
+    tools.refused(
+        "GroupIdNotFoundException",
+        GROUPS,
+        &[&of[..], &["--describe"]].concat(),
+    )
 }

@@ -48,6 +48,11 @@ func passing(err error) error {
 	return err
 }
 
+func mayPass(err error) bool {
+	var passes line.Passing
+	return errors.As(passing(err), &passes)
+}
+
 func (f *franz) Version() string {
 	return "franz-go " + line.ModuleVersion("github.com/twmb/franz-go")
 }
@@ -185,6 +190,71 @@ func (f *franz) AtTime(topic string, ms int64) (int64, error) {
 		return -1, nil
 	}
 	return one.Offset, err
+}
+
+func (f *franz) Groups() ([]string, error) {
+	ctx, cancel := limit()
+	defer cancel()
+	found, err := f.admin.ListGroups(ctx)
+	return found.Groups(), err
+}
+
+func (f *franz) GroupState(group string) (string, int, error) {
+	ctx, cancel := limit()
+	defer cancel()
+	found, err := f.admin.DescribeGroups(ctx, group)
+	if err != nil {
+		return "", 0, err
+	}
+	one := found[group]
+	return one.State, len(one.Members), one.Err
+}
+
+func (f *franz) GroupOffset(group, topic string) (int64, error) {
+	ctx, cancel := limit()
+	defer cancel()
+	found, err := f.admin.FetchOffsets(ctx, group)
+	if err == nil {
+		err = found.Error()
+	}
+	if one, ok := found.Lookup(topic, 0); ok {
+		return one.At, err
+	}
+	return -1, err
+}
+
+func (f *franz) SetGroupOffset(group, topic string, offset int64) error {
+	ctx, cancel := limit()
+	defer cancel()
+	offsets := kadm.Offsets{}
+	offsets.AddOffset(topic, 0, offset, -1)
+	answers, err := f.admin.CommitOffsets(ctx, group, offsets)
+	if err != nil {
+		return err
+	}
+	return answers.Error()
+}
+
+func (f *franz) DeleteGroupOffset(group, topic string) error {
+	ctx, cancel := limit()
+	defer cancel()
+	partitions := kadm.TopicsSet{}
+	partitions.Add(topic, 0)
+	answers, err := f.admin.DeleteOffsets(ctx, group, partitions)
+	if err != nil {
+		return err
+	}
+	return answers.Error()
+}
+
+func (f *franz) DeleteGroup(group string) error {
+	ctx, cancel := limit()
+	defer cancel()
+	answer, err := f.admin.DeleteGroup(ctx, group)
+	if err != nil {
+		return err
+	}
+	return answer.Err
 }
 
 func (f *franz) Send(topic string, partition int, settings line.Settings, next func() (*line.Record, error)) ([]int64, error) {
@@ -349,7 +419,12 @@ func (f *franz) Member(group, topic, protocol string, stop <-chan struct{}, show
 		}
 		records := fetches.Records()
 		if len(records) > 0 {
-			if err := client.CommitRecords(context.Background(), records...); err != nil {
+			err := client.CommitRecords(context.Background(), records...)
+			for begun := time.Now(); err != nil && mayPass(err) && time.Since(begun) < line.SecondsMax*time.Second; {
+				time.Sleep(100 * time.Millisecond)
+				err = client.CommitRecords(context.Background(), records...)
+			}
+			if err != nil {
 				return err
 			}
 			for _, record := range records {

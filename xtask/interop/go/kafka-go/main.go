@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -203,6 +201,99 @@ func (s *segment) AtTime(topic string, ms int64) (int64, error) {
 	return -1, err
 }
 
+func (s *segment) Groups() ([]string, error) {
+	ctx, cancel := limit()
+	defer cancel()
+	found, err := s.client.ListGroups(ctx, &kafka.ListGroupsRequest{})
+	if err == nil {
+		err = found.Error
+	}
+	if err != nil {
+		return nil, named(err)
+	}
+	var names []string
+	for _, group := range found.Groups {
+		names = append(names, group.GroupID)
+	}
+	return names, nil
+}
+
+func (s *segment) GroupState(group string) (string, int, error) {
+	ctx, cancel := limit()
+	defer cancel()
+	found, err := s.client.DescribeGroups(ctx, &kafka.DescribeGroupsRequest{GroupIDs: []string{group}})
+	if err != nil {
+		return "", 0, named(err)
+	}
+	if len(found.Groups) != 1 {
+		return "", 0, fmt.Errorf("%d groups were described", len(found.Groups))
+	}
+	one := found.Groups[0]
+	return one.GroupState, len(one.Members), named(one.Error)
+}
+
+func (s *segment) GroupOffset(group, topic string) (int64, error) {
+	ctx, cancel := limit()
+	defer cancel()
+	asked := kafka.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{topic: {0}}}
+	found, err := s.client.OffsetFetch(ctx, &asked)
+	if err == nil {
+		err = found.Error
+	}
+	if err != nil {
+		return 0, named(err)
+	}
+	if len(found.Topics[topic]) != 1 {
+		return 0, errors.New("no offset in the answer")
+	}
+	one := found.Topics[topic][0]
+	return one.CommittedOffset, named(one.Error)
+}
+
+func (s *segment) SetGroupOffset(group, topic string, offset int64) error {
+	ctx, cancel := limit()
+	defer cancel()
+	commits := map[string][]kafka.OffsetCommit{topic: {{Partition: 0, Offset: offset}}}
+	answer, err := s.client.OffsetCommit(ctx, &kafka.OffsetCommitRequest{
+		GroupID: group, GenerationID: -1, Topics: commits,
+	})
+	if err != nil {
+		return named(err)
+	}
+	for _, one := range answer.Topics[topic] {
+		err = errors.Join(err, one.Error)
+	}
+	return named(err)
+}
+
+func (s *segment) DeleteGroupOffset(group, topic string) error {
+	ctx, cancel := limit()
+	defer cancel()
+	answer, err := s.client.OffsetDelete(ctx, &kafka.OffsetDeleteRequest{
+		GroupID: group, Topics: map[string][]int{topic: {0}},
+	})
+	if err == nil {
+		err = answer.Error
+	}
+	if err != nil {
+		return named(err)
+	}
+	for _, one := range answer.Topics[topic] {
+		err = errors.Join(err, one.Error)
+	}
+	return named(err)
+}
+
+func (s *segment) DeleteGroup(group string) error {
+	ctx, cancel := limit()
+	defer cancel()
+	answer, err := s.client.DeleteGroups(ctx, &kafka.DeleteGroupsRequest{GroupIDs: []string{group}})
+	if err == nil {
+		err = answer.Errors[group]
+	}
+	return named(err)
+}
+
 func (s *segment) Send(topic string, partition int, settings line.Settings, next func() (*line.Record, error)) ([]int64, error) {
 	if settings.IsIdempotent && len(s.bootstrap) > 1 {
 		// What it sends again after a lost answer is there twice, and that is as it should be.
@@ -338,17 +429,20 @@ func (s *segment) Member(group, topic, protocol string, stop <-chan struct{}, sh
 		<-stop
 		cancel()
 	}()
+	well := time.Now()
 	for {
 		generation, err := member.Next(ctx)
 		if ctx.Err() != nil {
 			return member.Close()
 		}
 		if err != nil {
-			if errors.Is(err, io.EOF) || strings.Contains(err.Error(), "Group") {
-				continue // the coordinator moves or the members change: asked again, as its own reader does
+			// The coordinator moves or the members change: asked again, as its own reader does.
+			if time.Since(well) > line.SecondsMax*time.Second {
+				return err
 			}
-			return err
+			continue
 		}
+		well = time.Now()
 		for _, assigned := range generation.Assignments[topic] {
 			generation.Start(func(ctx context.Context) { s.follow(ctx, generation, topic, assigned, show) })
 		}

@@ -12,6 +12,7 @@ var names = map[int]string{
 	37: "INVALID_PARTITIONS",
 	38: "INVALID_REPLICATION_FACTOR",
 	40: "INVALID_CONFIG",
+	68: "NON_EMPTY_GROUP",
 }
 
 // Transient errors, which nodes that are away bring about.

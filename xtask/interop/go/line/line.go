@@ -73,6 +73,14 @@ type Client interface {
 	Trim(topic string, offset int64) error
 	Bounds(topic string, partition int) (start, end int64, err error)
 	AtTime(topic string, ms int64) (int64, error)
+	Groups() ([]string, error)
+	// GroupState tells Kafka's name of the state, and how many members there are.
+	GroupState(group string) (state string, members int, err error)
+	// GroupOffset is what a group committed for partition 0, -1 for nothing.
+	GroupOffset(group, topic string) (int64, error)
+	SetGroupOffset(group, topic string, offset int64) error
+	DeleteGroupOffset(group, topic string) error
+	DeleteGroup(group string) error
 	// Send sends in order what next gives until nil, and returns the offsets; nil when unknown.
 	Send(topic string, partition int, settings Settings, next func() (*Record, error)) ([]int64, error)
 	// Read takes the records of [start, end).
@@ -192,6 +200,21 @@ func respond(client Client, request string, words []string) ([]string, error) {
 	case "at-time":
 		offset, err := client.AtTime(words[0], number(1))
 		return text(offset), err
+	case "groups":
+		names, err := client.Groups()
+		return []string{strings.Join(names, ",")}, err
+	case "group-state":
+		state, members, err := client.GroupState(words[0])
+		return []string{state, strconv.Itoa(members)}, err
+	case "group-offset":
+		offset, err := client.GroupOffset(words[0], words[1])
+		return text(offset), err
+	case "set-group-offset":
+		return nil, client.SetGroupOffset(words[0], words[1], number(2))
+	case "delete-group-offset":
+		return nil, client.DeleteGroupOffset(words[0], words[1])
+	case "delete-group":
+		return nil, client.DeleteGroup(words[0])
 	case "value":
 		var value string
 		err := client.Read(words[0], int(number(1)), number(2), number(2)+1, Settings{}, func(record *Record) error {

@@ -176,6 +176,78 @@ func (i *ibm) Trim(topic string, offset int64) error {
 	})
 }
 
+func (i *ibm) Groups() (names []string, err error) {
+	err = i.admin(func(admin sarama.ClusterAdmin) error {
+		found, err := admin.ListConsumerGroups()
+		for name := range found {
+			names = append(names, name)
+		}
+		return err
+	})
+	return names, err
+}
+
+func (i *ibm) GroupState(group string) (state string, members int, err error) {
+	err = i.admin(func(admin sarama.ClusterAdmin) error {
+		found, err := admin.DescribeConsumerGroups([]string{group})
+		if err != nil {
+			return err
+		}
+		if len(found) != 1 {
+			return fmt.Errorf("%d groups were described", len(found))
+		}
+		if found[0].Err != sarama.ErrNoError {
+			return found[0].Err
+		}
+		state, members = found[0].State, len(found[0].Members)
+		return nil
+	})
+	return state, members, err
+}
+
+func (i *ibm) GroupOffset(group, topic string) (offset int64, err error) {
+	err = i.admin(func(admin sarama.ClusterAdmin) error {
+		found, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: {0}})
+		if err != nil {
+			return err
+		}
+		block := found.GetBlock(topic, 0)
+		if block == nil {
+			return errors.New("no offset in the answer")
+		}
+		if block.Err != sarama.ErrNoError {
+			return block.Err
+		}
+		offset = block.Offset
+		return nil
+	})
+	return offset, err
+}
+
+func (i *ibm) SetGroupOffset(group, topic string, offset int64) error {
+	return i.admin(func(admin sarama.ClusterAdmin) error {
+		wanted := map[string]map[int32]sarama.OffsetAndMetadata{topic: {0: {Offset: offset, LeaderEpoch: -1}}}
+		answer, err := admin.AlterConsumerGroupOffsets(group, wanted, nil)
+		if err != nil {
+			return err
+		}
+		if problem := answer.Errors[topic][0]; problem != sarama.ErrNoError {
+			return problem
+		}
+		return nil
+	})
+}
+
+func (i *ibm) DeleteGroupOffset(group, topic string) error {
+	return i.admin(func(admin sarama.ClusterAdmin) error {
+		return admin.DeleteConsumerGroupOffset(group, topic, 0)
+	})
+}
+
+func (i *ibm) DeleteGroup(group string) error {
+	return i.admin(func(admin sarama.ClusterAdmin) error { return admin.DeleteConsumerGroup(group) })
+}
+
 func (i *ibm) Bounds(topic string, partition int) (start, end int64, err error) {
 	err = i.with(config(), func(client sarama.Client) error {
 		if start, err = client.GetOffset(topic, int32(partition), sarama.OffsetOldest); err != nil {
@@ -349,10 +421,18 @@ func (i *ibm) Member(group, topic, protocol string, stop <-chan struct{}, show l
 			// It goes on by itself; what it could not commit is not shown.
 		}
 	}()
+	well := time.Now()
 	for ctx.Err() == nil {
-		if err := member.Consume(ctx, []string{topic}, &handler{show}); err != nil && ctx.Err() == nil {
+		begun := time.Now()
+		err := member.Consume(ctx, []string{topic}, &handler{show})
+		// Nodes that are away are reported; whoever calls it calls it again.
+		var passes line.Passing
+		if err == nil || time.Since(begun) > time.Second {
+			well = time.Now()
+		} else if ctx.Err() == nil && (!errors.As(named(err), &passes) || time.Since(well) > line.SecondsMax*time.Second) {
 			return err
 		}
+		time.Sleep(100 * time.Millisecond)
 	}
 	return member.Close()
 }

@@ -382,7 +382,7 @@ impl Client {
                 Err(problem) => return Err(kafkas(problem)),
             };
             // What is not committed is not shown: whoever has the partition next reads it.
-            if consumer.commit_message(&message, CommitMode::Sync).is_ok() {
+            if is_committed(&consumer, &message) {
                 show(
                     message.partition(),
                     message.offset(),
@@ -391,6 +391,30 @@ impl Client {
             }
         }
         Ok(())
+    }
+}
+
+/// Commits a message, again while its coordinator moves; false when the partition is not ours.
+fn is_committed(consumer: &BaseConsumer, message: &BorrowedMessage<'_>) -> bool {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let Err(problem) = consumer.commit_message(message, CommitMode::Sync) else {
+            return true;
+        };
+        let is_fenced = matches!(
+            problem.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::RebalanceInProgress
+                    | RDKafkaErrorCode::FencedInstanceId
+                    | RDKafkaErrorCode::FencedMemberEpoch
+            )
+        );
+        if is_fenced || Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
