@@ -17,8 +17,7 @@ use crate::print;
 /// Seeds drawn from the clock are short enough to be typed.
 const SEEDS: u128 = 1_000_000_000;
 /// How nodes are told to treat groups, unless they are told otherwise.
-const GROUP_SETTINGS: [&str; 4] = [
-    "groups.offsets_partitions=4",
+const GROUP_SETTINGS: [&str; 3] = [
     "groups.initial_rebalance_delay=500ms",
     "groups.consumer_session_timeout=6s",
     "groups.consumer_heartbeat_interval=1s",

@@ -26,7 +26,7 @@ pub use node::{env, start_node};
 pub use ports::free_port;
 pub use process::Process;
 pub use proxy::{Cut, Proxies};
-pub use replicas::{check_compacted_replicas, check_replicas, read_replica};
+pub use replicas::{check_replicas, read_replica};
 pub use rustix::process::Signal;
 pub use temp_dir::TempDir;
 pub use witness::{ProduceFailure, Witness, connect, create_topic, create_topic_with};

@@ -1,8 +1,6 @@
-//! Reading a partition from each of its replicas, and comparing: byte for byte, or, where each cleans
-//! by itself, as `jepsen` does.
+//! Reading a partition from each of its replicas, and comparing.
 
 use bytes::{Bytes, BytesMut};
-use jepsen_check::compacted::{self, Record};
 use kafka_client::ErrorCode;
 use kafka_client::api::{FetchOptions, FetchPartition};
 
@@ -48,7 +46,8 @@ pub async fn read_replica(
         })
         .await;
         for batch in broker::record::split_batches(&records).expect("whole batches") {
-            let last = last_offset(&batch);
+            let decoded = broker::record::decode_batch(&batch, 1 << 30).expect("records");
+            let last = decoded.last().expect("a batch has records").offset;
             if last >= offset && offset < end {
                 all.extend_from_slice(&batch);
                 offset = last + 1;
@@ -58,102 +57,6 @@ pub async fn read_replica(
     all.freeze()
 }
 
-/// As its header says: what stood there may have been cleaned away.
-fn last_offset(batch: &Bytes) -> i64 {
-    let base = batch[..8].try_into().expect("eight bytes");
-    let delta = batch[23..27].try_into().expect("four bytes");
-    i64::from_be_bytes(base) + i64::from(i32::from_be_bytes(delta))
-}
-
-/// Up to where a partition is readable, and who has it.
-async fn end_and_replicas(cluster: &Cluster, topic: &str, partition: i32) -> (i64, Vec<i32>) {
-    let client = cluster.client();
-    eventually_async("a leader that serves", async || {
-        let connection = client.leader(topic, partition).await.ok()?;
-        let wanted = [FetchPartition::new(topic, partition, 0)];
-        let options = FetchOptions {
-            wait_ms_max: 0,
-            ..FetchOptions::default()
-        };
-        let Ok(mut answer) = connection.fetch(&wanted, options).await else {
-            client.lost(&connection);
-            client.moved(topic, partition, None);
-            return None;
-        };
-        let fetched = answer.partitions.remove(0);
-        if fetched.error != ErrorCode::NONE {
-            client.moved(topic, partition, None);
-            return None;
-        }
-        let metadata = client.metadata(Some(&[topic])).await.ok()?;
-        let mut partitions = metadata.topics.into_iter().next()?.partitions.into_iter();
-        let told = partitions.find(|told| told.index == partition)?;
-        Some((fetched.high_watermark, told.replicas))
-    })
-    .await
-}
-
-/// The nodes that run and have a replica.
-fn running(cluster: &Cluster, replicas: &[i32]) -> Vec<usize> {
-    let running = cluster.running().into_iter().filter(|node| {
-        let id = cluster.known_id(*node);
-        let id = id.and_then(|id| i32::try_from(id).ok());
-        id.is_some_and(|id| replicas.contains(&id))
-    });
-    running.collect()
-}
-
-/// Checks that the replicas of each partition of a compacted topic agree, none of whose tombstones is
-/// past its time. Answers how many records were compared.
-///
-/// # Panics
-///
-/// When that is not so.
-pub async fn check_compacted_replicas(cluster: &Cluster, topic: &str) -> usize {
-    let client = cluster.client();
-    let count = eventually_async("the topic's partitions", async || {
-        let metadata = client.metadata(Some(&[topic])).await.ok()?;
-        let count = metadata.topics.into_iter().next()?.partitions.len();
-        (count > 0).then_some(count)
-    })
-    .await;
-    let mut compared = 0;
-    for partition in (0..).take(count) {
-        let (end, replicas) = end_and_replicas(cluster, topic, partition).await;
-        let mut all: Vec<(usize, Vec<Record>)> = Vec::new();
-        for node in running(cluster, &replicas) {
-            let bytes = read_replica(cluster, node, topic, partition, end).await;
-            let records = keyed(&bytes);
-            for (other, expected) in &all {
-                let found = compacted::compare(expected, &records, i64::MIN);
-                assert_eq!(
-                    found,
-                    None,
-                    "nodes {} and {} differ in {topic} {partition}",
-                    other + 1,
-                    node + 1
-                );
-                compared += records.len();
-            }
-            all.push((node, records));
-        }
-        assert!(!all.is_empty(), "no replica of {topic} {partition} runs");
-    }
-    compared
-}
-
-fn keyed(bytes: &Bytes) -> Vec<Record> {
-    let batches = broker::record::split_batches(bytes).expect("whole batches");
-    let decoded = batches
-        .iter()
-        .flat_map(|batch| broker::record::decode_batch(batch, 1 << 30).expect("records"));
-    let record = |record: broker::record::Record| {
-        let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        Record::new(record.offset, record.timestamp_ms, key, value)
-    };
-    decoded.map(record).collect()
-}
-
 /// Checks that every acknowledged record is there, at its offset, on each of its partition's
 /// replicas, and that the replicas are equal byte for byte. Answers how many records there are.
 ///
@@ -161,12 +64,37 @@ fn keyed(bytes: &Bytes) -> Vec<Record> {
 ///
 /// When that is not so.
 pub async fn check_replicas(cluster: &Cluster, topic: &str, loaded: &[Loaded]) -> i64 {
+    let client = cluster.client();
     let mut total = 0;
     for Loaded { witness, .. } in loaded {
         let partition = witness.partition();
-        let (end, replicas) = end_and_replicas(cluster, topic, partition).await;
+        let (end, replicas) = eventually_async("a leader that serves", async || {
+            let connection = client.leader(topic, partition).await.ok()?;
+            let wanted = [FetchPartition::new(topic, partition, 0)];
+            let Ok(mut answer) = connection.fetch(&wanted, FetchOptions::default()).await else {
+                client.lost(&connection);
+                client.moved(topic, partition, None);
+                return None;
+            };
+            let fetched = answer.partitions.remove(0);
+            if fetched.error != ErrorCode::NONE {
+                client.moved(topic, partition, None);
+                return None;
+            }
+            let metadata = client.metadata(Some(&[topic])).await.ok()?;
+            let mut partitions = metadata.topics.into_iter().next()?.partitions.into_iter();
+            let told = partitions.find(|told| told.index == partition)?;
+            Some((fetched.high_watermark, told.replicas))
+        })
+        .await;
         let mut first: Option<(usize, Bytes)> = None;
-        for node in running(cluster, &replicas) {
+        let ids = cluster.running().into_iter().filter(|node| {
+            let id = cluster
+                .known_id(*node)
+                .and_then(|id| i32::try_from(id).ok());
+            id.is_some_and(|id| replicas.contains(&id))
+        });
+        for node in ids {
             let bytes = read_replica(cluster, node, topic, partition, end).await;
             match &first {
                 None => {
