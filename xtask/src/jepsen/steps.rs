@@ -194,12 +194,14 @@ mod tests {
         };
         for workload in ["log", "meta", "group"] {
             for kind in KINDS {
-                let has = |step: &&Step| {
+                // The run in which nearly everything breaks does not count.
+                let is_it = |step: &Step| {
+                    let nemeses = list(step, "--nemesis");
                     list(step, "--workload").iter().any(|word| word == workload)
-                        && list(step, "--nemesis").iter().any(|word| word == kind)
+                        && nemeses.iter().any(|word| word == kind)
+                        && nemeses.len() <= 3
                 };
-                // Beside the run in which everything breaks.
-                assert!(steps.iter().filter(has).count() > 1, "{workload} {kind}");
+                assert!(steps.iter().any(is_it), "{workload} {kind}");
             }
         }
     }
