@@ -54,7 +54,7 @@ pub(crate) struct RunArguments {
     /// How nodes are kept apart: netns (needs root) or loopback [default: netns where it works]
     #[arg(long)]
     pub(crate) isolate: Option<Isolate>,
-    /// What clients do, as a list: log, meta
+    /// What clients do, as a list: log, meta, group
     #[arg(long, value_delimiter = ',', default_value = "log")]
     pub(crate) workload: Vec<WorkloadKind>,
     /// What is broken, as a list (see `jepsen list`); `none` for nothing

@@ -41,7 +41,7 @@ usage: cargo xtask COMMAND
       --peer kafka          start Apache Kafka instead of a node, to check the drivers themselves
   jepsen [OPTIONS]          break clusters and say whether a promise was broken: 200 simulated
                             seeds and three clusters of real processes (see jepsen/README.md)
-      --nightly             about an hour: thousands of seeds, every workload under every nemesis
+      --nightly             three quarters of an hour: thousands of seeds, every workload under every nemesis
       --bugs                show that the checks find every bug that is put in on purpose
       --only NAME           this seeded bug alone (may be repeated)
       --bin PATH            the braidlog binary (default: build it with --release)

@@ -6,6 +6,7 @@
 //! the batch's CRC-32C is right. Nothing read from outside panics or reserves more than came.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use jepsen_check::compacted;
 use jepsen_check::history::Value;
 
 use crate::random::Random;
@@ -130,7 +131,19 @@ pub fn decode_all(bytes: &Bytes) -> Result<Vec<Batch>, Damage> {
     Ok(batches)
 }
 
-fn decode_one(bytes: &Bytes) -> Result<Batch, &'static str> {
+/// The header of a batch whose checksum is right.
+struct Head {
+    base_offset: i64,
+    last_offset: i64,
+    last_delta: i32,
+    attributes: i16,
+    first_timestamp_ms: i64,
+    count: i32,
+    /// The whole batch.
+    bytes: Bytes,
+}
+
+fn decode_head(bytes: &Bytes) -> Result<Head, &'static str> {
     let mut header = bytes.get(..HEADER_BYTES).ok_or("its header is cut short")?;
     let base_offset = header.get_i64();
     let counted = header.get_i32();
@@ -139,7 +152,8 @@ fn decode_one(bytes: &Bytes) -> Result<Batch, &'static str> {
     let crc = header.get_u32();
     let attributes = header.get_i16();
     let last_delta = header.get_i32();
-    header.advance(16 + 14);
+    let first_timestamp_ms = header.get_i64();
+    header.advance(8 + 14);
     let count = header.get_i32();
     if magic != 2 {
         return Err("its format is not 2");
@@ -160,6 +174,27 @@ fn decode_one(bytes: &Bytes) -> Result<Batch, &'static str> {
     let last_offset = base_offset.checked_add(i64::from(last_delta));
     let last_offset = last_offset.filter(|_| base_offset >= 0 && last_delta >= 0);
     let last_offset = last_offset.ok_or("its offsets cannot be")?;
+    Ok(Head {
+        base_offset,
+        last_offset,
+        last_delta,
+        attributes,
+        first_timestamp_ms,
+        count,
+        bytes,
+    })
+}
+
+fn decode_one(bytes: &Bytes) -> Result<Batch, &'static str> {
+    let Head {
+        base_offset,
+        last_offset,
+        last_delta,
+        attributes,
+        count,
+        bytes,
+        ..
+    } = decode_head(bytes)?;
     let mut batch = Batch {
         base_offset,
         last_offset,
@@ -188,6 +223,66 @@ fn decode_one(bytes: &Bytes) -> Result<Batch, &'static str> {
         true => Ok(batch),
         false => Err("there is something behind its records"),
     }
+}
+
+/// Records of a compacted partition, and the offset behind the last batch.
+///
+/// # Errors
+///
+/// The first batch that is not one.
+pub fn decode_compacted(bytes: &Bytes) -> Result<(Vec<compacted::Record>, Option<i64>), Damage> {
+    let mut records = Vec::new();
+    let mut next = None;
+    let mut at = 0;
+    while at < bytes.len() {
+        let damage = |what| Damage { at, what };
+        let head = decode_head(&bytes.slice(at..)).map_err(damage)?;
+        if head.attributes & CODEC_MASK != 0 {
+            return Err(damage("it is compressed, as no node does"));
+        }
+        let is_control = head.attributes & CONTROL_BIT != 0;
+        let mut body = head.bytes.slice(HEADER_BYTES..);
+        let mut last_delta = -1;
+        for _ in 0..head.count {
+            let record = take_keyed(&mut body, &head).ok_or(damage("a record cannot be read"))?;
+            let delta = record.offset - head.base_offset;
+            if delta <= last_delta || delta > i64::from(head.last_delta) {
+                return Err(damage("its records do not rise within it"));
+            }
+            last_delta = delta;
+            if !is_control {
+                records.push(record);
+            }
+        }
+        if !body.is_empty() {
+            return Err(damage("there is something behind its records"));
+        }
+        next = Some(head.last_offset + 1);
+        at += head.bytes.len();
+    }
+    Ok((records, next))
+}
+
+/// The next record of a compacted batch.
+fn take_keyed(body: &mut Bytes, head: &Head) -> Option<compacted::Record> {
+    let mut record = take(body)?;
+    if record.is_empty() {
+        return None;
+    }
+    let _attributes = record.get_i8();
+    let timestamp_delta = take_varint(&mut record)?;
+    let delta = take_varint(&mut record)?;
+    let mut nullable = || match take_varint(&mut record)? {
+        -1 => Some(None),
+        len => split(&mut record, len).map(Some),
+    };
+    let (key, value) = (nullable()?, nullable()?);
+    Some(compacted::Record::new(
+        head.base_offset.checked_add(delta)?,
+        head.first_timestamp_ms.checked_add(timestamp_delta)?,
+        key.as_deref(),
+        value.as_deref(),
+    ))
 }
 
 /// Offset delta and value of the next record.
@@ -338,6 +433,27 @@ mod tests {
     }
 
     #[test]
+    fn of_a_compacted_batch_offsets_keys_and_values_are_read() {
+        let batch = encode(&[(7, 4), (8, 0)], 1_000, None);
+        let bytes = Bytes::from([at_offset(&batch, 4), at_offset(&batch, 9)].concat());
+        let (records, next) = decode_compacted(&bytes).expect("two batches");
+        let record = |offset, value: &Bytes| {
+            compacted::Record::new(offset, 1_000, None, Some(value.as_ref()))
+        };
+        let values = [value_bytes(7, 4), value_bytes(8, 0)];
+        let expected = [
+            record(4, &values[0]),
+            record(5, &values[1]),
+            record(9, &values[0]),
+            record(10, &values[1]),
+        ];
+        assert_eq!((records.as_slice(), next), (&expected[..], Some(11)));
+        for len in 1..batch.len() {
+            assert!(decode_compacted(&batch.slice(..len)).is_err(), "{len}");
+        }
+    }
+
+    #[test]
     fn batches_that_overlap_are_noticed() {
         let batch = encode(&[(1, 0), (2, 0)], 0, None);
         let both = [at_offset(&batch, 4), at_offset(&batch, 5)].concat();
@@ -370,6 +486,8 @@ mod tests {
         #[test]
         fn hostile_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let result = decode_all(&Bytes::from(bytes.clone()));
+            prop_assert!(bytes.is_empty() || result.is_err());
+            let result = decode_compacted(&Bytes::from(bytes.clone()));
             prop_assert!(bytes.is_empty() || result.is_err());
         }
 

@@ -176,9 +176,50 @@ pub(crate) async fn read_replicas<W: World>(
     mut random: Random,
 ) {
     let settings = factory.settings();
-    let deadline = Instant::now() + settings.final_timeout;
+    let nodes = factory.nodes(settings.clients, random.fork(1));
+    read_replicas_of(book, factory, nodes, settings.keys(), replicas::Reader::new).await;
+}
+
+/// The same of a compacted topic that nodes write to.
+pub(crate) async fn read_compacted_replicas<W: World>(
+    book: &Book<'_, W>,
+    factory: &Factory<'_, W>,
+    topic: &str,
+    mut random: Random,
+) {
+    let settings = factory.settings();
     let mut nodes = factory.nodes(settings.clients, random.fork(1));
-    for key in settings.keys() {
+    let until = Instant::now() + settings.live_timeout;
+    let keys: Vec<Key> = loop {
+        let told = nodes.metadata(Some(&[topic])).await;
+        let told = told.ok().and_then(|told| told.topics.into_iter().next());
+        if let Some(told) = told.filter(|told| !told.partitions.is_empty()) {
+            let key = |partition| Key {
+                topic: topic.to_owned(),
+                partition,
+            };
+            let indexes = told.partitions.iter().map(|told| told.index);
+            break indexes.map(key).collect();
+        }
+        if Instant::now() >= until {
+            // Then the group is not there either, which others see.
+            debug!(topic, "nobody tells of it");
+            return;
+        }
+        sleep(PAUSE).await;
+    };
+    read_replicas_of(book, factory, nodes, keys, replicas::Reader::compacted).await;
+}
+
+async fn read_replicas_of<W: World>(
+    book: &Book<'_, W>,
+    factory: &Factory<'_, W>,
+    mut nodes: Nodes,
+    keys: Vec<Key>,
+    reader: fn(NodeId, &Key) -> replicas::Reader,
+) {
+    let deadline = Instant::now() + factory.settings().final_timeout;
+    for key in keys {
         let deadline = replicas::patience(deadline);
         let mut carriers = replicas::find(&mut nodes, &key, deadline).await;
         let mut asked: Vec<(Process, replicas::Reader)> = Vec::new();
@@ -192,7 +233,7 @@ pub(crate) async fn read_replicas<W: World>(
             let is_new = |node: &NodeId| !kept.iter().any(|(_, read)| read.node() == *node);
             let new: Vec<_> = carriers.iter().copied().filter(is_new).collect();
             let new = new.into_iter().map(|node| {
-                let read = replicas::Reader::new(node, &key);
+                let read = reader(node, &key);
                 let process = book.process();
                 book.invoke(process, read.asked());
                 (process, read)

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use jepsen_check::compacted::Record;
 use jepsen_check::history::{Key, Op, Value};
 use kafka_client::ClientError;
 use kafka_client::api::{FetchOptions, FetchPartition};
@@ -81,6 +83,15 @@ pub(crate) async fn read_to_the_end(
     }
 }
 
+/// What a replica has.
+#[derive(Debug)]
+enum Content {
+    /// What clients sent.
+    Sent(Vec<(i64, Value)>, Digest),
+    /// What nodes wrote, and may have cleaned.
+    Compacted(Vec<Record>),
+}
+
 /// What was read of one replica so far.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -89,8 +100,7 @@ pub(crate) struct Reader {
     next: i64,
     log_start: i64,
     high_watermark: Option<i64>,
-    records: Vec<(i64, Value)>,
-    digest: Digest,
+    content: Content,
     damage: Option<String>,
     failure: String,
 }
@@ -103,10 +113,17 @@ impl Reader {
             next: 0,
             log_start: 0,
             high_watermark: None,
-            records: Vec::new(),
-            digest: Digest::default(),
+            content: Content::Sent(Vec::new(), Digest::default()),
             damage: None,
             failure: "it was not asked".to_owned(),
+        }
+    }
+
+    /// Of a compacted partition that nodes write to.
+    pub(crate) fn compacted(node: NodeId, key: &Key) -> Reader {
+        Reader {
+            content: Content::Compacted(Vec::new()),
+            ..Reader::new(node, key)
         }
     }
 
@@ -116,7 +133,15 @@ impl Reader {
 
     /// The operation, as it is asked for.
     pub(crate) fn asked(&self) -> Op {
-        replica_read(self.node, &self.key)
+        match self.content {
+            Content::Sent(..) => replica_read(self.node, &self.key),
+            Content::Compacted(_) => Op::CompactedRead {
+                node: self.node,
+                key: self.key.clone(),
+                end: 0,
+                records: Vec::new(),
+            },
+        }
     }
 
     /// The high watermark, once everything below it was read.
@@ -131,13 +156,22 @@ impl Reader {
             return Err(format!("damaged: {damage}"));
         }
         let end = end.ok_or_else(|| format!("not live: {}", self.failure))?;
-        Ok(Op::ReplicaRead {
-            node: self.node,
-            key: self.key,
-            log_start: self.log_start,
-            end,
-            records: self.records,
-            digest: self.digest.finish(),
+        let (node, key) = (self.node, self.key);
+        Ok(match self.content {
+            Content::Sent(records, digest) => Op::ReplicaRead {
+                node,
+                key,
+                log_start: self.log_start,
+                end,
+                records,
+                digest: digest.finish(),
+            },
+            Content::Compacted(records) => Op::CompactedRead {
+                node,
+                key,
+                end,
+                records,
+            },
         })
     }
 
@@ -173,26 +207,38 @@ impl Reader {
         fetched.error.check()?;
         self.log_start = fetched.log_start;
         self.high_watermark = Some(fetched.high_watermark);
-        let batches = match batch::decode_all(&fetched.records) {
-            Ok(batches) => batches,
-            Err(damage) => {
-                self.damage = Some(format!("from offset {}: {damage}", self.next));
-                return Ok(false);
+        let before = self.next;
+        if let Err(damage) = self.take(&fetched.records) {
+            self.damage = Some(format!("from offset {before}: {damage}"));
+        }
+        Ok(self.damage.is_none() && self.next > before)
+    }
+
+    fn take(&mut self, bytes: &Bytes) -> Result<(), String> {
+        let (all, digest) = match &mut self.content {
+            Content::Sent(records, digest) => (records, digest),
+            Content::Compacted(all) => {
+                let told = batch::decode_compacted(bytes);
+                let (records, next) = told.map_err(|damage| damage.to_string())?;
+                // The first batch may begin before what was asked for.
+                let new = records.into_iter().filter(|one| one.offset >= self.next);
+                all.extend(new);
+                self.next = self.next.max(next.unwrap_or(0));
+                return Ok(());
             }
         };
-        let before = self.next;
+        let batches = batch::decode_all(bytes).map_err(|damage| damage.to_string())?;
         for batch in batches {
             if batch.base_offset < self.next {
-                self.damage = Some(format!(
+                return Err(format!(
                     "asked for offset {}, got a batch from {} to {}",
                     self.next, batch.base_offset, batch.last_offset
                 ));
-                return Ok(false);
             }
-            self.digest.update(&batch);
+            digest.update(&batch);
             self.next = batch.last_offset + 1;
-            self.records.extend(batch.records);
+            all.extend(batch.records);
         }
-        Ok(self.next > before)
+        Ok(())
     }
 }

@@ -194,6 +194,13 @@ async fn phases<W: World>(book: &Book<'_, W>, factory: &Factory<'_, W>) -> Resul
         Box::pin(finish::describe_all(book, factory, topics, random.fork(16))).await;
     }
     Box::pin(finish::read_replicas(book, factory, random.fork(17))).await;
+    if has_group {
+        let (topic, random) = (group::OFFSETS_TOPIC, of_group.fork(2));
+        Box::pin(finish::read_compacted_replicas(
+            book, factory, topic, random,
+        ))
+        .await;
+    }
     book.phase("end");
     healed.map_err(DriveError::Heal)?;
     match walked {

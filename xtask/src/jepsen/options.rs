@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub(super) enum Set {
     /// What every change has to pass, in some minutes.
     Ci,
-    /// About an hour, with seeds of its own each day.
+    /// Three quarters of an hour, with seeds of its own each day.
     Nightly,
     /// The seeded bugs, each of which has to be found.
     Bugs,

@@ -11,8 +11,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use jepsen_check::history::{Group, Key, Membership, Op, Process, Protocol};
+use jepsen_check::history::{Admin, Group, Key, Membership, Op, Process, Protocol};
 use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 #[cfg(feature = "rdkafka")]
 use super::group_rdkafka::RdkafkaGroupClient;
@@ -20,6 +21,7 @@ use super::log::{self, Session, pause};
 use super::style::Style;
 use crate::book::Book;
 use crate::client::ClientOptions;
+use crate::client::admin::{self, Answer, TopicOptions};
 use crate::client::assignor::Assignor;
 use crate::client::group::{Committed, GroupMember, Part, SESSION_TIMEOUT};
 use crate::generator::Generator;
@@ -29,6 +31,13 @@ use crate::world::World;
 
 /// The one group.
 pub(super) const GROUP: &str = "group-0";
+/// Where nodes keep what groups come to.
+pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// So short are its segments, and so soon are they cleaned: a run has some.
+const OFFSETS_CONFIGS: [(&str, &str); 2] = [
+    ("segment.bytes", "2048"),
+    ("min.cleanable.dirty.ratio", "0.01"),
+];
 /// How often a member gives a sign of life.
 const BEAT_EVERY: Duration = Duration::from_millis(300);
 /// A pause after something that did not work.
@@ -474,7 +483,7 @@ pub(crate) async fn make_ready<W: World>(
         let why = match member.commit_from_outside(&offsets).await {
             Committed::Ok => {
                 book.ok(process, op);
-                return Ok(());
+                break;
             }
             Committed::Fail(why) => {
                 book.fail(process, op.clone(), why.clone());
@@ -493,6 +502,24 @@ pub(crate) async fn make_ready<W: World>(
         }
         sleep(PAUSE).await;
     }
+    for (key, value) in OFFSETS_CONFIGS {
+        let set = Admin::SetConfig {
+            topic: OFFSETS_TOPIC.to_owned(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+        };
+        let none = TopicOptions {
+            replication_factor: -1,
+            configs: Vec::new(),
+        };
+        let timeout = settings.op_timeout;
+        let answer = admin::carry_out(&mut member.nodes, &set, &none, timeout).await;
+        if answer != Answer::Ok(set) {
+            // Nothing is cleaned then, and compared all the same.
+            warn!(?answer, "{OFFSETS_TOPIC} is as it was made");
+        }
+    }
+    Ok(())
 }
 
 /// New members read what is left and commit it, until nothing is.
