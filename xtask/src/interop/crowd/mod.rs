@@ -37,12 +37,13 @@ const SESSION: Duration = Duration::from_secs(8);
 /// How often a member gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// What a Java machine needs for forty members: little memory and few threads of its own.
-const JVM: [&str; 5] = [
+const JVM: [&str; 6] = [
     "-Xmx320m",
     "-Xss256k",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-XX:CICompilerCount=1",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
 ];
 
 const NICE: [&str; 3] = ["nice", "-n", "10"];
@@ -125,6 +126,10 @@ pub(super) fn run(options: &Options, workshop: &Workshop, report: &mut Report) {
         Err(why) => return report.add("java", "crowd", Outcome::NotRun(why)),
     };
     program.log = workshop.log("crowd-clients");
+    if let Err(problem) = std::fs::write(&program.log, "") {
+        let why = format!("cannot write {}: {problem}", program.log.display());
+        return report.add("java", "crowd", Outcome::NotRun(why));
+    }
     // After the program and the memory that it has otherwise: the last one counts.
     program.command.splice(2..2, JVM.map(str::to_owned));
     // Two hundred clients starting at once must not starve the nodes on a small machine.
