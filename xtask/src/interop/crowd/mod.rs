@@ -46,6 +46,7 @@ const JVM: [&str; 6] = [
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
 ];
 
+/// How its members run, beside nodes that have the machine first.
 const NICE: [&str; 3] = ["nice", "-n", "10"];
 
 /// How members join, and who assigns how.
@@ -86,7 +87,7 @@ const KINDS: [Kind; 3] = [
 
 type Step = fn(&mut Stage) -> Result<(), String>;
 
-const STEPS: [(&str, Step); 9] = [
+const STEPS: [(&str, Step); 10] = [
     ("200 members share 100 partitions", Stage::all_join),
     (
         "members leave and return, 40 at a time",
@@ -114,8 +115,12 @@ const STEPS: [(&str, Step); 9] = [
     ),
     ("all members leave", Stage::all_leave),
     (
-        "no record is skipped, none is read after its commit, no partition has two owners",
+        "no record is skipped, none is read after its commit, no former owner goes on",
         Stage::history_is_in_order,
+    ),
+    (
+        "no partition is handed over before it is given up",
+        Stage::handovers_are_in_order,
     ),
 ];
 
