@@ -25,19 +25,42 @@ pub(super) struct Findings {
     /// Partitions that members lost rather than gave up: when their session had ended, or when
     /// they closed in the middle of a rebalance.
     pub(super) lost: usize,
-    /// What is wrong, the first of it.
-    pub(super) anomalies: Vec<String>,
-    /// How much is wrong.
-    pub(super) anomalies_count: usize,
+    /// What is wrong.
+    pub(super) anomalies: Anomalies,
+    /// Partitions that somebody got before the former owner had given them up: told apart, since
+    /// commits still keep records from being read again.
+    pub(super) early: Anomalies,
+}
+
+/// Some of what is wrong.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Anomalies {
+    /// The first of it.
+    pub(super) told: Vec<String>,
+    /// How often.
+    pub(super) count: usize,
+}
+
+impl Anomalies {
+    fn add(&mut self, partition: u32, what: &str) {
+        self.count += 1;
+        if self.told.len() < TOLD_MAX {
+            self.told.push(format!("partition {partition}: {what}"));
+        }
+    }
+
+    /// Nothing, or all that is told.
+    pub(super) fn none(&self) -> Result<(), String> {
+        match self.count {
+            0 => Ok(()),
+            count => Err(format!("{count} times: {}", self.told.join("; "))),
+        }
+    }
 }
 
 impl Findings {
     fn wrong(&mut self, partition: u32, what: &str) {
-        self.anomalies_count += 1;
-        if self.anomalies.len() < TOLD_MAX {
-            self.anomalies
-                .push(format!("partition {partition}: {what}"));
-        }
+        self.anomalies.add(partition, what);
     }
 }
 
@@ -55,6 +78,8 @@ pub(super) fn check(events: &[Event]) -> Findings {
         partition.check_reads(&mut wrong);
         partition.check_commits(&mut wrong);
         partition.check_owners(&mut wrong);
+        let early = &mut findings.early;
+        partition.check_handovers(&mut |what: String| early.add(*number, &what));
     }
     findings
 }
@@ -286,26 +311,41 @@ impl<'a> Partition<'a> {
         }
     }
 
-    /// Nobody gets what another still has; who lost it unawares commits nothing more.
-    fn check_owners(&self, wrong: &mut impl FnMut(String)) {
-        for (at, newer) in self.spans.iter().enumerate() {
+    /// Nobody gets what another still has, unless that one has lost it unawares.
+    fn check_handovers(&self, wrong: &mut impl FnMut(String)) {
+        for (older, newer) in self.overlaps().filter(|(older, _)| !older.is_lost) {
+            wrong(format!(
+                "{} got it when {} had it",
+                newer.member, older.member
+            ));
+        }
+    }
+
+    /// Spans that overlap, the one that began first before the other.
+    fn overlaps(&self) -> impl Iterator<Item = (&Span<'a>, &Span<'a>)> {
+        let with_older = |(at, newer): (usize, _)| {
             let older = self.spans[..at].iter();
-            for older in older.filter(|older| older.lasts_beyond(newer.begun_ns)) {
-                let (old, new) = (older.member, newer.member);
-                if !older.is_lost {
-                    wrong(format!("{new} got it when {old} had it"));
-                }
-                let Some(taken_ns) = self.first_commit_of(newer) else {
-                    continue;
-                };
-                let mut reads = older.reads.iter();
-                if !older.is_lost && reads.any(|read| read.at_ns > taken_ns) {
-                    wrong(format!("{old} read on after {new} had committed"));
-                }
-                let mut commits = self.commits_in(older);
-                if commits.any(|commit| commit.begun_ns > taken_ns) {
-                    wrong(format!("{old} committed after {new} had committed"));
-                }
+            older.map(move |older| (older, newer))
+        };
+        let pairs = self.spans.iter().enumerate().flat_map(with_older);
+        pairs.filter(|(older, newer): &(&Span<'_>, &Span<'_>)| older.lasts_beyond(newer.begun_ns))
+    }
+
+    /// Once a newer owner has committed, the older one reads on only if it lost the partition
+    /// unawares, and commits nothing more.
+    fn check_owners(&self, wrong: &mut impl FnMut(String)) {
+        for (older, newer) in self.overlaps() {
+            let (old, new) = (older.member, newer.member);
+            let Some(taken_ns) = self.first_commit_of(newer) else {
+                continue;
+            };
+            let mut reads = older.reads.iter();
+            if !older.is_lost && reads.any(|read| read.at_ns > taken_ns) {
+                wrong(format!("{old} read on after {new} had committed"));
+            }
+            let mut commits = self.commits_in(older);
+            if commits.any(|commit| commit.begun_ns > taken_ns) {
+                wrong(format!("{old} committed after {new} had committed"));
             }
         }
     }
@@ -355,8 +395,9 @@ mod tests {
 
     fn anomaly(lines: &str) -> String {
         let mut found = found(lines);
-        assert_eq!(found.anomalies_count, 1, "{:?}", found.anomalies);
-        found.anomalies.remove(0)
+        assert_eq!(found.early, Anomalies::default());
+        assert_eq!(found.anomalies.count, 1, "{:?}", found.anomalies);
+        found.anomalies.told.remove(0)
     }
 
     #[test]
@@ -383,7 +424,7 @@ mod tests {
             9 assigned b 0
             10 read b 0 1 1
             12 commit b 0 2 11";
-        assert_eq!(found(lines).anomalies, Vec::<String>::new());
+        assert_eq!(found(lines).anomalies, Anomalies::default());
     }
 
     #[test]
@@ -435,7 +476,7 @@ mod tests {
             7 assigned b 0
             8 commit a 0 1 5
             9 read b 0 0 0";
-        assert_eq!(found(lines).anomalies, Vec::<String>::new());
+        assert_eq!(found(lines).anomalies, Anomalies::default());
     }
 
     #[test]
@@ -489,7 +530,10 @@ mod tests {
     #[test]
     fn a_partition_with_two_owners_is_told() {
         let lines = format!("{BEGIN}\n9 assigned b 0\n10 read b 0 2 2\n11 revoked a 0");
-        assert_eq!(anomaly(&lines), "partition 0: b got it when a had it");
+        let found = found(&lines);
+        assert_eq!(found.early.told, ["partition 0: b got it when a had it"]);
+        assert_eq!((found.early.count, found.anomalies.count), (1, 0));
+        assert!(found.early.none().is_err() && found.anomalies.none().is_ok());
     }
 
     #[test]
@@ -504,7 +548,7 @@ mod tests {
             10 read a 0 1 1";
         let rest = "\n13 lost a 0\n14 read b 0 1 1";
         let found = found(&format!("{fenced}{rest}"));
-        assert_eq!((found.lost, found.anomalies), (1, Vec::new()));
+        assert_eq!((found.lost, found.anomalies), (1, Anomalies::default()));
 
         let committed = format!("{fenced}\n12 commit a 0 2 11{rest}");
         assert_eq!(
@@ -519,11 +563,12 @@ mod tests {
             "{BEGIN}\n9 assigned b 0\n10 read b 0 2 2\n12 commit b 0 3 11\n13 read a 0 2 2\n14 revoked a 0"
         );
         let found = found(&lines);
-        let expected = [
-            "partition 0: b got it when a had it",
-            "partition 0: a read on after b had committed",
-        ];
-        assert_eq!(found.anomalies, expected);
+        let told = (found.early.told, found.anomalies.told);
+        let expected = (
+            vec!["partition 0: b got it when a had it".to_owned()],
+            vec!["partition 0: a read on after b had committed".to_owned()],
+        );
+        assert_eq!(told, expected);
     }
 
     #[test]
@@ -546,7 +591,7 @@ mod tests {
         let lines: Vec<String> = (0..30).map(|at| format!("{at} sent 0 {at} {at}")).collect();
         let found = found(&lines.join("\n"));
         assert_eq!(
-            (found.anomalies_count, found.anomalies.len()),
+            (found.anomalies.count, found.anomalies.told.len()),
             (30, TOLD_MAX)
         );
     }

@@ -37,14 +37,16 @@ const SESSION: Duration = Duration::from_secs(8);
 /// How often a member gives a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// What a Java machine needs for forty members: little memory and few threads of its own.
-const JVM: [&str; 5] = [
+const JVM: [&str; 6] = [
     "-Xmx320m",
     "-Xss256k",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-XX:CICompilerCount=1",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
 ];
 
+/// How its members run, beside nodes that have the machine first.
 const NICE: [&str; 3] = ["nice", "-n", "10"];
 
 /// How members join, and who assigns how.
@@ -85,7 +87,7 @@ const KINDS: [Kind; 3] = [
 
 type Step = fn(&mut Stage) -> Result<(), String>;
 
-const STEPS: [(&str, Step); 9] = [
+const STEPS: [(&str, Step); 10] = [
     ("200 members share 100 partitions", Stage::all_join),
     (
         "members leave and return, 40 at a time",
@@ -113,8 +115,12 @@ const STEPS: [(&str, Step); 9] = [
     ),
     ("all members leave", Stage::all_leave),
     (
-        "no record is skipped, none is read after its commit, no partition has two owners",
+        "no record is skipped, none is read after its commit, no former owner goes on",
         Stage::history_is_in_order,
+    ),
+    (
+        "no partition is handed over before it is given up",
+        Stage::handovers_are_in_order,
     ),
 ];
 
@@ -125,6 +131,10 @@ pub(super) fn run(options: &Options, workshop: &Workshop, report: &mut Report) {
         Err(why) => return report.add("java", "crowd", Outcome::NotRun(why)),
     };
     program.log = workshop.log("crowd-clients");
+    if let Err(problem) = std::fs::write(&program.log, "") {
+        let why = format!("cannot write {}: {problem}", program.log.display());
+        return report.add("java", "crowd", Outcome::NotRun(why));
+    }
     // After the program and the memory that it has otherwise: the last one counts.
     program.command.splice(2..2, JVM.map(str::to_owned));
     // Two hundred clients starting at once must not starve the nodes on a small machine.

@@ -15,10 +15,10 @@ use super::history::{Event, What};
 use super::rebalance::Tracker;
 use crate::process::Owned;
 
-/// For a request: forty members close one after the other, each with a rebalance.
-const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+/// For a request: a Java machine starts beside two hundred busy members, or forty members close.
+const REQUEST_LIMIT: Duration = Duration::from_secs(180);
 /// For a process to end once its input has ended.
-const EXIT_LIMIT: Duration = Duration::from_secs(60);
+const EXIT_LIMIT: Duration = Duration::from_secs(180);
 
 /// What all of them said so far.
 pub(super) struct Log {

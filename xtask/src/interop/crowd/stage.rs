@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::check::{Findings, check};
+use super::check::{Anomalies, Findings, check};
 use super::history::{Event, What};
 use super::process::{Process, SharedLog};
 use super::rebalance::{Cause, Mark, Rebalance, rebalances};
@@ -42,6 +42,8 @@ pub(super) struct Stage {
     marks: Vec<Mark>,
     /// When nothing befell the group any more.
     end_ns: Option<u64>,
+    /// Once the history was checked.
+    early: Option<Anomalies>,
 }
 
 /// A process with members.
@@ -100,6 +102,7 @@ impl Stage {
             batches: 0,
             marks: Vec::new(),
             end_ns: None,
+            early: None,
         };
         match stage.watch() {
             Ok(()) => Ok(stage),
@@ -338,8 +341,9 @@ impl Stage {
             refused,
             lost,
             anomalies,
-            anomalies_count,
+            early,
         } = check(&self.log.lock().events);
+        self.early = Some(early);
         println!(
             "{}: {sent} records were sent and {read} read, {commits} commits acknowledged and \
              {refused} not, {lost} partitions lost rather than revoked",
@@ -348,10 +352,12 @@ impl Stage {
         if sent == 0 || commits == 0 {
             return Err("nothing was read".to_owned());
         }
-        match anomalies_count {
-            0 => Ok(()),
-            count => Err(format!("{count} times: {}", anomalies.join("; "))),
-        }
+        anomalies.none()
+    }
+
+    pub(super) fn handovers_are_in_order(&mut self) -> Result<(), String> {
+        let early = self.early.as_ref();
+        early.ok_or("the history was not checked")?.none()
     }
 }
 
