@@ -6,10 +6,18 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use kafka_client::ErrorCode;
 use kafka_client::api::{ConsumerGroupHeartbeat, PartitionsById};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use test_support::{Cluster, Process, TempDir, eventually_async};
 
 use crate::member::Member;
 use crate::{BINARY, coordinating, coordinator, create};
+
+/// Lets this process have as many connections as the system allows: shells often say 1,024.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("no more than the hard limit");
+}
 
 /// Members that come at once.
 const MEMBERS: usize = 1_000;
@@ -18,6 +26,7 @@ const CONNECTIONS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_classic_members_join_at_once_and_share() {
+    raise_descriptors();
     let dir = TempDir::new();
     let process = Process::start(BINARY, dir.path(), &[]);
     create(process.kafka(), "t", 100, 1);
@@ -131,7 +140,9 @@ async fn who_waits_in_the_barrier_goes_on_under_the_next_coordinator() {
         })
         .await;
         cluster.kill(node);
-        first.live_until("the next coordinator", |it| it.owned.len() < 6).await;
+        first
+            .live_until("the next coordinator", |it| it.owned.len() < 6)
+            .await;
     };
     tokio::join!(Box::pin(joins), Box::pin(kill));
     let mut all: Vec<Member> = others;
