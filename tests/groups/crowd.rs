@@ -1,7 +1,7 @@
 //! Very many members at once, and a coordinator that goes while members wait in the barrier.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use kafka_client::ErrorCode;
@@ -33,7 +33,6 @@ async fn a_thousand_classic_members_join_at_once_and_share() {
     let bootstrap = [process.kafka().to_owned()];
     let members = (0..MEMBERS).map(|_| Member::new(&bootstrap, "crowd", "t", 100));
     let mut members = join_all(members).await;
-    let began = Instant::now();
     join_all(members.iter_mut().map(Member::join)).await;
     // Whoever came late makes the others join again.
     eventually_async("one generation", async || {
@@ -47,7 +46,6 @@ async fn a_thousand_classic_members_join_at_once_and_share() {
         lives.await.into_iter().all(|lives| lives).then_some(())
     })
     .await;
-    eprintln!("{MEMBERS} classic members after {:?}", began.elapsed());
     let generations: BTreeSet<i32> = members.iter().map(|member| member.generation).collect();
     assert_eq!(generations.len(), 1, "{generations:?}");
     let mut owned: Vec<i32> = members.iter().flat_map(|it| it.owned.clone()).collect();
@@ -89,7 +87,6 @@ async fn a_thousand_members_of_a_consumer_group_join_at_once_and_share() {
         owned: Vec::new(),
     };
     let mut members: Vec<Light> = (0..MEMBERS).map(light).collect();
-    let began = Instant::now();
     eventually_async("all in one epoch", async || {
         let beats = members.iter_mut().zip(connections.iter().cycle());
         let beats = beats.map(|(member, connection)| async {
@@ -109,7 +106,6 @@ async fn a_thousand_members_of_a_consumer_group_join_at_once_and_share() {
         (epochs.len() == 1 && owned == 100).then_some(())
     })
     .await;
-    eprintln!("{MEMBERS} consumer members after {:?}", began.elapsed());
     let owned = members.iter().flat_map(|it| &it.owned);
     let owned: BTreeSet<i32> = owned.flat_map(|it| it.partitions.clone()).collect();
     assert_eq!(owned.len(), 100, "nobody shares a partition");
