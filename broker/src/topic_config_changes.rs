@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use crate::catalogue::command::Command;
+use crate::coordinators::is_internal;
 use crate::{Broker, BrokerError, ConfigDefinition, ConfigEntry, TopicConfig};
 
 /// How often a change of configs is planned anew because they were changed meanwhile.
@@ -86,7 +87,8 @@ impl Broker {
                 .ok_or(BrokerError::UnknownTopicOrPartition)?;
             let before = topic.config.overrides.clone();
             let overrides = changed(&before)?;
-            TopicConfig::parse(overrides.clone(), &catalogue.broker_configs)?;
+            let config = TopicConfig::parse(overrides.clone(), &catalogue.broker_configs)?;
+            check_internal(&topic.name, &config)?;
             if validate_only {
                 return Ok(());
             }
@@ -102,6 +104,17 @@ impl Broker {
             }
         }
         Err(BrokerError::LeaderNotAvailable)
+    }
+}
+
+/// Refuses what would make coordinators forget: what an internal topic holds is all that they have.
+fn check_internal(topic: &str, config: &TopicConfig) -> Result<(), BrokerError> {
+    let cleanup = config.cleanup;
+    match is_internal(topic) && (cleanup.deletes || !cleanup.compacts) {
+        true => Err(BrokerError::InvalidConfig {
+            reason: format!("cleanup.policy of {topic}, an internal topic, must be compact"),
+        }),
+        false => Ok(()),
     }
 }
 

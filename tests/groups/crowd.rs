@@ -1,15 +1,23 @@
 //! Very many members at once, and a coordinator that goes while members wait in the barrier.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use kafka_client::ErrorCode;
 use kafka_client::api::{ConsumerGroupHeartbeat, PartitionsById};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use test_support::{Cluster, Process, TempDir, eventually_async};
 
 use crate::member::Member;
 use crate::{BINARY, coordinating, coordinator, create};
+
+/// Lets this process have as many connections as the system allows: shells often say 1,024.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("no more than the hard limit");
+}
 
 /// Members that come at once.
 const MEMBERS: usize = 1_000;
@@ -18,13 +26,13 @@ const CONNECTIONS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_classic_members_join_at_once_and_share() {
+    raise_descriptors();
     let dir = TempDir::new();
     let process = Process::start(BINARY, dir.path(), &[]);
     create(process.kafka(), "t", 100, 1);
     let bootstrap = [process.kafka().to_owned()];
     let members = (0..MEMBERS).map(|_| Member::new(&bootstrap, "crowd", "t", 100));
     let mut members = join_all(members).await;
-    let began = Instant::now();
     join_all(members.iter_mut().map(Member::join)).await;
     // Whoever came late makes the others join again.
     eventually_async("one generation", async || {
@@ -38,7 +46,6 @@ async fn a_thousand_classic_members_join_at_once_and_share() {
         lives.await.into_iter().all(|lives| lives).then_some(())
     })
     .await;
-    eprintln!("{MEMBERS} classic members after {:?}", began.elapsed());
     let generations: BTreeSet<i32> = members.iter().map(|member| member.generation).collect();
     assert_eq!(generations.len(), 1, "{generations:?}");
     let mut owned: Vec<i32> = members.iter().flat_map(|it| it.owned.clone()).collect();
@@ -80,7 +87,6 @@ async fn a_thousand_members_of_a_consumer_group_join_at_once_and_share() {
         owned: Vec::new(),
     };
     let mut members: Vec<Light> = (0..MEMBERS).map(light).collect();
-    let began = Instant::now();
     eventually_async("all in one epoch", async || {
         let beats = members.iter_mut().zip(connections.iter().cycle());
         let beats = beats.map(|(member, connection)| async {
@@ -100,7 +106,6 @@ async fn a_thousand_members_of_a_consumer_group_join_at_once_and_share() {
         (epochs.len() == 1 && owned == 100).then_some(())
     })
     .await;
-    eprintln!("{MEMBERS} consumer members after {:?}", began.elapsed());
     let owned = members.iter().flat_map(|it| &it.owned);
     let owned: BTreeSet<i32> = owned.flat_map(|it| it.partitions.clone()).collect();
     assert_eq!(owned.len(), 100, "nobody shares a partition");
@@ -131,7 +136,9 @@ async fn who_waits_in_the_barrier_goes_on_under_the_next_coordinator() {
         })
         .await;
         cluster.kill(node);
-        first.live_until("the next coordinator", |it| it.owned.len() < 6).await;
+        first
+            .live_until("the next coordinator", |it| it.owned.len() < 6)
+            .await;
     };
     tokio::join!(Box::pin(joins), Box::pin(kill));
     let mut all: Vec<Member> = others;

@@ -73,6 +73,9 @@ pub struct GroupsConfig {
     pub coordinator_bytes_max: usize,
     /// The most regular expressions of a group. Kafka: none.
     pub regexes_per_group_max: usize,
+    /// Bytes of topics' names that expressions were found to match anew after which a call leaves the
+    /// others to the next one. Kafka: none.
+    pub regex_refresh_bytes: usize,
     /// The most bytes of a subscription's regular expression. Compiled it may take a thousand times
     /// as much. Kafka: none.
     pub regex_bytes_max: usize,
@@ -120,6 +123,7 @@ impl Default for GroupsConfig {
             members_bytes_per_group_max: 32 << 20,
             coordinator_bytes_max: 128 << 20,
             regexes_per_group_max: 100,
+            regex_refresh_bytes: 4 << 20,
             regex_bytes_max: 1_024,
         }
     }

@@ -337,3 +337,39 @@ async fn on_a_full_disk_commits_are_refused_and_all_else_goes_on() {
     assert_eq!(offset(&broker).await, 10_000);
     broker.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_can_make_a_coordinator_forget_by_a_config() {
+    let (broker, _) = start(&SimDisk::new(9)).await;
+    let topic = "__consumer_offsets";
+    let change = |operation, key: &str, value: Option<&str>| crate::ConfigChange {
+        key: key.to_owned(),
+        operation,
+        value: value.map(str::to_owned),
+    };
+    use crate::ConfigOperation::{Append, Delete, Set};
+    for refused in [
+        change(Set, "cleanup.policy", Some("delete")),
+        change(Append, "cleanup.policy", Some("delete")),
+        change(Delete, "cleanup.policy", None),
+    ] {
+        let told = broker
+            .alter_topic_configs(topic, vec![refused], false)
+            .await;
+        assert!(
+            matches!(told, Err(crate::BrokerError::InvalidConfig { .. })),
+            "{told:?}"
+        );
+    }
+    // Kafka's older way resets what it does not name.
+    let configs = vec![("segment.bytes".to_owned(), Some("1048576".to_owned()))];
+    let told = broker.replace_topic_configs(topic, configs, false).await;
+    assert!(
+        matches!(told, Err(crate::BrokerError::InvalidConfig { .. })),
+        "{told:?}"
+    );
+    let good = change(Set, "segment.bytes", Some("1048576"));
+    let told = broker.alter_topic_configs(topic, vec![good], false).await;
+    assert_eq!(told, Ok(()));
+    broker.shutdown().await;
+}

@@ -142,9 +142,6 @@ struct Refreshed {
     is_whole: bool,
 }
 
-/// Bytes of expressions after which a call leaves the others to the next one.
-const REFRESH_BYTES: usize = 4 << 20;
-
 /// Matches the expressions of the group against the topics that there are now, as many as one batch
 /// should hold.
 fn refresh(draft: &mut Draft<'_>, turn: &Turn<'_>) -> Refreshed {
@@ -156,7 +153,7 @@ fn refresh(draft: &mut Draft<'_>, turn: &Turn<'_>) -> Refreshed {
         .collect();
     let (mut changed, mut bytes) = (false, 0);
     for (expression, old) in known {
-        if bytes > REFRESH_BYTES {
+        if bytes > turn.config.regex_refresh_bytes {
             let is_whole = false;
             return Refreshed { changed, is_whole };
         }

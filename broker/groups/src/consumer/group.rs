@@ -104,7 +104,7 @@ impl Member {
             value.server_assignor.as_ref(),
         ];
         let texts = texts.into_iter().flatten().map(String::len);
-        let names = value.topic_names.iter().map(name_bytes);
+        let names = value.topic_names.iter().map(|name| name_bytes(name));
         let protocols = value.classic.iter().flat_map(|classic| &classic.protocols);
         let protocols = protocols.map(|(name, metadata)| name_bytes(name) + metadata.len());
         FIELDS + texts.chain(names).chain(protocols).sum::<usize>()
@@ -132,7 +132,7 @@ impl Member {
 }
 
 /// About what a text takes in memory in a list.
-fn name_bytes(name: &String) -> usize {
+fn name_bytes(name: &str) -> usize {
     name.len() + 2 * size_of::<String>()
 }
 
@@ -155,7 +155,7 @@ impl ConsumerGroup {
             current.map(|it| partitions_bytes(&it.assigned) + partitions_bytes(&it.revoking));
         let target = self.target.values().map(|target| partitions_bytes(target));
         let expressions = self.expressions.values().flat_map(|value| &value.topics);
-        let expressions = expressions.map(name_bytes);
+        let expressions = expressions.map(|name| name_bytes(name));
         self.members_bytes() + current.chain(target).chain(expressions).sum::<usize>()
     }
 

@@ -605,8 +605,8 @@ fn a_partition_that_is_named_often_is_answered_and_deleted_once() {
 }
 
 #[test]
-fn a_filter_of_a_million_names_is_as_short_as_what_there_is() {
-    let names: Vec<String> = (0..1_000_000).map(|n| format!("{n}")).collect();
+fn a_filter_of_very_many_names_is_as_short_as_what_there_is() {
+    let names: Vec<String> = (0..50_000).map(|n| format!("{n}")).collect();
     let command = ListGroups::new(names.iter().map(String::as_str), [" Classic ", "none"]);
     assert_eq!(command.states, [""]);
     assert_eq!(command.types, ["", "classic"]);

@@ -324,3 +324,29 @@ fn members_of_both_protocols_never_share_a_partition_whatever_becomes_of_the_gro
         "only {conversions} conversions: nothing was tested"
     );
 }
+
+#[test]
+fn a_group_is_upgraded_before_its_first_generation() {
+    let mut world = World::new();
+    let mut waiting = Classic::new(&["t0"]).request();
+    waiting.requires_known_member_id = false;
+    waiting.fresh_id = world.fresh_id();
+    let reply = world.driver.send(Command::JoinGroup(waiting));
+    let mut one = world.joined(&["t0"]);
+    world.advance(50);
+    let told = match world.driver.take(reply) {
+        Some(coordinator::Outcome::Answered(Response::JoinGroup(joined))) => joined,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told.error, Some(GroupError::RebalanceInProgress));
+    let mut classic = Classic::new(&["t0"]);
+    classic.id = told.member_id;
+    world.rejoin_classic(&mut classic);
+    for _ in 0..4 {
+        world.poll(&mut one).unwrap();
+        world.poll_classic(&mut classic);
+    }
+    assert_eq!((one.count(), classic.owned.len()), (4, 4));
+    assert_eq!(world.group().members().len(), 2);
+    world.driver.settle();
+}
