@@ -11,7 +11,9 @@ use std::path::Path;
 use bytes::Bytes;
 use storage::batch::{BatchHeader, is_filler};
 use storage::disk::{Disk, SimDisk};
-use storage::partition_log::{CopyError, LogState, PartitionLog, ReadError, StorageError};
+use storage::partition_log::{
+    CopyError, LogState, PartitionLog, ReadError, SegmentReplacement, StorageError,
+};
 use storage::store::LogStore;
 use storage::{LeaderEpoch, Offset};
 use support::{Model, PARTITION, log_config, open, produced, sim, store_config};
@@ -325,5 +327,53 @@ fn a_log_start_inside_of_a_replaced_segment_stays_where_it_is() {
     let (_store, log) = support::restarted(&disk, log_config(), &saved);
     assert_eq!(log.start_offset(), start);
     assert!(log.segments()[0].cleaned);
+    log.verify().unwrap();
+}
+
+#[test]
+fn what_a_peer_had_is_not_clean_and_no_tombstone_goes_beside_it() {
+    let (_disk, store, log, model) = filled();
+    let to = sealed_end(&log, 10);
+    let half = sealed_end(&log, 5);
+    assert!(half < to);
+    let all_of = |mut replacement: SegmentReplacement| {
+        for batch in &model.batches {
+            if replacement.end() <= batch.base && batch.end <= replacement.target_end() {
+                replacement.append(&batch.bytes).unwrap();
+            }
+        }
+        replacement
+    };
+    let first = log.segments()[0].base;
+    assert!(log.mark_cleaned(to, 0));
+    let before = log.tombstones();
+    // Begun before the peer's come, done after: what they have it does not know of.
+    let mut late = all_of(log.begin_replacement(half, to).unwrap());
+    late.drop_tombstones_below(half.plus(1));
+    let mut copy = all_of(log.begin_replacement(first, half).unwrap());
+    copy.is_copied(Offset(3));
+    assert!(copy.finish().unwrap());
+    assert!(!late.finish().unwrap());
+    let cleaned = |log: &PartitionLog| {
+        let segments = log.segments();
+        let cleaned = segments.iter().filter(|one| one.cleaned);
+        cleaned.map(|one| one.base).collect::<Vec<_>>()
+    };
+    assert_eq!(cleaned(&log).first(), Some(&half));
+    assert_eq!(log.tombstones().gone_below, Offset(3));
+    assert_ne!(log.tombstones().number, before.number);
+    assert!(!log.mark_cleaned(to, 0), "that was before the copy");
+    assert!(log.mark_cleaned(to, log.copies_taken()));
+    assert_eq!(cleaned(&log).first(), Some(&first));
+    // A tombstone went from above: what a peer has below may be what it deleted.
+    let mut copy = all_of(log.begin_replacement(first, half).unwrap());
+    let mut dropping = all_of(log.begin_replacement(half, to).unwrap());
+    dropping.drop_tombstones_below(half.plus(1));
+    assert!(dropping.finish().unwrap());
+    copy.is_copied(Offset(0));
+    assert!(!copy.finish().unwrap());
+    let state = log.state();
+    assert_eq!(state.tombstones_gone_below, half.plus(1));
+    store.sync(&[(log.clone(), log.end_offset())]).unwrap();
     log.verify().unwrap();
 }

@@ -159,7 +159,11 @@ mod tests {
         log.iter_mut().for_each(|one| one.bytes = 16 << 20);
         log.iter_mut().for_each(|one| one.cleaned = false);
         let rounds = |log: &[SegmentInfo]| {
-            let plan = plan(&config(), log, 9_000).unwrap();
+            let config = TopicConfig {
+                min_dirty_millionths: 0,
+                ..config()
+            };
+            let plan = plan(&config, log, 9_000).unwrap();
             (
                 plan.upto.0,
                 plan.has_more,

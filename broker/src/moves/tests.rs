@@ -12,6 +12,7 @@ use raft::{Apply, EntryAt, Op};
 use storage::batch::BatchHeader;
 use storage::clock::Clock;
 use storage::disk::{Disk, SimDisk};
+use storage::partition_log::TombstoneView;
 use storage::store::{LogStore, LogStoreConfig};
 use storage::{LogId, LogIndex, LogPosition, NodeId, Offset, PartitionId, ShardId, Term, TopicId};
 use tokio::sync::watch;
@@ -775,5 +776,55 @@ fn batches_that_do_not_fit_are_refused_and_change_nothing() {
     };
     let activated = world.apply(to, activate);
     assert!(matches!(activated, Outcome::Refused(_)), "{activated:?}");
+    world.end();
+}
+
+#[test]
+fn batches_that_were_read_without_other_tombstones_are_refused_until_it_is_begun_again() {
+    let mut world = World::new();
+    for number in 0..3 {
+        assert!(world.produce(number));
+    }
+    world.begin_move();
+    world.drive(0, 0);
+    let (_, to, log, _) = world.logs().expect("moves");
+    let there = world.here(0, 1).expect("is there");
+    let all = read(&there, Offset(0), usize::MAX);
+    let one = all.len() / 3;
+    let gone = |below, number| {
+        Some(TombstoneView {
+            gone_below: Offset(below),
+            number,
+        })
+    };
+    let fill = |at: i64, gone| {
+        let from = one * usize::try_from(at).expect("small");
+        PartitionOp::Fill {
+            log,
+            at: Offset(at),
+            gone,
+            batches: all.slice(from..from + one),
+        }
+    };
+    let filled = |at| Outcome::Filled(Offset(at));
+    assert_eq!(world.apply(to, fill(0, gone(3, 7))), filled(1));
+    assert_eq!(world.apply(to, fill(1, gone(3, 8))), Outcome::Unfit);
+    // Whoever leads next, and wherever it was restored from, comes to the same.
+    let manifest = world.nodes[1].machines.get_mut(&to).expect("is there");
+    let manifest = manifest.checkpoint()().expect("is made");
+    let states = crate::partition::manifest::decode(manifest).expect("is read");
+    let filling = states.partitions.iter().find(|one| one.id == ID);
+    let mut fitting = filling.expect("is there").filled;
+    assert!(fitting.take(gone(3, 8)).is_err() && fitting.take(gone(3, 7)).is_ok());
+    assert_eq!(world.apply(to, fill(1, gone(3, 7))), filled(2));
+    let here = world.here(1, to).expect("is there");
+    assert_eq!(here.log.tombstones().gone_below, Offset(3));
+    let from = Offset(0);
+    let logs = vec![log];
+    world.apply(to, PartitionOp::Drop { logs });
+    assert_eq!(world.apply(to, PartitionOp::Begin { log, from }), filled(0));
+    assert_eq!(world.apply(to, fill(0, gone(3, 8))), filled(1));
+    assert_eq!(world.apply(to, fill(1, None)), filled(2));
+    assert_eq!(world.apply(to, fill(2, gone(3, 8))), Outcome::Unfit);
     world.end();
 }

@@ -304,6 +304,69 @@ async fn a_broken_copy_goes_on_where_it_was_with_the_next_offer() {
 }
 
 #[tokio::test]
+async fn a_source_that_drops_tombstones_while_it_is_copied_is_copied_from_the_log_start_on() {
+    let (mut source, mut follower) = two();
+    source.append(0, 4..80, 200_000);
+    let link = Loopback::of(&source);
+    let log = source.hosted(0).log.clone();
+    let dropping: Event = Box::new(move || log.note_tombstones_gone(Offset(40)));
+    *link.before.lock().unwrap() = Some((1, dropping));
+    let localised = stage(&stager(&follower, &link), source.manifest())
+        .await
+        .unwrap();
+    let sent = link.bytes.load(Ordering::SeqCst);
+    let missing = 76 * 400_000;
+    assert!(
+        sent > missing + 4_000_000,
+        "{sent} bytes: what came at first is void"
+    );
+    follower.machine.install(localised.clone()).unwrap();
+    assert_equal(&source, &follower, 0..3);
+    let gone = |replica: &Replica| replica.hosted(0).log.tombstones().gone_below;
+    assert_eq!(
+        gone(&follower),
+        Offset(40),
+        "whoever copies from here is told as well"
+    );
+    let follower = follower.restarted(localised);
+    assert_eq!(gone(&follower), Offset(40));
+    assert_equal(&source, &follower, 0..3);
+}
+
+#[tokio::test]
+async fn a_copy_of_a_source_that_dropped_tombstones_goes_on_while_it_drops_no_more() {
+    let (mut source, mut follower) = two();
+    source.append(0, 4..80, 200_000);
+    source.hosted(0).log.note_tombstones_gone(Offset(150));
+    let link = Loopback::of(&source);
+    let stager = stager(&follower, &link);
+    link.answers_left.store(3, Ordering::SeqCst);
+    let failed = stage(&stager, source.manifest()).await;
+    assert!(failed.is_err(), "{failed:?}");
+    let first = link.bytes.swap(0, Ordering::SeqCst);
+    link.answers_left.store(-1, Ordering::SeqCst);
+    let localised = stage(&stager, source.manifest()).await.unwrap();
+    let second = link.bytes.load(Ordering::SeqCst);
+    let all = 76 * 400_000 + 8_000;
+    assert!(first + second < all + 5_000_000, "{first} + {second}");
+    follower.machine.install(localised).unwrap();
+    assert_equal(&source, &follower, 0..3);
+    // It drops more, as another source may have: nothing of what came before counts.
+    let mut third = Replica::new(9);
+    let third_stager = catch_up(&third, To(Arc::clone(&link))).stager(SHARD);
+    link.answers_left.store(3, Ordering::SeqCst);
+    assert!(stage(&third_stager, source.manifest()).await.is_err());
+    source.hosted(0).log.note_tombstones_gone(Offset(152));
+    link.bytes.store(0, Ordering::SeqCst);
+    link.answers_left.store(-1, Ordering::SeqCst);
+    let localised = stage(&third_stager, source.manifest()).await.unwrap();
+    let again = link.bytes.load(Ordering::SeqCst);
+    assert!(again > all, "{again}");
+    third.machine.install(localised).unwrap();
+    assert_equal(&source, &third, 0..3);
+}
+
+#[tokio::test]
 async fn a_staging_that_was_dropped_is_taken_up_by_the_next() {
     let (mut source, mut follower) = two();
     source.append(0, 4..80, 200_000);
