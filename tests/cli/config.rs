@@ -2,6 +2,7 @@
 
 use crate::Cluster;
 use serde_json::{Value, json};
+use test_support::Process;
 
 /// One config of the list of a resource.
 #[track_caller]
@@ -71,6 +72,40 @@ fn a_config_is_explained() {
         .run(&["config", "describe", "broker/1", "-o", "json"])
         .json();
     assert!(all.as_array().unwrap().len() > 3, "{all}");
+}
+
+#[test]
+fn what_is_set_for_all_brokers_is_there_after_a_restart() {
+    let cluster = Cluster::start();
+    cluster.ok(&["topic", "create", "orders"]);
+    let set = ["config", "set", "brokers", "log.retention.ms=1000000"];
+    assert_eq!(cluster.ok(&set), "changed brokers: log.retention.ms\n");
+    let is_told = |cluster: &Cluster| {
+        for (resource, key) in [
+            ("brokers", "log.retention.ms"),
+            ("broker/1", "log.retention.ms"),
+            ("topic/orders", "retention.ms"),
+        ] {
+            let told = entry(cluster, resource, key);
+            assert_eq!(
+                (&told["value"], &told["origin"]),
+                (&"1000000".into(), &"brokers".into()),
+                "{resource}"
+            );
+        }
+    };
+    is_told(&cluster);
+    let Cluster { node, directory } = cluster;
+    node.kill();
+    let node = Process::start(crate::BINARY, &directory.join("data"), &[]);
+    let cluster = Cluster { node, directory };
+    is_told(&cluster);
+    cluster.ok(&["config", "unset", "brokers", "log.retention.ms"]);
+    let told = entry(&cluster, "topic/orders", "retention.ms");
+    assert_eq!(told["origin"], "default");
+    let error = cluster.run(&["config", "set", "broker/1", "log.retention.ms=5"]);
+    let error = error.failed(1);
+    assert!(error.contains("for all brokers"), "{error}");
 }
 
 #[test]
