@@ -199,6 +199,9 @@ class Client:
                 auto_offset_reset="earliest",
                 session_timeout_ms=6000,
                 heartbeat_interval_ms=1000,
+                # Where the group begins it asks a leader that has moved again and again, until
+                # this time is over.
+                metadata_max_age_ms=3000,
             )
             reader.subscribe([topic])
             await reader.start()

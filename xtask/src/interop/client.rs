@@ -55,7 +55,7 @@ pub(crate) struct MemberProgram {
     pub(crate) command: Command,
     /// What asks it to leave.
     pub(crate) leaves: Leaves,
-    /// It shows records before it has committed them.
+    /// It shows records before it has committed them, or before it knows that it has.
     pub(crate) shows_uncommitted: bool,
 }
 

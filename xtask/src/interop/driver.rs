@@ -287,7 +287,8 @@ impl Client for Driver {
         Ok(MemberProgram {
             command,
             leaves: Leaves::AtEndOfInput,
-            shows_uncommitted: false,
+            // Its commits do not tell whether they failed.
+            shows_uncommitted: self.program.name == "sarama",
         })
     }
 }

@@ -348,7 +348,7 @@ impl Group {
         match twice {
             _ if skipped > 0 => Err(format!("{skipped} records were skipped")),
             Some(_) if is_own_commit => Err(format!(
-                "{UNABLE}none was skipped, but it commits by time, so it may read some again"
+                "{UNABLE}none was skipped, but it cannot tell what it has committed, so it may read some again"
             )),
             Some(value) => Err(format!("record {value} was read again after its commit")),
             None => Ok(()),

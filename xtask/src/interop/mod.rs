@@ -33,6 +33,8 @@ mod tools;
 mod under_faults;
 mod versions;
 
+use std::path::PathBuf;
+
 use client::Client;
 use cluster::Cluster;
 use driver::{Driver, Program};
@@ -64,6 +66,8 @@ const SLOWEST: [&str; 2] = [connect::NAME, spark::NAME];
 const FAULTS_QUICK: [&str; 4] = ["kcat", "confluent-kafka", "java", "kafkajs"];
 
 const MIB: u64 = 1 << 20;
+/// Where no broker is: a client can be asked for its version without one.
+const NOWHERE: &str = "127.0.0.1:1";
 /// Sent again and again under faults.
 const FAULTS_FILE_BYTES: u64 = 16 * MIB;
 
@@ -99,8 +103,11 @@ impl Amounts {
 
 /// Runs everything that the options ask for; true when nothing failed.
 pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
-    let options = Options::parse(arguments)?;
+    let mut options = Options::parse(arguments)?;
     let workshop = Workshop::open()?;
+    if options.peer == Peer::Braidlog && options.binary.is_none() {
+        options.binary = Some(build_and_install(&options, &workshop)?);
+    }
     let mut report = Report::default();
     if options.is_crowd {
         report.begin(options.nodes);
@@ -115,6 +122,23 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
         matrix::write(&report, path, &options.shown())?;
     }
     Ok(report.close())
+}
+
+/// Builds the binary while the clients are installed, most of which is waiting. What of them failed
+/// is tried again, and reported, by whoever needs it.
+fn build_and_install(options: &Options, workshop: &Workshop) -> Result<PathBuf, String> {
+    std::thread::scope(|scope| {
+        for name in wanted(options) {
+            scope.spawn(move || install_one(name, workshop, NOWHERE));
+        }
+        node::build()
+    })
+}
+
+/// The clients that the options ask for.
+fn wanted(options: &Options) -> Vec<&'static str> {
+    let wanted = CLIENTS.into_iter().filter(|name| options.wants(name));
+    wanted.collect()
 }
 
 fn run_on(
@@ -211,10 +235,7 @@ fn clients(
     bootstrap: &str,
     report: &mut Report,
 ) -> Vec<Box<dyn Client>> {
-    let wanted: Vec<&str> = CLIENTS
-        .into_iter()
-        .filter(|name| options.wants(name))
-        .collect();
+    let wanted = wanted(options);
     let installed = std::thread::scope(|scope| {
         let install = |name| scope.spawn(move || install_one(name, workshop, bootstrap));
         let threads: Vec<_> = wanted.iter().copied().map(install).collect();

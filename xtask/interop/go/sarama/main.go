@@ -407,7 +407,12 @@ func (i *ibm) Member(group, topic, protocol string, stop <-chan struct{}, show l
 	config.Consumer.Group.Session.Timeout = 6 * time.Second
 	config.Consumer.Group.Heartbeat.Interval = time.Second
 	config.Consumer.Group.Rebalance.Timeout = 10 * time.Second
-	member, err := sarama.NewConsumerGroup(i.bootstrap, group, config)
+	client, err := sarama.NewClient(i.bootstrap, config)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	member, err := sarama.NewConsumerGroupFromClient(group, client)
 	if err != nil {
 		return err
 	}
@@ -431,6 +436,10 @@ func (i *ibm) Member(group, topic, protocol string, stop <-chan struct{}, show l
 			well = time.Now()
 		} else if ctx.Err() == nil && (!errors.As(named(err), &passes) || time.Since(well) > line.SecondsMax*time.Second) {
 			return err
+		}
+		if err != nil {
+			// It asks for the coordinator again only when told to.
+			_ = client.RefreshCoordinator(group)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
