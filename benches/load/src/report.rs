@@ -39,7 +39,7 @@ pub struct ProcessCost {
     pub cpu_seconds: f64,
     /// Resident memory at the end, in bytes.
     pub resident_bytes: u64,
-    /// How often its threads went to sleep by themselves,
+    /// How often those of its threads that live at the end went to sleep by themselves,
     pub voluntary_switches: u64,
     /// and how often the processor was taken from them.
     pub involuntary_switches: u64,

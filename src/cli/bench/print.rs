@@ -47,7 +47,7 @@ fn object(mode: &str, settings: &Value, report: &Report) -> Value {
             "mb_per_second": report.mb_per_second(),
             "latency_us": report.latency.map(latency),
             "client": report.client.map(|cost| process(report, &cost)),
-            "broker": report.broker.map(|cost| process(report, &cost)),
+            "broker": report.broker.map(|cost| with_switches(report, &cost)),
         });
     }
     object
@@ -69,9 +69,15 @@ fn process(report: &Report, cost: &ProcessCost) -> Value {
         "cpu_seconds": cost.cpu_seconds,
         "cpu_seconds_per_gb": report.cost(cost).cpu_seconds_per_gb,
         "resident_bytes": cost.resident_bytes,
-        "voluntary_switches": cost.voluntary_switches,
-        "involuntary_switches": cost.involuntary_switches,
     })
+}
+
+/// The threads of this process have ended with their counts; a broker's live on.
+fn with_switches(report: &Report, cost: &ProcessCost) -> Value {
+    let mut told = process(report, cost);
+    told["voluntary_switches"] = cost.voluntary_switches.into();
+    told["involuntary_switches"] = cost.involuntary_switches.into();
+    told
 }
 
 fn text(mode: &str, settings: &Value, report: &Report) -> String {
@@ -105,18 +111,16 @@ fn text(mode: &str, settings: &Value, report: &Report) -> String {
                 "  latency ms   p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max}  ({from})"
             ));
         }
-        for (name, cost) in [("client", &report.client), ("broker", &report.broker)] {
-            if let Some(cost) = cost {
-                lines.push(format!(
-                    "  {name}       {:.2} CPU-s/GB ({:.2} s), {} MB resident, context switches: {} \
-                     voluntary, {} involuntary",
-                    report.cost(cost).cpu_seconds_per_gb,
-                    cost.cpu_seconds,
-                    cost.resident_bytes / 1_000_000,
-                    cost.voluntary_switches,
-                    cost.involuntary_switches
-                ));
-            }
+        if let Some(cost) = &report.client {
+            lines.push(format!("  client       {}", used(report, cost)));
+        }
+        if let Some(cost) = &report.broker {
+            lines.push(format!(
+                "  broker       {}, context switches: {} voluntary, {} involuntary",
+                used(report, cost),
+                cost.voluntary_switches,
+                cost.involuntary_switches
+            ));
         }
     }
     match report.checked {
@@ -153,6 +157,15 @@ fn words(settings: &Value) -> String {
         })
         .collect();
     words.join(" ")
+}
+
+fn used(report: &Report, cost: &ProcessCost) -> String {
+    format!(
+        "{:.2} CPU-s/GB ({:.2} s), {} MB resident",
+        report.cost(cost).cpu_seconds_per_gb,
+        cost.cpu_seconds,
+        cost.resident_bytes / 1_000_000
+    )
 }
 
 /// Microseconds as milliseconds.
