@@ -5,6 +5,7 @@
 //! errors go to standard error. A closed standard output (`| head`) is no error.
 
 mod admin;
+mod bench;
 mod cluster;
 mod commits;
 mod config;
@@ -82,6 +83,9 @@ enum Command {
     /// Look at the configs of topics and nodes, and change them
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Measure this cluster, or any other that speaks Kafka's protocol
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Look at files
     #[command(subcommand)]
     Debug(DebugCommand),
@@ -147,6 +151,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
             runtime.shutdown_background();
             result
         }
+        Command::Bench(command) => bench::run(&command, context),
         Command::Debug(DebugCommand::Segment(command)) => segment::run(&command, context),
         Command::Cluster(command) => client(cluster::run(command, context)),
         Command::Dev(arguments) => client(dev::run(arguments, context)),

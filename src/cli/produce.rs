@@ -58,7 +58,7 @@ pub(super) struct ProduceArguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum AcksArgument {
+pub(super) enum AcksArgument {
     All,
     #[value(name = "1")]
     Leader,
@@ -67,12 +67,34 @@ enum AcksArgument {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum CompressionArgument {
+pub(super) enum CompressionArgument {
     None,
     Gzip,
     Snappy,
     Lz4,
     Zstd,
+}
+
+impl AcksArgument {
+    pub(super) fn acks(self) -> Acks {
+        match self {
+            AcksArgument::All => Acks::All,
+            AcksArgument::Leader => Acks::Leader,
+            AcksArgument::None => Acks::None,
+        }
+    }
+}
+
+impl CompressionArgument {
+    pub(super) fn compression(self) -> Compression {
+        match self {
+            CompressionArgument::None => Compression::None,
+            CompressionArgument::Gzip => Compression::Gzip,
+            CompressionArgument::Snappy => Compression::Snappy,
+            CompressionArgument::Lz4 => Compression::Lz4,
+            CompressionArgument::Zstd => Compression::Zstd,
+        }
+    }
 }
 
 pub(super) async fn run(arguments: ProduceArguments, context: &mut Context) -> Result<(), Failure> {
@@ -190,11 +212,7 @@ impl Producer {
         session: &Session,
         clock: &Clock,
     ) -> Result<Producer, Failure> {
-        let acks = match arguments.acks {
-            AcksArgument::All => Acks::All,
-            AcksArgument::Leader => Acks::Leader,
-            AcksArgument::None => Acks::None,
-        };
+        let acks = arguments.acks.acks();
         // A single batch that is never sent again needs no protection against repetition.
         let identity = if acks == Acks::All && arguments.value.is_none() {
             let identity = session.node().init_producer_id(None, 0).await;
@@ -210,13 +228,7 @@ impl Producer {
                 .map(|key| Bytes::from(key.clone().into_bytes())),
             keyed: arguments.key.is_some(),
             acks,
-            compression: match arguments.compression {
-                CompressionArgument::None => Compression::None,
-                CompressionArgument::Gzip => Compression::Gzip,
-                CompressionArgument::Snappy => Compression::Snappy,
-                CompressionArgument::Lz4 => Compression::Lz4,
-                CompressionArgument::Zstd => Compression::Zstd,
-            },
+            compression: arguments.compression.compression(),
             timeout_ms: session.timeout().wire_ms(),
             identity,
             partitions: Vec::new(),

@@ -29,7 +29,7 @@ pub(super) struct ServerArguments {
 }
 
 impl ServerArguments {
-    fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         let bare_v6 = self.server.matches(':').count() > 1 && !self.server.contains(']');
         if bare_v6 {
             format!("[{}]:{KAFKA_PORT}", self.server)

@@ -42,6 +42,13 @@ const CRATES: &[(&str, &str, &[&str])] = &[
         "http-admin",
         &["broker", "listener", "net", "storage"],
     ),
+    // The load generator stands beside the adapters: it speaks to any Kafka over the wire, and of
+    // the broker takes only how records are encoded.
+    (
+        "benches/load",
+        "load",
+        &["broker", "kafka-client", "storage"],
+    ),
     (
         ".",
         "braidlog",
@@ -51,6 +58,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
             "kafka",
             "kafka-client",
             "listener",
+            "load",
             "net",
             "raft",
             "storage",
@@ -148,6 +156,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("kafka-protocol", &["kafka"]),
     ("axum", &["http-admin"]),
+    ("hdrhistogram", &["load"]),
     ("memmap2", &["storage"]),
     ("socket2", &["net"]),
     ("regex", &["groups"]),

@@ -22,6 +22,10 @@ const CLIENTS: &[&[&str]] = &[
     &["group", "seek", "readers", "--to", "end"],
     &["group", "delete", "readers"],
     &["produce", "orders", "x"],
+    &["bench", "produce"],
+    &["bench", "consume"],
+    &["bench", "e2e"],
+    &["bench", "raw"],
     &["consume", "orders", "-n", "1"],
     &["consume", "orders", "-n", "1", "--group", "g"],
 ];
