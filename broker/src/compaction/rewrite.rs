@@ -137,7 +137,8 @@ impl Rewriter {
                     is_newest && !is_over
                 });
             if keeps {
-                has_tombstone |= record.is_tombstone && record.offset < self.rules.upto;
+                // Also one that is not judged yet: it must not come under another's horizon.
+                has_tombstone |= record.is_tombstone;
                 kept.push(record);
             }
         }

@@ -244,6 +244,34 @@ fn records_without_a_key_go_and_those_beyond_the_end_are_left_alone() {
 }
 
 #[test]
+fn a_tombstone_that_is_not_judged_yet_does_not_come_under_the_horizon_of_another() {
+    let over = Rules {
+        now_ms: NOW_MS - RETENTION_MS,
+        ..RULES
+    };
+    let old = batch(0, 1, &[record("a", None, 5)], Compression::None);
+    let (old, _) = rewrite(&[old], over);
+    let half = [record("b", Some("1"), 6), record("c", None, 7)];
+    let half = batch(1, 1, &half, Compression::None);
+    let all = [old, split(half)].concat();
+    // Up to the middle of the second batch, at a moment when the first one's time is not over.
+    let rules = Rules {
+        upto: 2,
+        now_ms: NOW_MS - 1,
+        ..RULES
+    };
+    let newest = BTreeMap::from([
+        (Bytes::from_static(b"a"), 0),
+        (Bytes::from_static(b"b"), 1),
+    ]);
+    let (out, _) = rewrite_with(&all, rules, &newest);
+    let (out, removed) = rewrite_with(&out, RULES, &newest_of(&out));
+    assert_eq!(removed.records, 1);
+    let left: Vec<i64> = records(&out).iter().map(|one| one.offset).collect();
+    assert_eq!(left, [1, 2], "the second tombstone has its own time");
+}
+
+#[test]
 fn a_batch_is_cut_to_exactly_the_offsets_that_are_wanted() {
     let some: Vec<Record> = (0..6)
         .map(|n| record(&n.to_string(), Some("1"), 10 + n))
