@@ -162,5 +162,5 @@ fn every_command_has_an_output_format_and_says_what_it_does() {
     }
     let mut command = braidlog::cli::command();
     command.build();
-    assert_eq!(walk(&command, "braidlog"), 36);
+    assert_eq!(walk(&command, "braidlog"), 40);
 }
