@@ -260,10 +260,7 @@ fn a_tombstone_that_is_not_judged_yet_does_not_come_under_the_horizon_of_another
         now_ms: NOW_MS - 1,
         ..RULES
     };
-    let newest = BTreeMap::from([
-        (Bytes::from_static(b"a"), 0),
-        (Bytes::from_static(b"b"), 1),
-    ]);
+    let newest = BTreeMap::from([(Bytes::from_static(b"a"), 0), (Bytes::from_static(b"b"), 1)]);
     let (out, _) = rewrite_with(&all, rules, &newest);
     let (out, removed) = rewrite_with(&out, RULES, &newest_of(&out));
     assert_eq!(removed.records, 1);
