@@ -64,22 +64,22 @@ impl Shape {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum FaultSpec {
-    /// See [`Fault::Kill`].
+    /// See [`super::Fault::Kill`].
     Kill {
         /// Whom.
         target: Target,
     },
-    /// See [`Fault::Pause`].
+    /// See [`super::Fault::Pause`].
     Pause {
         /// Whom.
         target: Target,
     },
-    /// See [`Fault::Cut`].
+    /// See [`super::Fault::Cut`].
     Partition {
         /// How.
         shape: Shape,
     },
-    /// See [`Fault::Packets`].
+    /// See [`super::Fault::Packets`].
     Packets {
         /// Whom.
         target: Target,
@@ -90,36 +90,36 @@ pub enum FaultSpec {
         /// Lost, in a thousand.
         loss_per_mille: u32,
     },
-    /// See [`Fault::Clock`].
+    /// See [`super::Fault::Clock`].
     Clock {
         /// Whom.
         target: Target,
         /// Ahead, or behind when negative.
         offset_ms: i64,
     },
-    /// See [`Fault::AddNode`].
+    /// See [`super::Fault::AddNode`].
     AddNode,
-    /// See [`Fault::RemoveNode`].
+    /// See [`super::Fault::RemoveNode`].
     RemoveNode,
-    /// See [`Fault::TransferLeader`].
+    /// See [`super::Fault::TransferLeader`].
     TransferLeader,
-    /// See [`Fault::Disk`].
+    /// See [`super::Fault::Disk`].
     Disk {
         /// Whom.
         target: Target,
         /// How.
         how: DiskFault,
     },
-    /// See [`Fault::PowerCut`].
+    /// See [`super::Fault::PowerCut`].
     PowerCut {
         /// Whom.
         target: Target,
     },
-    /// See [`Fault::FlipBit`].
+    /// See [`super::Fault::FlipBit`].
     FlipBit,
-    /// See [`Fault::TruncateFile`].
+    /// See [`super::Fault::TruncateFile`].
     TruncateFile,
-    /// See [`Fault::DeleteFile`].
+    /// See [`super::Fault::DeleteFile`].
     DeleteFile,
 }
 
