@@ -64,22 +64,22 @@ impl Shape {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum FaultSpec {
-    /// See [`super::Fault::Kill`].
+    /// See [`Kill`](crate::fault::Fault::Kill).
     Kill {
         /// Whom.
         target: Target,
     },
-    /// See [`super::Fault::Pause`].
+    /// See [`Pause`](crate::fault::Fault::Pause).
     Pause {
         /// Whom.
         target: Target,
     },
-    /// See [`super::Fault::Cut`].
+    /// See [`Cut`](crate::fault::Fault::Cut).
     Partition {
         /// How.
         shape: Shape,
     },
-    /// See [`super::Fault::Packets`].
+    /// See [`Packets`](crate::fault::Fault::Packets).
     Packets {
         /// Whom.
         target: Target,
@@ -90,36 +90,36 @@ pub enum FaultSpec {
         /// Lost, in a thousand.
         loss_per_mille: u32,
     },
-    /// See [`super::Fault::Clock`].
+    /// See [`Clock`](crate::fault::Fault::Clock).
     Clock {
         /// Whom.
         target: Target,
         /// Ahead, or behind when negative.
         offset_ms: i64,
     },
-    /// See [`super::Fault::AddNode`].
+    /// See [`AddNode`](crate::fault::Fault::AddNode).
     AddNode,
-    /// See [`super::Fault::RemoveNode`].
+    /// See [`RemoveNode`](crate::fault::Fault::RemoveNode).
     RemoveNode,
-    /// See [`super::Fault::TransferLeader`].
+    /// See [`TransferLeader`](crate::fault::Fault::TransferLeader).
     TransferLeader,
-    /// See [`super::Fault::Disk`].
+    /// See [`Disk`](crate::fault::Fault::Disk).
     Disk {
         /// Whom.
         target: Target,
         /// How.
         how: DiskFault,
     },
-    /// See [`super::Fault::PowerCut`].
+    /// See [`PowerCut`](crate::fault::Fault::PowerCut).
     PowerCut {
         /// Whom.
         target: Target,
     },
-    /// See [`super::Fault::FlipBit`].
+    /// See [`FlipBit`](crate::fault::Fault::FlipBit).
     FlipBit,
-    /// See [`super::Fault::TruncateFile`].
+    /// See [`TruncateFile`](crate::fault::Fault::TruncateFile).
     TruncateFile,
-    /// See [`super::Fault::DeleteFile`].
+    /// See [`DeleteFile`](crate::fault::Fault::DeleteFile).
     DeleteFile,
 }
 
