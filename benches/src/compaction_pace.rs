@@ -81,10 +81,12 @@ struct Times {
     p50_us: i64,
     p99_us: i64,
     batches: usize,
+    /// Bytes that were written, all of them.
+    bytes: u64,
 }
 
 impl Times {
-    fn of(mut took_us: Vec<i64>) -> Times {
+    fn of(mut took_us: Vec<i64>, bytes: u64) -> Times {
         took_us.sort_unstable();
         let at = |percent: usize| {
             let at = took_us.len().saturating_sub(1) * percent / 100;
@@ -94,6 +96,7 @@ impl Times {
             p50_us: at(50),
             p99_us: at(99),
             batches: took_us.len(),
+            bytes,
         }
     }
 }
@@ -129,7 +132,8 @@ async fn measure(binary: &str, load: &Load, keys: &Plan) -> Result<(), Failure> 
         let beside = phase(&client, load, &mut written).await?;
         hold_cleaner(&client, true).await?;
         let after = bytes(&node)?;
-        is_cleaned &= after < before;
+        // Of what was written meanwhile, half at least has taken the place of older records.
+        is_cleaned &= after < before + beside.bytes / 2;
         let ratio = beside.p99_us * 100 / without.p99_us.max(1);
         println!(
             "{turn}: without p50 {} us, p99 {} us ({} batches); cleaning p50 {} us, p99 {} us ({}); \
@@ -154,7 +158,7 @@ async fn measure(binary: &str, load: &Load, keys: &Plan) -> Result<(), Failure> 
         ratios.len()
     );
     match (is_cleaned, median <= RATIO_MAX) {
-        (false, _) => Err("the log did not shrink while it was cleaned".to_owned()),
+        (false, _) => Err("hardly anything was cleaned".to_owned()),
         (_, false) => Err("producers notice compaction too much".to_owned()),
         (true, true) => Ok(()),
     }
@@ -171,7 +175,7 @@ async fn phase(
     let step_us = 1_000_000 / i64::try_from(load.per_second).unwrap_or(1).max(1);
     let room = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
     let mut producing: JoinSet<Result<(i64, i64), Failure>> = JoinSet::new();
-    let mut due_us = 0;
+    let (mut due_us, mut bytes) = (0, 0);
     while due_us < us(load.phase) {
         let wait_us = due_us - clock.monotonic_us();
         if wait_us > 0 {
@@ -182,6 +186,7 @@ async fn phase(
         let permit = permit.map_err(|error| error.to_string())?;
         let (client, clock) = (Arc::clone(client), clock.clone());
         let batch = written.batch(clock.wall_ms());
+        bytes += batch.len() as u64;
         producing.spawn(async move {
             let took_us = produce(&client, batch, &clock, due_us).await?;
             drop(permit);
@@ -196,7 +201,7 @@ async fn phase(
             took_us.push(one_us);
         }
     }
-    Ok(Times::of(took_us))
+    Ok(Times::of(took_us, bytes))
 }
 
 /// Microseconds from when it was due to when it was answered.

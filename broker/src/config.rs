@@ -92,7 +92,7 @@ impl Default for BrokerConfig {
             catch_up_bytes_per_second: 0,
             scrub_interval_ms: 7 * 24 * 3_600_000,
             scrub_bytes_per_second: 8 << 20,
-            compaction_bytes_per_second: 64 << 20,
+            compaction_bytes_per_second: 256 << 20,
             compaction_memory_bytes: 64 << 20,
             compaction_copied_ms: 600_000,
             auto_create_topics: true,

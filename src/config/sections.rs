@@ -235,7 +235,7 @@ pub struct StorageConfig {
     pub scrub_interval: Period,
     /// Bytes a second that such a pass reads; 0 means none. Default 8 MiB.
     pub scrub_bytes_per_second: ByteSize,
-    /// Bytes a second that compaction reads and writes; 0 sets no limit. Default 64 MiB.
+    /// Bytes a second that compaction reads and writes; 0 sets no limit. Default 256 MiB.
     pub compaction_bytes_per_second: ByteSize,
     /// Memory for the keys of the partition that is compacted, 24 bytes each. Default 64 MiB.
     pub compaction_memory: ByteSize,
@@ -395,7 +395,7 @@ impl Default for StorageConfig {
             catch_up_bytes_per_second: ByteSize(0),
             scrub_interval: Period::from_secs(7 * 24 * 3_600),
             scrub_bytes_per_second: ByteSize(8 << 20),
-            compaction_bytes_per_second: ByteSize(64 << 20),
+            compaction_bytes_per_second: ByteSize(256 << 20),
             compaction_memory: ByteSize(64 << 20),
         }
     }

@@ -29,7 +29,7 @@ use crate::partition::Partition;
 use crate::stage::pace::BYTES_PER_SECOND_MIN;
 use crate::stage::throttle::Throttle;
 use clean::{CleanError, Cleaner};
-use plan::{Plan, plan};
+use plan::{Plan, ROUND_BYTES_MIN, plan};
 use rewrite::Rules;
 
 /// How long a partition is left alone that could not be cleaned.
@@ -38,41 +38,10 @@ const RETRY_AFTER_MS: i64 = 30_000;
 const RETRY_CHANGED_AFTER_MS: i64 = 1_000;
 /// Bytes cleaned after which the old files are deleted, before others are cleaned.
 const SETTLE_BYTES: u64 = 64 << 20;
-/// What the least rate of a cleaning rises to while more becomes dirty than it cleans.
-const RATE_MAX: f64 = 1_024.0 * 1_048_576.0;
+/// What is at most taken of what is dirty because it went well before.
+const ROUND_BYTES_MAX: u64 = 1 << 40;
 /// Partitions that are looked at before others get their turn.
 const LOOKS_AT_ONCE: usize = 256;
-
-/// How the dirty part of a log grows from one cleaning to the next.
-#[derive(Debug)]
-struct Backlog {
-    dirty_bytes: u64,
-    bytes_per_second: f64,
-}
-
-impl Default for Backlog {
-    fn default() -> Backlog {
-        Backlog {
-            dirty_bytes: u64::MAX,
-            bytes_per_second: BYTES_PER_SECOND_MIN,
-        }
-    }
-}
-
-impl Backlog {
-    /// The least rate of the next cleaning: while more comes than goes it must be faster, whoever
-    /// notices it.
-    fn rate(&mut self, dirty_bytes: u64) -> f64 {
-        let grown = self.dirty_bytes.saturating_add(self.dirty_bytes / 4);
-        if dirty_bytes > grown {
-            self.bytes_per_second = (self.bytes_per_second * 2.0).min(RATE_MAX);
-        } else if dirty_bytes < self.dirty_bytes {
-            self.bytes_per_second = (self.bytes_per_second / 2.0).max(BYTES_PER_SECOND_MIN);
-        }
-        self.dirty_bytes = dirty_bytes;
-        self.bytes_per_second
-    }
-}
 
 impl Broker {
     /// Runs until it is dropped.
@@ -81,7 +50,8 @@ impl Broker {
         let interval = u64::try_from(config.upkeep_interval_ms).unwrap_or(1).max(1);
         let throttle = Throttle::new(config.compaction_bytes_per_second, self.inner.clock.clone());
         let mut retry_at_ms: HashMap<LogId, i64> = HashMap::new();
-        let mut backlogs: HashMap<LogId, Backlog> = HashMap::new();
+        // How much of what is dirty is taken next, where it is cleaned in several rounds.
+        let mut rounds: HashMap<LogId, u64> = HashMap::new();
         let mut has_more = false;
         loop {
             if !has_more {
@@ -91,7 +61,7 @@ impl Broker {
             let mut bytes = 0;
             let dirty = self.dirty_ones().await;
             let is_dirty = |log: &LogId| dirty.iter().any(|(one, _)| one.log_id() == *log);
-            backlogs.retain(|log, _| is_dirty(log));
+            rounds.retain(|log, _| is_dirty(log));
             let now_ms = self.inner.clock.monotonic_ms();
             retry_at_ms.retain(|_, at| *at > now_ms);
             for (partition, _) in dirty {
@@ -100,13 +70,16 @@ impl Broker {
                     continue;
                 }
                 // It may have come differently while others were cleaned.
-                let Some(plan) = self.plan_of(&partition) else {
+                let round = rounds.entry(log).or_insert(ROUND_BYTES_MIN);
+                let Some(plan) = self.plan_of(&partition, *round) else {
                     continue;
                 };
-                let backlog = backlogs.entry(log).or_default();
-                let rate = backlog.rate(plan.dirty_bytes);
-                let cleaned = self.clean(&partition, plan, (&throttle, rate)).await;
+                let cleaned = self.clean(&partition, plan, &throttle).await;
                 has_more |= cleaned.is_ok() && plan.has_more;
+                *round = match cleaned.is_ok() && plan.has_more {
+                    true => round.saturating_mul(2).min(ROUND_BYTES_MAX),
+                    false => ROUND_BYTES_MIN,
+                };
                 if let Err(error) = cleaned {
                     let now_ms = self.inner.clock.monotonic_ms();
                     let after_ms = match error {
@@ -142,7 +115,7 @@ impl Broker {
         for some in here.chunks(LOOKS_AT_ONCE) {
             let planned = some
                 .iter()
-                .filter_map(|one| Some((Arc::clone(one), self.plan_of(one)?)));
+                .filter_map(|one| Some((Arc::clone(one), self.plan_of(one, ROUND_BYTES_MIN)?)));
             dirty.extend(planned);
             tokio::task::yield_now().await;
         }
@@ -150,7 +123,7 @@ impl Broker {
         dirty
     }
 
-    fn plan_of(&self, partition: &Partition) -> Option<Plan> {
+    fn plan_of(&self, partition: &Partition, round_bytes: u64) -> Option<Plan> {
         let catalogue = self.catalogue();
         let topic = catalogue.topic_by_id(partition.id.topic)?;
         // What is damaged is mended first.
@@ -158,14 +131,19 @@ impl Broker {
             return None;
         }
         let now_ms = self.inner.clock.wall_ms();
-        plan(&topic.config, &partition.log.segments(), now_ms)
+        plan(
+            &topic.config,
+            &partition.log.segments(),
+            now_ms,
+            round_bytes,
+        )
     }
 
     async fn clean(
         &self,
         partition: &Arc<Partition>,
         plan: Plan,
-        (throttle, bytes_per_second_min): (&Throttle, f64),
+        throttle: &Throttle,
     ) -> Result<(), CleanError> {
         let catalogue = self.catalogue();
         let topic = catalogue.topic_by_id(partition.id.topic);
@@ -184,7 +162,7 @@ impl Broker {
             keeps_tombstones: &|| catch_up.was_copied_from(self.inner.config.compaction_copied_ms),
             throttle,
             pace: catch_up.pace(),
-            bytes_per_second_min,
+            bytes_per_second_min: BYTES_PER_SECOND_MIN * plan.urgency(),
         };
         let began_ms = self.inner.clock.monotonic_ms();
         let cleaned = cleaner.clean(plan).await?;
@@ -242,27 +220,6 @@ impl Broker {
         });
         if deleting.await.is_err() {
             tracing::error!(shard = %id, "deleting what compaction replaced panicked");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_backlog_that_grows_is_cleaned_faster_until_it_shrinks() {
-        let mut backlog = Backlog::default();
-        let mut rate = |mib: u64| backlog.rate(mib << 20) / BYTES_PER_SECOND_MIN;
-        let rates: Vec<f64> = [10, 20, 40, 80, 90, 50, 5, 4].map(&mut rate).into();
-        let expected = [1.0, 2.0, 4.0, 8.0, 8.0, 4.0, 2.0, 1.0];
-        let is_same = rates
-            .iter()
-            .zip(expected)
-            .all(|(rate, expected)| (rate - expected).abs() < 0.001);
-        assert!(is_same, "{rates:?}");
-        for mib in 100..200 {
-            assert!(backlog.rate(mib << 20) <= RATE_MAX);
         }
     }
 }

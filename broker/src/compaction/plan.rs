@@ -20,16 +20,37 @@ pub(crate) struct Plan {
     pub(crate) bytes: u64,
     /// Bytes that are dirty and may be cleaned, all of them.
     pub(crate) dirty_bytes: u64,
+    /// Bytes that are clean.
+    pub(crate) clean_bytes: u64,
     /// Whether they go beyond `upto`, and are for the next time.
     pub(crate) has_more: bool,
 }
 
-/// What is always taken at once, if it is there; else half as much as is clean. So a cleaning comes
-/// to its end soon, whatever has piled up, and what it came to outlives the process.
-const ROUND_BYTES_MIN: u64 = 32 << 20;
+/// What is always taken at once, if it is there, or half as much as is clean.
+pub(crate) const ROUND_BYTES_MIN: u64 = 32 << 20;
+/// The least rate of a cleaning is at most so many times what it is for a log that is half clean.
+const URGENCY_MAX: f64 = 32.0;
 
-/// What is to be cleaned now, if anything.
-pub(crate) fn plan(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) -> Option<Plan> {
+impl Plan {
+    /// How much faster than it must go in any case the cleaning must go, whoever notices it: as the
+    /// square of how many times what is clean has become dirty. So what is written faster than it
+    /// is cleaned cannot pile up without bound, and that holds from the first moment of a process.
+    pub(crate) fn urgency(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "bytes of a log: below 2^52")]
+        let times = self.dirty_bytes as f64 / self.clean_bytes.max(ROUND_BYTES_MIN) as f64;
+        (times * times).clamp(1.0, URGENCY_MAX)
+    }
+}
+
+/// What is to be cleaned now, if anything: about as much as `round_bytes` of what is dirty. A
+/// cleaning shall come to its end soon, whatever has piled up, so that what it came to outlives the
+/// process; but each goes through all that is clean, so that few of them are less work than many.
+pub(crate) fn plan(
+    config: &TopicConfig,
+    segments: &[SegmentInfo],
+    now_ms: i64,
+    round_bytes: u64,
+) -> Option<Plan> {
     if !config.cleanup.compacts {
         return None;
     }
@@ -48,7 +69,7 @@ pub(crate) fn plan(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) 
     let clean_bytes = sum(&segments[..clean]);
     let dirty_bytes = sum(cleanable);
     let all_bytes = clean_bytes.saturating_add(dirty_bytes);
-    let mut left = ROUND_BYTES_MIN.max(clean_bytes / 2);
+    let mut left = round_bytes.max(ROUND_BYTES_MIN).max(clean_bytes / 2);
     let fits = |one: &&SegmentInfo| {
         let fits = left > 0;
         left = left.saturating_sub(one.bytes);
@@ -67,6 +88,7 @@ pub(crate) fn plan(config: &TopicConfig, segments: &[SegmentInfo], now_ms: i64) 
         dirty_millionths,
         bytes: clean_bytes.saturating_add(sum(round)),
         dirty_bytes,
+        clean_bytes,
         has_more: taken < cleanable.len(),
     })
 }
@@ -132,7 +154,7 @@ mod tests {
     }
 
     fn span(config: &TopicConfig, now_ms: i64) -> Option<(i64, i64)> {
-        let plan = plan(config, &segments(), now_ms)?;
+        let plan = plan(config, &segments(), now_ms, 0)?;
         Some((plan.dirty_from.0, plan.upto.0))
     }
 
@@ -147,10 +169,10 @@ mod tests {
         assert_eq!(span(&TopicConfig::default(), 9_000), None, "not compacted");
         let mut unwritten = segments();
         unwritten[3].written = false;
-        let upto = plan(&with(0), &unwritten, 9_000).map(|plan| plan.upto.0);
+        let upto = plan(&with(0), &unwritten, 9_000, 0).map(|plan| plan.upto.0);
         assert_eq!(upto, Some(30), "not all of the next is in the files");
         let clean: Vec<SegmentInfo> = segments().into_iter().take(2).collect();
-        assert_eq!(plan(&with(0), &clean, 9_000), None);
+        assert_eq!(plan(&with(0), &clean, 9_000, 0), None);
     }
 
     #[test]
@@ -158,12 +180,12 @@ mod tests {
         let mut log = segments();
         log.iter_mut().for_each(|one| one.bytes = 16 << 20);
         log.iter_mut().for_each(|one| one.cleaned = false);
-        let rounds = |log: &[SegmentInfo]| {
+        let rounds = |log: &[SegmentInfo], round_bytes| {
             let config = TopicConfig {
                 min_dirty_millionths: 0,
                 ..config()
             };
-            let plan = plan(&config, log, 9_000).unwrap();
+            let plan = plan(&config, log, 9_000, round_bytes).unwrap();
             (
                 plan.upto.0,
                 plan.has_more,
@@ -171,15 +193,38 @@ mod tests {
                 plan.dirty_bytes >> 20,
             )
         };
-        assert_eq!(rounds(&log), (20, true, 32, 64));
+        assert_eq!(rounds(&log, 0), (20, true, 32, 64));
+        assert_eq!(rounds(&log, 40 << 20), (30, true, 48, 64));
         log[0].bytes = 1 << 30;
         assert_eq!(
-            rounds(&log),
+            rounds(&log, 0),
             (10, true, 1_024, 1_072),
             "one segment at least"
         );
         log[0].cleaned = true;
-        assert_eq!(rounds(&log), (40, false, 1_072, 48));
+        assert_eq!(rounds(&log, 0), (40, false, 1_072, 48));
+    }
+
+    #[test]
+    fn the_more_is_dirty_the_faster_it_is_cleaned() {
+        let urgency = |dirty_mib: u64, clean_mib: u64| {
+            let plan = Plan {
+                dirty_from: Offset(0),
+                upto: Offset(1),
+                dirty_millionths: 0,
+                bytes: 0,
+                dirty_bytes: dirty_mib << 20,
+                clean_bytes: clean_mib << 20,
+                has_more: false,
+            };
+            plan.urgency()
+        };
+        let is = |one: f64, other: f64| (one - other).abs() < 1e-9;
+        assert!(is(urgency(10, 0), 1.0), "little is there");
+        assert!(is(urgency(100, 200), 1.0));
+        assert!(is(urgency(400, 200), 4.0));
+        assert!(is(urgency(96, 0), 9.0));
+        assert!(is(urgency(1 << 20, 100), URGENCY_MAX));
     }
 
     #[test]
@@ -194,7 +239,7 @@ mod tests {
         assert_eq!(span(&with(1_000), 2_999), None);
         let mut timeless = segments();
         timeless.iter_mut().for_each(|one| one.max_timestamp = -1);
-        let upto = |now_ms| plan(&with(1_000), &timeless, now_ms).map(|plan| plan.upto.0);
+        let upto = |now_ms| plan(&with(1_000), &timeless, now_ms, 0).map(|plan| plan.upto.0);
         assert_eq!(upto(4_999), Some(30), "as old as the segment after it");
         assert_eq!(upto(5_000), Some(40));
     }

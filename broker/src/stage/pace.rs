@@ -27,6 +27,8 @@ const CHANCE: u64 = 1;
 const FALL: f64 = 0.5;
 /// What the rate rises by: this part of it, and these bytes a second.
 const RISE: (f64, f64) = (0.05, 1_048_576.0);
+/// The part that it rises by while nobody produces.
+const RISE_ALONE: f64 = 1.0;
 /// So long after the last range a produce still counts as one beside it.
 const BESIDE_US: i64 = 1_000_000;
 /// A produce that takes more than so many halves of its normal time is slow. That is less than the
@@ -207,10 +209,11 @@ impl State {
             return;
         }
         let is_slow = slow > CHANCE && slow * 100 >= produces;
+        let rise = if produces == 0 { RISE_ALONE } else { RISE.0 };
         self.bytes_per_second = if is_slow {
             self.bytes_per_second * FALL
         } else {
-            self.bytes_per_second * (1.0 + RISE.0) + RISE.1
+            self.bytes_per_second * (1.0 + rise) + RISE.1
         }
         .clamp(BYTES_PER_SECOND_MIN, BYTES_PER_SECOND_MAX);
         self.window = Window {
@@ -356,6 +359,18 @@ mod tests {
         assert!(slow_us < 1_000_000);
         let least_us = takes_us(&mut state, 4.0 * BYTES_PER_SECOND_MIN);
         assert!(least_us < slow_us / 3, "{least_us} {slow_us}");
+    }
+
+    #[test]
+    fn once_producers_have_gone_it_is_soon_as_fast_as_goes() {
+        let mut state = learnt();
+        serve(&mut state, 1_000_000, 5, |_| 10_000);
+        let slow = state.bytes_per_second;
+        for ms in 0..4_000 {
+            state.turn(1, BYTES_PER_SECOND_MIN, 6_000_000 + ms * 1_000);
+        }
+        let fast = state.bytes_per_second;
+        assert!(fast > 32.0 * slow, "{slow} {fast}");
     }
 
     #[test]
