@@ -67,6 +67,12 @@ fn produce_measures_every_record_and_reads_them_back() {
         assert_eq!(result["checked_records"], 1_000);
         assert_eq!(result["figures"]["latency_us"].is_null(), acks == "0");
     }
+    // All answers may come before it looks for them.
+    let mut arguments = closed.to_vec();
+    arguments[3] = "10000";
+    arguments.extend(["--batch-bytes", "4KiB", "--in-flight", "2"]);
+    let result = sound(&cluster, &arguments);
+    assert_eq!(result["checked_records"], 10_000);
     let text = cluster.ok(&[&closed[..], &["--check", "off"]].concat());
     assert!(
         text.contains("closed-loop") && text.contains("NOT CHECKED"),

@@ -127,8 +127,10 @@ impl<'a> Producer<'a> {
             let next = self.take_due(&mut schedule);
             let over = next == Next::Over;
             self.send(over).await;
+            let mut has_answers = false;
             while let Some(Some(answer)) = self.answers.next().now_or_never() {
                 self.answered(answer);
+                has_answers = true;
             }
             if self.produced.error.is_some() {
                 break;
@@ -143,6 +145,8 @@ impl<'a> Producer<'a> {
                 break;
             }
             match self.wakes_us(next) {
+                // There is room that there was not when records were taken.
+                _ if has_answers => tokio::task::yield_now().await,
                 Some(wake_us) if wake_us <= now_us => tokio::task::yield_now().await,
                 wake_us => self.wait(wake_us, metronome).await,
             }

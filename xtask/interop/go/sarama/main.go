@@ -277,6 +277,9 @@ func (i *ibm) Send(topic string, partition int, settings line.Settings, next fun
 	config.Metadata.AllowAutoTopicCreation = true
 	config.Producer.Flush.Frequency = 5 * time.Millisecond
 	config.Producer.Retry.Max = 100
+	// A record is failed at once, whatever the line above, when no leader is known after so many looks,
+	// a quarter of a second apart; the default is three.
+	config.Metadata.Retry.Max = 100
 	// What sarama demands of idempotent producers; it keeps the order of the others too.
 	config.Net.MaxOpenRequests = 1
 	config.Producer.Idempotent = settings.IsIdempotent
