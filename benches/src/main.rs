@@ -3,7 +3,9 @@
 //! cluster of three processes does when nodes go and come; `-- compaction BINARY [RECORDS] [KEYS]
 //! [KILLS] [VALUE_BYTES]` checks a compacted topic on a node that is killed again and again;
 //! `-- compaction-pace BINARY [BATCHES_PER_SECOND] [ALTERNATIONS] [SECONDS] [KEYS]` what producers
-//! notice of compaction.
+//! notice of compaction; `-- limits`, `-- one-by-one` and `-- evict` are what `cargo xtask bench`
+//! needs beside `braidlog bench`: what the machine can do, clients of other kinds of brokers, and
+//! files out of the page cache.
 //!
 //! What counts is the ratio of the lines of one run; the numbers themselves are this machine's, at
 //! this moment.
@@ -14,6 +16,8 @@ mod cluster;
 mod compaction;
 mod compaction_pace;
 mod journal;
+mod limits;
+mod one_by_one;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -88,8 +92,28 @@ fn main() -> std::process::ExitCode {
     {
         return compaction_pace::run(&arguments[1..]);
     }
+    match arguments.first().map(String::as_str) {
+        Some("limits") => return said(limits::run(&arguments[1..])),
+        Some("one-by-one") => return said(one_by_one::run(&arguments[1..])),
+        Some("evict") => return said(limits::evict(&arguments[1..])),
+        _ => {}
+    }
     micro();
     std::process::ExitCode::SUCCESS
+}
+
+/// Prints an outcome as one line of JSON, or why there is none.
+fn said(outcome: Result<serde_json::Value, String>) -> std::process::ExitCode {
+    match outcome {
+        Ok(value) => {
+            println!("{value}");
+            std::process::ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }
 
 fn micro() {

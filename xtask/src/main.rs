@@ -1,4 +1,5 @@
-//! Developer tasks: `cargo xtask check`, `cargo xtask interop` and `cargo xtask jepsen`.
+//! Developer tasks: `cargo xtask check`, `cargo xtask interop`, `cargo xtask jepsen` and
+//! `cargo xtask bench`.
 //!
 //! Depends on nothing but std, so that it builds in seconds on a fresh machine and can report on
 //! a tree whose crates do not build.
@@ -9,6 +10,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod bench;
 mod check;
 mod interop;
 mod jepsen;
@@ -47,6 +49,15 @@ usage: cargo xtask COMMAND
       --bin PATH            the braidlog binary (default: build it with --release)
       --seed NUMBER         the first seed (default: 0; nightly: of today)
       --out DIR             where runs are kept (default: target/jepsen-runs)
+  bench [OPTIONS]           Braidlog beside Apache Kafka, NATS and Redis, and the limits of this
+                            machine, in interleaved rounds (see docs/benchmarks.md)
+      --list                tell which rows there are
+      --only ROW            this row alone (may be repeated)
+      --rounds COUNT        rounds of each row (default: 5)
+      --quick               two short rounds: whether everything works, not how fast
+      --page PATH           write the results into a page, between its marks
+      --bin PATH            the braidlog binary (default: build it with --release)
+      --tools PATH          the binary of the crate benches (default: build it with --release)
 ";
 
 fn main() -> ExitCode {
@@ -59,6 +70,7 @@ fn main() -> ExitCode {
         "check" => check::run(rest),
         "interop" => interop::run(rest),
         "jepsen" => jepsen::run(rest),
+        "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

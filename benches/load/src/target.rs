@@ -108,7 +108,14 @@ impl Topic {
                         false => known.map(|node| node.address()),
                     }
                 };
-                return leaders_of(&topic, address_of, created);
+                let found = leaders_of(&topic, address_of, created)?;
+                // A leader may hear of it a moment after others tell of it.
+                match found.offsets(connect, OffsetQuery::LATEST).await {
+                    Ok(_) => return Ok(found),
+                    Err(ClientError::Refused { code, .. })
+                        if code.is_retriable() && clock.monotonic_us() < deadline_us => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
             if clock.monotonic_us() >= deadline_us {
                 topic.error.check()?;

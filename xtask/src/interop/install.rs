@@ -14,7 +14,7 @@ use super::records::{WORDS_PACKAGE, WORDS_PATH};
 use crate::process::{finish, succeed};
 use crate::{cargo, root};
 
-const INSTALL_LIMIT: Duration = Duration::from_secs(900);
+pub(crate) const INSTALL_LIMIT: Duration = Duration::from_secs(900);
 const ASK_LIMIT: Duration = Duration::from_secs(60);
 /// The folder of the clients that are written in Python only.
 const PYTHON: &str = "python";
@@ -382,12 +382,14 @@ fn need(programs: &[(&str, &str)]) -> Result<(), String> {
     Ok(())
 }
 
-fn is_on_path(program: &str) -> bool {
+/// Whether a program of this name can be run.
+pub(crate) fn is_on_path(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|one| one.join(program).is_file()))
 }
 
-fn install_debian(package: &str) -> Result<(), String> {
+/// Installs a package, when we may.
+pub(crate) fn install_debian(package: &str) -> Result<(), String> {
     let _held = lock(&DEBIAN);
     if !is_on_path("apt-get") {
         return Err(format!(

@@ -263,11 +263,12 @@ fn announced(child: &mut Owned, log: &Path) -> Result<(), String> {
 }
 
 /// What an earlier run said there would be taken for this one's.
-fn empty(log: &Path) -> Result<(), String> {
+pub(crate) fn empty(log: &Path) -> Result<(), String> {
     fs::write(log, "").map_err(|problem| format!("cannot write {}: {problem}", log.display()))
 }
 
-fn last_words(log: &Path) -> String {
+/// The end of what a process said, and where all of it is.
+pub(crate) fn last_words(log: &Path) -> String {
     let said = fs::read(log).unwrap_or_default();
     format!(
         "{}: {}",
@@ -276,7 +277,8 @@ fn last_words(log: &Path) -> String {
     )
 }
 
-fn spawn(command: &[String], log: &Path) -> Result<Owned, String> {
+/// Starts a command; what it says goes to the log.
+pub(crate) fn spawn(command: &[String], log: &Path) -> Result<Owned, String> {
     let open = || File::options().create(true).append(true).open(log);
     let opened = open().and_then(|output| Ok((output, open()?)));
     let (output, errors) =
@@ -293,7 +295,12 @@ fn spawn(command: &[String], log: &Path) -> Result<Owned, String> {
 
 /// Builds the binary in release mode.
 pub(crate) fn build() -> Result<PathBuf, String> {
-    let arguments = ["build", "--release", "--package", "braidlog"];
+    build_package("braidlog")
+}
+
+/// Builds a package in release mode; its binary has its name.
+pub(crate) fn build_package(package: &str) -> Result<PathBuf, String> {
+    let arguments = ["build", "--release", "--package", package];
     println!("building: cargo {}", arguments.join(" "));
     let started = Instant::now();
     let status = Command::new(cargo())
@@ -302,18 +309,19 @@ pub(crate) fn build() -> Result<PathBuf, String> {
         .status();
     let status = status.map_err(|problem| format!("cannot run cargo: {problem}"))?;
     if !status.success() {
-        return Err("the node does not build".to_owned());
+        return Err(format!("{package} does not build"));
     }
     println!("built in {:.1} s", started.elapsed().as_secs_f64());
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     Ok(root()
         .join(target.unwrap_or_else(|| PathBuf::from("target")))
-        .join("release/braidlog"))
+        .join("release")
+        .join(package))
 }
 
 /// Ports that were free a moment ago, below the system's range for outgoing connections: a port of
 /// that range may be taken by some connection just when the node that had it starts again.
-pub(super) fn free_ports(count: usize) -> Result<Vec<u16>, String> {
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, String> {
     const LOWEST: u32 = 14_000;
     const COUNT: u32 = 16_000;
     let begin = std::process::id() * 37 % COUNT;
