@@ -8,12 +8,13 @@
 mod journal_support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use bytes::Bytes;
-use storage::disk::{Disk, OpKind};
+use storage::disk::{Disk, OpKind, OpenMode};
 use storage::journal::{Journal, JournalConfig, JournalEntry, JournalError};
 use storage::{LogIndex, ShardId};
 
@@ -23,6 +24,21 @@ fn entry(index: u64, len: usize) -> JournalEntry {
     JournalEntry {
         position: at(1, index),
         pieces: vec![payload(index, len).into()],
+    }
+}
+
+/// Waits until the journal has made its reserve, which it does by the side: nothing else on the disk
+/// is then done by itself.
+fn wait_for_reserve(disk: &Disk) {
+    let deadline = Instant::now() + DEADLINE;
+    let path = Path::new("/journal/reserve.spare");
+    let is_there = || {
+        let file = disk.open(path, OpenMode::Read);
+        file.is_ok_and(|file| file.len().is_ok_and(|len| len > 0))
+    };
+    while !is_there() {
+        assert!(Instant::now() < deadline, "there is no reserve");
+        std::thread::yield_now();
     }
 }
 
@@ -52,6 +68,7 @@ fn changes_that_wait_share_one_write_and_one_sync_and_are_answered_in_order() {
     config.round_bytes_max = 64 << 10;
     config.spare_files = 0;
     let journal = Journal::open(&disk, config).unwrap();
+    wait_for_reserve(&disk);
     let answers = Answers::new();
     let release = hold_flusher(&journal);
     let before = sim.op_count();
@@ -79,6 +96,7 @@ fn a_round_is_bounded_and_one_larger_change_goes_alone() {
     config.file_bytes = 1 << 20;
     config.spare_files = 0;
     let journal = Journal::open(&disk, config).unwrap();
+    wait_for_reserve(&disk);
     let answers = Answers::new();
     let release = hold_flusher(&journal);
     let before = sim.op_count();
