@@ -7,8 +7,7 @@ use super::Soft;
 use super::draft::Draft;
 use super::expressions;
 use super::heartbeat::{Refusal, refuse};
-use super::reconcile::Reconciliation;
-use crate::command::OwnedTopic;
+use super::reconcile::{Reconciliation, Says};
 use crate::error::GroupError;
 use crate::record::consumer::{ExpressionValue, MemberValue};
 use crate::turn::Turn;
@@ -21,8 +20,8 @@ pub(crate) struct Change<'a> {
     pub(crate) old: &'a MemberValue,
     /// What is known of it now.
     pub(crate) value: MemberValue,
-    /// What it says it owns.
-    pub(crate) owned: Option<&'a [OwnedTopic]>,
+    /// What it says of what it has.
+    pub(crate) says: Says<'a>,
 }
 
 /// Puts all of it into the draft. Whether what the member has was written anew.
@@ -36,10 +35,10 @@ pub(crate) fn apply(
         id,
         old,
         value,
-        owned,
+        says,
     } = change;
     let subscription_changed = subscribe(draft, soft, turn, id, old, value)?;
-    let done = assign_and_reconcile(draft, turn, id, subscription_changed, owned);
+    let done = assign_and_reconcile(draft, turn, id, subscription_changed, says);
     if done.is_err() {
         // The draft is dropped: whatever was seen of the topics is to be looked at again.
         soft.forget_topics(&draft.group_id());
@@ -53,7 +52,7 @@ pub(crate) fn assign_and_reconcile(
     turn: &Turn<'_>,
     id: &Arc<str>,
     subscription_changed: bool,
-    owned: Option<&[OwnedTopic]>,
+    says: Says<'_>,
 ) -> Result<bool, Refusal> {
     draft
         .update_target(turn.topics, turn.config)
@@ -62,7 +61,7 @@ pub(crate) fn assign_and_reconcile(
                 format!("Failed to compute a new target assignment: the assignor {nonsense}.");
             refuse(GroupError::UnsupportedAssignor, message)
         })?;
-    reconcile(draft, turn, id, subscription_changed, owned)
+    reconcile(draft, turn, id, subscription_changed, says)
 }
 
 /// The member's record, the expressions and the group epoch. Whether the subscription changed.
@@ -189,7 +188,7 @@ pub(crate) fn reconcile(
     turn: &Turn<'_>,
     id: &Arc<str>,
     subscription_changed: bool,
-    owned: Option<&[OwnedTopic]>,
+    says: Says<'_>,
 ) -> Result<bool, Refusal> {
     let member = draft.group().member(id).cloned().unwrap_or_default();
     if !subscription_changed && member.is_reconciled_to(draft.group().assignment_epoch()) {
@@ -200,7 +199,7 @@ pub(crate) fn reconcile(
         id,
         topics: turn.topics,
         subscription_changed,
-        owned,
+        says,
     }
     .next(&member);
     let next = next.or_else(|_| {

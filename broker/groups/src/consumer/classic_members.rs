@@ -17,6 +17,7 @@ use super::draft::Draft;
 use super::fence;
 use super::group::{ConsumerGroup, Member};
 use super::heartbeat::replace_member;
+use super::reconcile::{Says, Word};
 use super::timers;
 use crate::command::{Heartbeat, JoinGroup, LeaveGroup, LeavingMember, OwnedTopic, SyncGroup};
 use crate::error::GroupError;
@@ -151,6 +152,12 @@ fn decide_join(
             partitions: partitions.into_iter().collect(),
         })
         .collect();
+    // It joins when it is done with what it was assigned, and with what it had to give up.
+    let says = Says {
+        owned: Some(&owned),
+        word: Word::Whole,
+        starts_anew: false,
+    };
     let value = updated(&member.value, request, subscription);
     let before_bytes = draft.group().bytes();
     let all: Vec<Arc<str>> = group.members().keys().cloned().collect();
@@ -161,7 +168,7 @@ fn decide_join(
         let changed = change::subscribe(&mut draft, soft, turn, &id, &member.value, value)
             .map_err(|refusal| refused(refusal.error))?;
         if !changed {
-            change::reconcile(&mut draft, turn, &id, false, Some(&owned)).map_err(|refusal| {
+            change::reconcile(&mut draft, turn, &id, false, says).map_err(|refusal| {
                 soft.forget_topics(group_id);
                 refused(refusal.error)
             })?;
@@ -180,7 +187,7 @@ fn decide_join(
             id: &id,
             old: &member.value,
             value,
-            owned: Some(&owned),
+            says,
         };
         change::apply(&mut draft, soft, turn, change).map_err(|refusal| refused(refusal.error))?;
         let more_bytes = draft.group().bytes().saturating_sub(before_bytes);

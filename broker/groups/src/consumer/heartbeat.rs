@@ -13,13 +13,15 @@ use super::convert;
 use super::draft::Draft;
 use super::fence;
 use super::group::{AWAY_EPOCH, ConsumerGroup, JOIN_EPOCH, LEAVE_EPOCH, Member};
+use super::reconcile::{Says, Word};
+use super::soft::Named;
 use super::timers;
 use crate::assignor::{Assignor, Partitions};
 use crate::command::{ConsumerGroupHeartbeat, OwnedTopic};
 use crate::config::GroupsConfig;
 use crate::error::GroupError;
 use crate::groups::{Group, Groups};
-use crate::record::consumer::MemberValue;
+use crate::record::consumer::{MemberState, MemberValue};
 use crate::response::{ConsumerGroupHeartbeatResponse, Response};
 use crate::turn::Turn;
 
@@ -202,7 +204,20 @@ fn beat(
         None => (None, dynamic_member(draft.group(), &id, request)?),
         Some(instance_id) => static_member(&mut draft, &id, instance_id, request)?,
     };
-    let before = member.current.assigned.clone();
+    let before = member.current.clone();
+    let key = draft.group_id();
+    let owned = request.topic_partitions.as_deref();
+    let of_group = groups.soft.consumer.of(&key);
+    let named = Named::after(of_group.named(&id), owned);
+    let was_asked_first = of_group.was_asked_first(&id);
+    let asks_for_all = request.rebalance_timeout_ms != -1
+        && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
+        && owned.is_some();
+    let word = match &named {
+        _ if joins => Word::Whole,
+        Some(named) => named.word(turn),
+        None => Word::Unknown,
+    };
     let value = updated(&member.value, request);
     let may_grow = request.subscribed_topic_names.is_some() || value != member.value;
     let before_bytes = if may_grow { draft.group().bytes() } else { 0 };
@@ -214,7 +229,11 @@ fn beat(
             id: &id,
             old: &member.value,
             value,
-            owned: request.topic_partitions.as_deref(),
+            says: Says {
+                owned,
+                word,
+                starts_anew: asks_for_all && was_asked_first && !joins,
+            },
         },
     )?;
 
@@ -234,10 +253,9 @@ fn beat(
     }
 
     let now = draft.group().member(&id).cloned().unwrap_or_default();
-    let asks_for_all = request.rebalance_timeout_ms != -1
-        && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
-        && request.topic_partitions.is_some();
-    let tell = joins || asks_for_all || now.current.assigned != before;
+    // One that comes with the epoch before has not heard the answer that told it the new one.
+    let has_missed_some = request.member_epoch != before.epoch;
+    let tell = joins || asks_for_all || has_missed_some || now.current.assigned != before.assigned;
     let response = ConsumerGroupHeartbeatResponse {
         error: None,
         error_message: None,
@@ -246,7 +264,11 @@ fn beat(
         heartbeat_interval_ms: turn.config.consumer_heartbeat_interval_ms,
         assignment: tell.then(|| owned_topics(&now.current.assigned)),
     };
-    let key = draft.group_id();
+    let is_asked = now.current.state == MemberState::UnrevokedPartitions;
+    let waits = !is_asked && now.current.epoch != draft.group().assignment_epoch();
+    let is_asked_first = is_asked
+        && owned.is_none()
+        && (was_asked_first || (named.is_none() && before.state != now.current.state));
     let classic = |member: &Arc<Member>| timers::session_timeout_ms(member, turn);
     let sessions: Vec<(Arc<str>, i32)> = if becomes_one {
         draft
@@ -267,6 +289,11 @@ fn beat(
     }
     if let Some(old) = replaced {
         timers::cancel_all(groups, &key, &old, turn);
+    }
+    let of_group = groups.soft.consumer.of(&key);
+    of_group.put_asked_first(&id, is_asked_first);
+    if let Some(named) = named {
+        of_group.put_named(&id, named, (&now.current.assigned, waits), turn.now_ms);
     }
     timers::session(group_id, &id, turn.config.consumer_session_timeout_ms, turn);
     if member.is_classic() {

@@ -3,6 +3,10 @@
 //! A member first gives back what is not in its target, then gets the epoch of the target and
 //! what is free of it, and the rest as others let go of it. That is what keeps a partition from
 //! having two owners: nothing is assigned that any member still has, be it only to give it back.
+//!
+//! A member of the consumer protocol says what it has when it has finished taking or giving it:
+//! one that repeats everything in the middle of taking partitions does not name them yet. That it
+//! does not name a partition shows that it gave it up only if it has named it before: see [`Word`].
 
 use crate::assignor::{Partitions, TopicId};
 use crate::command::OwnedTopic;
@@ -21,8 +25,32 @@ pub(crate) struct Reconciliation<'a> {
     /// Whether the member changed its subscription just now: what it is not subscribed to any
     /// more is taken from it even if the target has not changed.
     pub(crate) subscription_changed: bool,
-    /// What the member says it owns; `None` when it says nothing of it.
+    /// What the member says of what it has.
+    pub(crate) says: Says<'a>,
+}
+
+/// What a member says of what it has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Says<'a> {
+    /// What it owns; `None` when it says nothing of it.
     pub(crate) owned: Option<&'a [OwnedTopic]>,
+    /// What that is worth.
+    pub(crate) word: Word<'a>,
+    /// It repeats everything, and what it was asked to give back it had not named before.
+    pub(crate) starts_anew: bool,
+}
+
+/// What it means that a member does not name a partition among those that it owns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Word<'a> {
+    /// That it has not got it, whatever it had: it starts over, or its protocol has no other way.
+    Whole,
+    /// That it gave it up if it is one of these, which it has named before. If not, it may be
+    /// about to take it: it is not asked to give it back before it says that it has it.
+    Of(&'a Partitions),
+    /// Nothing: it is asked to give it back, and shows with what it says then that it did, unless
+    /// it repeats everything. Then it is as if it had not been asked.
+    Unknown,
 }
 
 /// A member in a state that this version does not know still owns something: it must be fenced.
@@ -47,10 +75,11 @@ impl Reconciliation<'_> {
                     current.clone()
                 }
             }
+            MemberState::UnrevokedPartitions if self.says.starts_anew => not_asked(current),
             MemberState::UnrevokedPartitions | MemberState::UnreleasedPartitions => {
                 self.towards_target(member, current.epoch)
             }
-            MemberState::Unknown if self.owned.is_none_or(|owned| !owned.is_empty()) => {
+            MemberState::Unknown if self.says.owned.is_none_or(|owned| !owned.is_empty()) => {
                 return Err(MustRejoin);
             }
             MemberState::Unknown => self.towards_target(member, target_epoch),
@@ -59,7 +88,9 @@ impl Reconciliation<'_> {
 
     /// Whether the member says that it has any of these partitions, or says nothing.
     fn owns_any_of(&self, partitions: &Partitions) -> bool {
-        let Some(owned) = self.owned else { return true };
+        let Some(owned) = self.says.owned else {
+            return true;
+        };
         owned.iter().any(|topic| {
             partitions.get(&topic.topic_id).is_some_and(|partitions| {
                 topic
@@ -70,23 +101,42 @@ impl Reconciliation<'_> {
         })
     }
 
+    /// Whether the member may still be about to take one of these partitions, all of which it was
+    /// assigned. One of a topic that is no more matters to nobody, and it may never take it.
+    fn may_be_taking(&self, partitions: &Partitions) -> bool {
+        let Word::Of(named) = self.says.word else {
+            return false;
+        };
+        let mut of_topics = partitions.iter();
+        of_topics.any(|(topic, partitions)| {
+            let named = named.get(topic);
+            self.topics.by_id(*topic).is_some()
+                && !named.is_some_and(|named| partitions.is_subset(named))
+        })
+    }
+
+    /// Whether the member must be asked to give these partitions back.
+    fn must_be_asked_for(&self, partitions: &Partitions) -> bool {
+        matches!(self.says.word, Word::Unknown) || self.owns_any_of(partitions)
+    }
+
     /// Takes away topics that the member is not subscribed to any more.
     fn without_unsubscribed(&self, member: &Member) -> CurrentValue {
         let current = &member.current;
         let subscribed = self.group.topic_ids(member, self.topics);
         let mut assigned = current.assigned.clone();
-        let mut revoking = current.revoking.clone();
-        assigned.retain(|topic, partitions| {
-            let keep = subscribed.contains(topic);
-            if !keep {
-                revoking.entry(*topic).or_default().append(partitions);
-            }
-            keep
-        });
-        if assigned.len() == current.assigned.len() {
+        let mut more = assigned.clone();
+        assigned.retain(|topic, _| subscribed.contains(topic));
+        more.retain(|topic, _| !subscribed.contains(topic));
+        if more.is_empty() || self.may_be_taking(&more) {
             return current.clone();
         }
-        if self.owns_any_of(&revoking) {
+        let mut revoking = current.revoking.clone();
+        for (topic, mut partitions) in more {
+            let of_topic = revoking.entry(topic).or_default();
+            of_topic.append(&mut partitions);
+        }
+        if self.must_be_asked_for(&revoking) {
             let state = MemberState::UnrevokedPartitions;
             moved_to(current, current.epoch, state, assigned, revoking)
         } else {
@@ -122,7 +172,20 @@ impl Reconciliation<'_> {
             put(&mut assigned, *topic, keep);
             put(&mut revoking, *topic, give);
         }
-        if !revoking.is_empty() && self.owns_any_of(&revoking) {
+        if self.may_be_taking(&revoking) && current.state != MemberState::Unknown {
+            return match current.state {
+                // What it was asked for it gave back; for more it is too early.
+                MemberState::UnrevokedPartitions => moved_to(
+                    current,
+                    epoch,
+                    MemberState::Stable,
+                    current.assigned.clone(),
+                    Partitions::new(),
+                ),
+                _ => current.clone(),
+            };
+        }
+        if !revoking.is_empty() && self.must_be_asked_for(&revoking) {
             let state = MemberState::UnrevokedPartitions;
             return moved_to(current, epoch, state, assigned, revoking);
         }
@@ -153,6 +216,16 @@ impl Reconciliation<'_> {
             Partitions::new(),
         )
     }
+}
+
+/// The member as it was before it was asked to give partitions back.
+fn not_asked(current: &CurrentValue) -> CurrentValue {
+    let mut assigned = current.assigned.clone();
+    for (topic, partitions) in &current.revoking {
+        assigned.entry(*topic).or_default().extend(partitions);
+    }
+    let state = MemberState::Stable;
+    moved_to(current, current.epoch, state, assigned, Partitions::new())
 }
 
 /// Puts partitions of a topic in; no empty sets.

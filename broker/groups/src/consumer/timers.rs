@@ -129,7 +129,7 @@ pub(super) fn cancel_classic(
     cancel(group_id, ConsumerTimer::Sync(id.clone()), turn);
 }
 
-/// The member is gone.
+/// The member is gone: whatever is only remembered of it is forgotten.
 pub(super) fn cancel_all(
     groups: &mut Groups,
     group_id: &Arc<str>,
@@ -138,6 +138,7 @@ pub(super) fn cancel_all(
 ) {
     cancel(group_id, ConsumerTimer::Session(id.clone()), turn);
     cancel(group_id, ConsumerTimer::Rebalance(id.clone()), turn);
+    groups.soft.consumer.of(group_id).forget_named(id);
     cancel_classic(groups, group_id, id, turn);
 }
 

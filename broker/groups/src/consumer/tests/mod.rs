@@ -5,6 +5,7 @@ mod expressions;
 mod heartbeats;
 mod mixed;
 mod random;
+mod revocation;
 mod statics;
 
 use std::collections::BTreeSet;
